@@ -1,0 +1,395 @@
+//! The receive buffers of one core, and the lease: ownership of received bytes in one of them.
+//!
+//! ```text
+//!              take()             publish (ring)             completion
+//!   vacant ──────────► Vacant ───────────────► the kernel's ───────────► Lease(s) ──► vacant
+//! ```
+//!
+//! A buffer is in exactly one of these places. A lease can be split; the buffer is vacant again when the
+//! last lease on it is dropped. Vacant buffers are kept as a stack, so that warm memory is used first.
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+const PAGE: usize = 4096;
+
+/// A core's receive buffers. Cloning shares them; they live until the last lease is gone.
+#[derive(Clone)]
+pub struct Pool {
+    memory: Rc<Memory>,
+}
+
+struct Memory {
+    base: NonNull<u8>,
+    layout: Layout,
+    buffer_bytes: u32,
+    /// Leases on each buffer.
+    holders: Box<[Cell<u16>]>,
+    /// What follows each buffer in a [`LeaseQueue`](super::LeaseQueue).
+    links: Box<[Cell<Parts>]>,
+    vacant: RefCell<Vec<u16>>,
+}
+
+/// A lease without its owner, as a queue links it.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Parts {
+    pub(super) buffer: u16,
+    start: u32,
+    len: u32,
+}
+
+impl Pool {
+    /// `count` buffers of `buffer_bytes` each. The memory is not touched before it is used.
+    pub fn new(count: u16, buffer_bytes: u32) -> Pool {
+        assert!(count > 0 && buffer_bytes > 0, "a pool holds at least one byte");
+        let bytes = usize::from(count) * buffer_bytes as usize;
+        let layout = Layout::from_size_align(bytes, PAGE).expect("a pool fits the address space");
+        // SAFETY: the layout has a size above zero, asserted above.
+        let base =
+            NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
+        Pool {
+            memory: Rc::new(Memory {
+                base,
+                layout,
+                buffer_bytes,
+                holders: (0..count).map(|_| Cell::new(0)).collect(),
+                links: (0..count).map(|_| Cell::new(Parts::default())).collect(),
+                vacant: RefCell::new((0..count).rev().collect()),
+            }),
+        }
+    }
+
+    /// A buffer that nobody holds, the most recently used one first.
+    pub fn take(&self) -> Option<Vacant> {
+        let buffer = self.memory.vacant.borrow_mut().pop()?;
+        debug_assert_eq!(
+            self.memory.holders[usize::from(buffer)].get(),
+            0,
+            "a vacant buffer has no holder"
+        );
+        Some(Vacant { pool: self.clone(), buffer })
+    }
+
+    /// Buffers nobody holds.
+    pub fn vacant(&self) -> usize {
+        self.memory.vacant.borrow().len()
+    }
+
+    /// Buffers in all.
+    pub fn count(&self) -> usize {
+        self.memory.holders.len()
+    }
+
+    /// Bytes of one buffer.
+    pub fn buffer_bytes(&self) -> u32 {
+        self.memory.buffer_bytes
+    }
+
+    /// Whether `address` lies inside this pool's memory.
+    pub fn contains(&self, address: *const u8) -> bool {
+        let base = self.memory.base.as_ptr() as usize;
+        (base..base + self.memory.layout.size()).contains(&(address as usize))
+    }
+
+    /// The lease on the first `len` bytes of a buffer that was handed to the kernel.
+    ///
+    /// # Safety
+    /// The buffer came from [`Vacant::into_raw`], the kernel has given it back since, and it has written
+    /// its first `len` bytes.
+    pub unsafe fn received(&self, buffer: u16, len: u32) -> Lease {
+        // SAFETY: the caller's promise covers both.
+        let vacant = unsafe { self.reclaim(buffer) };
+        debug_assert!(len <= self.buffer_bytes(), "the kernel wrote more than a buffer holds");
+        vacant.lease(len)
+    }
+
+    /// The buffer that was handed to the kernel and came back without bytes.
+    ///
+    /// # Safety
+    /// The buffer came from [`Vacant::into_raw`] and the kernel has given it back since.
+    pub unsafe fn reclaim(&self, buffer: u16) -> Vacant {
+        debug_assert_eq!(
+            self.memory.holders[usize::from(buffer)].get(),
+            0,
+            "a buffer has one owner"
+        );
+        Vacant { pool: self.clone(), buffer }
+    }
+
+    pub(super) fn link(&self, buffer: u16, next: Parts) {
+        self.memory.links[usize::from(buffer)].set(next);
+    }
+
+    pub(super) fn linked(&self, buffer: u16) -> Parts {
+        self.memory.links[usize::from(buffer)].get()
+    }
+
+    fn address(&self, buffer: u16) -> *mut u8 {
+        let offset = usize::from(buffer) * self.memory.buffer_bytes as usize;
+        debug_assert!(offset < self.memory.layout.size());
+        // SAFETY: every buffer number in circulation is below the count, so the offset is inside the memory.
+        unsafe { self.memory.base.as_ptr().add(offset) }
+    }
+
+    fn put_back(&self, buffer: u16) {
+        // The stack was made with room for every buffer: this never allocates.
+        self.memory.vacant.borrow_mut().push(buffer);
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `Pool::new` with this very layout, and this is its only owner.
+        unsafe { dealloc(self.base.as_ptr(), self.layout) };
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pool({} of {} vacant)", self.vacant(), self.count())
+    }
+}
+
+/// A buffer in nobody's use: ready to be given to the kernel. Dropping it puts it back.
+#[derive(Debug)]
+pub struct Vacant {
+    pool: Pool,
+    buffer: u16,
+}
+
+impl Vacant {
+    /// Where the kernel is to write, and the number it will name in its completion. The buffer is the
+    /// kernel's from here on; [`Pool::received`] or [`Pool::reclaim`] takes it back.
+    pub fn into_raw(self) -> (*mut u8, u16) {
+        let (pool, buffer) = self.into_parts();
+        (pool.address(buffer), buffer)
+    }
+
+    /// Copies `bytes` into the buffer, as a kernel would, and leases them. For kernels that are simulated.
+    pub fn fill(self, bytes: &[u8]) -> Lease {
+        assert!(bytes.len() <= self.pool.buffer_bytes() as usize, "a receive fits its buffer");
+        // SAFETY: the buffer has room for `bytes` (asserted), is ours alone, and cannot overlap a slice
+        // that exists outside it.
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                bytes.as_ptr(),
+                self.pool.address(self.buffer),
+                bytes.len(),
+            )
+        };
+        self.lease(u32::try_from(bytes.len()).expect("checked against buffer_bytes"))
+    }
+
+    fn lease(self, len: u32) -> Lease {
+        let (pool, buffer) = self.into_parts();
+        pool.memory.holders[usize::from(buffer)].set(1);
+        Lease { pool, buffer, start: 0, len }
+    }
+
+    /// Ends this value without putting the buffer back.
+    fn into_parts(self) -> (Pool, u16) {
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is never used again, so its pool is moved out exactly once.
+        (unsafe { std::ptr::read(&this.pool) }, this.buffer)
+    }
+}
+
+impl Drop for Vacant {
+    fn drop(&mut self) {
+        self.pool.put_back(self.buffer);
+    }
+}
+
+/// Ownership of received bytes, where the kernel wrote them. It can be shortened, split and written to
+/// (payloads are unmasked in place); when it is dropped the bytes' buffer can be received into again.
+pub struct Lease {
+    pool: Pool,
+    buffer: u16,
+    start: u32,
+    len: u32,
+}
+
+impl Lease {
+    /// Leaves out the first `count` bytes.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn advance(&mut self, count: usize) {
+        let count = self.checked(count);
+        self.start += count;
+        self.len -= count;
+    }
+
+    /// Leaves out all but the first `len` bytes; no effect if there are fewer.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(u32::try_from(len).unwrap_or(u32::MAX));
+    }
+
+    /// Takes the first `count` bytes as a lease of their own; both are leases on the same buffer.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn split_to(&mut self, count: usize) -> Lease {
+        let front = self.checked(count);
+        let holders = &self.pool.memory.holders[usize::from(self.buffer)];
+        holders.set(holders.get() + 1);
+        let lease =
+            Lease { pool: self.pool.clone(), buffer: self.buffer, start: self.start, len: front };
+        self.advance(count);
+        lease
+    }
+
+    /// The pool whose buffer this is.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub(super) fn buffer(&self) -> u16 {
+        self.buffer
+    }
+
+    /// Gives up ownership without dropping: the parts stand for the lease until it is rebuilt of them.
+    pub(super) fn into_parts(self) -> Parts {
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is never used again, so its pool is moved out exactly once.
+        drop(unsafe { std::ptr::read(&this.pool) });
+        Parts { buffer: this.buffer, start: this.start, len: this.len }
+    }
+
+    /// Rebuilds a lease of the parts that [`Lease::into_parts`] gave, once.
+    pub(super) fn from_parts(pool: Pool, parts: Parts) -> Lease {
+        Lease { pool, buffer: parts.buffer, start: parts.start, len: parts.len }
+    }
+
+    fn checked(&self, count: usize) -> u32 {
+        match u32::try_from(count) {
+            Ok(count) if count <= self.len => count,
+            _ => panic!("{count} bytes of a lease of {}", self.len),
+        }
+    }
+}
+
+impl Deref for Lease {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the kernel (or `fill`) wrote these bytes and holds the buffer no more; start and len only
+        // ever shrink from what it wrote; leases split off cover other bytes, so none is written meanwhile.
+        unsafe {
+            std::slice::from_raw_parts(
+                self.pool.address(self.buffer).add(self.start as usize),
+                self.len as usize,
+            )
+        }
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`; `&mut self` makes this lease, the only one on these bytes, exclusive.
+        unsafe {
+            std::slice::from_raw_parts_mut(
+                self.pool.address(self.buffer).add(self.start as usize),
+                self.len as usize,
+            )
+        }
+    }
+}
+
+impl AsRef<[u8]> for Lease {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let holders = &self.pool.memory.holders[usize::from(self.buffer)];
+        debug_assert!(holders.get() > 0, "a lease is a holder");
+        holders.set(holders.get() - 1);
+        if holders.get() == 0 {
+            self.pool.put_back(self.buffer);
+        }
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lease({} bytes of buffer {})", self.len, self.buffer)
+    }
+}
+
+// SAFETY: the bytes lie in the pool's memory, which does not move and lives as long as the lease.
+unsafe impl tokio_uring::buf::IoBuf for Lease {
+    fn stable_ptr(&self) -> *const u8 {
+        self.as_ptr()
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.len()
+    }
+
+    fn bytes_total(&self) -> usize {
+        self.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_vacant_again_when_its_last_lease_is_dropped() {
+        let pool = Pool::new(2, 64);
+        let mut whole = pool.take().expect("two are vacant").fill(b"head|rest");
+        let head = whole.split_to(5);
+        assert_eq!((&*head, &*whole, pool.vacant()), (&b"head|"[..], &b"rest"[..], 1));
+        drop(head);
+        assert_eq!(pool.vacant(), 1);
+        drop(whole);
+        assert_eq!(pool.vacant(), 2);
+    }
+
+    #[test]
+    fn splitting_moves_no_byte() {
+        let pool = Pool::new(1, 64);
+        let mut lease = pool.take().expect("one is vacant").fill(b"0123456789");
+        let written = lease.as_ptr() as usize;
+        let front = lease.split_to(3);
+        lease.advance(2);
+        assert_eq!((front.as_ptr() as usize, lease.as_ptr() as usize), (written, written + 5));
+        assert!(pool.contains(lease.as_ptr()));
+    }
+
+    #[test]
+    fn the_memory_outlives_the_pool_while_a_lease_is_held() {
+        let pool = Pool::new(1, 16);
+        let lease = pool.take().expect("one is vacant").fill(b"still here");
+        drop(pool);
+        assert_eq!(&*lease, b"still here");
+    }
+
+    #[test]
+    fn a_buffer_given_to_the_kernel_comes_back_as_a_lease_on_the_same_bytes() {
+        let pool = Pool::new(1, 16);
+        let (address, buffer) = pool.take().expect("one is vacant").into_raw();
+        assert_eq!(pool.vacant(), 0);
+        // SAFETY: the address is the start of a 16-byte buffer that this test now owns as the kernel would.
+        unsafe { address.copy_from(b"abc".as_ptr(), 3) };
+        // SAFETY: it came from `into_raw`, and three bytes were written.
+        let lease = unsafe { pool.received(buffer, 3) };
+        assert_eq!((&*lease, lease.as_ptr()), (&b"abc"[..], address.cast_const()));
+        drop(lease);
+        assert_eq!(pool.vacant(), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "4 bytes of a lease of 3")]
+    fn a_lease_cannot_be_advanced_past_its_end() {
+        Pool::new(1, 16).take().expect("one is vacant").fill(b"abc").advance(4);
+    }
+}

@@ -1,0 +1,160 @@
+//! Plain data an operator can set: what to listen on, how many workers, and every bound with its unit,
+//! its default and the reason for it. Nothing here does anything; every other module reads it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Milliseconds on a core's monotonic clock.
+pub type Millis = u64;
+
+/// A time that never comes.
+pub const NEVER: Millis = u64::MAX;
+
+/// Who turns the engine of each core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HostKind {
+    /// A task inside `tokio_uring::start`: async handlers, timers, files and outbound connections work.
+    #[default]
+    Hosted,
+    /// A bare loop, one `io_uring_enter` per turn: for servers whose handlers are all callback handlers.
+    Native,
+}
+
+/// What one server process does.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Addresses to listen on; every worker has a `SO_REUSEPORT` listener of its own on each of them.
+    pub listen: Vec<SocketAddr>,
+    /// Worker threads, each with its own ring; 0 means one per core this process may run on.
+    pub workers: usize,
+    /// Who turns the engine.
+    pub host: HostKind,
+    /// Pin worker n to the n-th core this process may run on.
+    pub pin: bool,
+    /// How long connections may take to end when the server stops. Default 5 s.
+    pub drain_timeout: Duration,
+    /// The bounds.
+    pub limits: Limits,
+    /// Ring sizes and the kernel features that may be used.
+    pub ring: RingConfig,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            workers: 0,
+            host: HostKind::default(),
+            pin: false,
+            drain_timeout: Duration::from_secs(5),
+            limits: Limits::default(),
+            ring: RingConfig::default(),
+        }
+    }
+}
+
+/// Every bound of a connection. At a bound there is a defined answer and a counter, never growth.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections one worker holds at once; further ones wait in the listen queue. Default 16 384.
+    pub connections_max: u32,
+    /// Bytes of a request head, empty line included. Over it: 414 inside the request line, else 431.
+    /// Default 32 KiB: a request line of 8000 octets must work (RFC 9112 §3). At most 65 535.
+    pub head_bytes_max: usize,
+    /// Bytes of a request target. Over it: 414. Default 8192.
+    pub target_bytes_max: usize,
+    /// Fields in a head. Over it: 431. Default 100.
+    pub fields_max: usize,
+    /// Bytes of content collected for a handler. Over it: 413. Default 1 MiB.
+    pub content_bytes_max: usize,
+    /// Milliseconds from the first byte of a head to its end. Over it: 408. Default 10 000.
+    pub head_timeout_ms: u64,
+    /// Milliseconds for the whole content of a request. Over it: 408. Default 30 000.
+    pub content_timeout_ms: u64,
+    /// Milliseconds a kept-alive connection may wait for its next request. Default 60 000.
+    pub idle_timeout_ms: u64,
+    /// Milliseconds a handler may take to accept or decline a switch. Over it: 503. Default 10 000.
+    pub decision_timeout_ms: u64,
+    /// Milliseconds a send may wait for the peer to read. Over it: reset. Default 30 000.
+    pub send_timeout_ms: u64,
+    /// Milliseconds to wait for the peer's end of input after ours (RFC 9112 §9.6). Default 2000.
+    pub linger_timeout_ms: u64,
+    /// Bytes read and discarded in that time. Default 256 KiB.
+    pub linger_bytes_max: usize,
+    /// Requests of one connection answered in one turn, so that no client starves others. Default 64.
+    pub requests_per_turn: u32,
+    /// Bytes waiting to be sent at which a connection is no longer read. Default 64 KiB.
+    pub outbox_bytes_high: usize,
+    /// Bytes waiting to be sent at which a handler that goes on writing loses its connection. Default 4 MiB.
+    pub outbox_bytes_max: usize,
+    /// Receive buffers one connection may hold unread before it is no longer read. Default 16.
+    pub leases_max: u16,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections_max: 16_384,
+            head_bytes_max: 32 * 1024,
+            target_bytes_max: 8192,
+            fields_max: 100,
+            content_bytes_max: 1024 * 1024,
+            head_timeout_ms: 10_000,
+            content_timeout_ms: 30_000,
+            idle_timeout_ms: 60_000,
+            decision_timeout_ms: 10_000,
+            send_timeout_ms: 30_000,
+            linger_timeout_ms: 2_000,
+            linger_bytes_max: 256 * 1024,
+            requests_per_turn: 64,
+            outbox_bytes_high: 64 * 1024,
+            outbox_bytes_max: 4 * 1024 * 1024,
+            leases_max: 16,
+        }
+    }
+}
+
+/// Sizes of one core's data ring, and the optional kernel features it may use.
+#[derive(Debug, Clone)]
+pub struct RingConfig {
+    /// Submission queue entries. Default 1024.
+    pub submissions: u32,
+    /// Completion queue entries: live multishots plus sends in flight must fit between two turns. Default 16 384.
+    pub completions: u32,
+    /// Receive buffers of one core. A power of two, at most 32 768. Default 2048.
+    pub buffers: u16,
+    /// Bytes of one receive buffer. Default 4096: a page, and larger than nearly every head.
+    pub buffer_bytes: u32,
+    /// Receive buffers lent to the kernel at first; doubled when it runs out. Default 256, one megabyte: what
+    /// circulates stays in the second-level cache.
+    pub buffers_lent: u16,
+    /// Connections pending on each listener (`listen(2)`). Default 4096.
+    pub backlog: i32,
+    /// Features of the kernel to leave unused even where it has them.
+    pub without: Without,
+}
+
+impl Default for RingConfig {
+    fn default() -> RingConfig {
+        RingConfig {
+            submissions: 1024,
+            completions: 16_384,
+            buffers: 2048,
+            buffer_bytes: 4096,
+            buffers_lent: 256,
+            backlog: 4096,
+            without: Without::default(),
+        }
+    }
+}
+
+/// Optional kernel features that are forced off, so that each tier can be run and tested on any kernel.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Without {
+    /// Direct descriptors (needs Linux 6.8 for all that we do with them).
+    pub direct_descriptors: bool,
+    /// The registered ring descriptor.
+    pub registered_ring: bool,
+    /// `IORING_SETUP_NO_SQARRAY` (Linux 6.6).
+    pub no_sqarray: bool,
+}

@@ -1,0 +1,128 @@
+//! What one core counts. Each core has its own set, written by its thread alone and summed by whoever asks:
+//! no two cores write to one cache line, and counting takes no lock.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only one thread raises and any thread may read.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds to the number. Only the core that owns it may call this: a load and a store, not an atomic addition.
+    pub fn add(&self, count: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+    }
+
+    /// Adds one.
+    pub fn raise(&self) {
+        self.add(1);
+    }
+
+    /// Takes one away; for gauges.
+    pub fn lower(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
+    }
+
+    /// The number now.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])+ $name:ident,)+) => {
+        /// One core's counters.
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub struct Counters {
+            $($(#[$doc])+ pub $name: Counter,)+
+        }
+
+        impl Counters {
+            /// Name and value of each, in a fixed order.
+            pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name.value()),)+].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections accepted.
+    connections_accepted,
+    /// Connections open now.
+    connections_open,
+    /// Connections closed at once because the core holds all it may, or is stopping.
+    connections_refused,
+    /// Times accepting failed, whatever the reason.
+    accept_errors,
+    /// Times accepting paused because descriptors or memory had run out.
+    accept_pauses,
+    /// Requests answered, the ones refused for a fault included.
+    requests,
+    /// Requests refused for a fault of syntax or framing.
+    requests_faulty,
+    /// Bytes received.
+    bytes_received,
+    /// Bytes sent.
+    bytes_sent,
+    /// Bytes of heads copied because a head came in more than one segment: the only copy of received bytes.
+    bytes_assembled,
+    /// Requests with an Upgrade that were switched.
+    upgrades_switched,
+    /// Upgraded connections open now.
+    upgrades_open,
+    /// Decisions not yet made.
+    upgrades_deciding,
+    /// Offers declined by the handler.
+    upgrades_declined,
+    /// Offers of which nothing is registered for the resource.
+    upgrades_unknown,
+    /// Upgrade fields that are no list of protocols (U-08).
+    upgrades_malformed,
+    /// Upgrade fields over their bounds (U-09).
+    upgrades_too_long,
+    /// Upgrade fields without the connection option (U-03).
+    upgrades_no_connection_option,
+    /// Upgrade fields in an HTTP/1.0 request (U-02).
+    upgrades_http10,
+    /// Offers the protocol does not take with this method or content (U-19, U-28).
+    upgrades_unfit,
+    /// Refusals that closed the connection because bytes came before the answer (U-25).
+    upgrades_early_bytes_refused,
+    /// Decisions that did not come in time (U-37).
+    upgrades_timeout,
+    /// Panics in handlers; each cost one connection.
+    handler_panics,
+    /// Connections closed because nothing came in time: no request, no rest of a head, no content.
+    timeouts_received,
+    /// Connections reset because the peer did not read in time.
+    timeouts_sent,
+    /// Connections reset because more waited to be sent than may.
+    outbox_overflows,
+    /// Connections no longer read for a while because enough of them waits unread or unsent.
+    backpressure,
+    /// Receives that found no buffer.
+    receives_starved,
+    /// Multishot operations that had to be armed again.
+    rearmed,
+    /// Completions of an earlier tenant of their slot. Always zero: a slot is reused only when nothing of it is in flight.
+    completions_stale,
+    /// Wake-ups by another thread. None is needed to accept, answer or switch.
+    wakes_across_cores,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_is_listed_by_its_name() {
+        let counters = Counters::default();
+        counters.bytes_sent.add(7);
+        counters.connections_open.raise();
+        counters.connections_open.lower();
+        let each: Vec<_> = counters.each().collect();
+        assert!(each.contains(&("bytes_sent", 7)) && each.contains(&("connections_open", 0)));
+    }
+}

@@ -1,0 +1,128 @@
+//! One connection as the engine sees it: its session, what it has with the kernel, and how it ends.
+//!
+//! ```text
+//!   Open ──► Lingering (our FIN is out, theirs is awaited) ──► Ending ──► Closing ──► slot free
+//!     ├──────────────────────────────────────────────────────────┘
+//!     └──► Detaching ──► Installing ──► Ending
+//! ```
+//!
+//! In Ending everything in flight is stopped; Closing begins when its last completion has come; the slot is free when
+//! the close itself has completed.
+
+use crate::buffer::{Batch, Load};
+use crate::config::{Millis, NEVER};
+use crate::ring::{Handle, Manner};
+use crate::session::Session;
+use crate::upgrade::CloseReason;
+
+pub(super) struct Connection {
+    pub(super) session: Session,
+    /// What the session writes in this turn.
+    pub(super) batch: Option<Box<Batch>>,
+    /// What the kernel holds of it.
+    pub(super) in_flight: Load,
+    /// When the peer must have read something, or have ended, at the latest.
+    pub(super) peer_deadline: Millis,
+    pub(super) handle: Handle,
+    /// Bytes that may still be discarded while lingering.
+    pub(super) linger_bytes_left: u32,
+    pub(super) phase: Phase,
+    pub(super) receive: Receive,
+    pub(super) is_sending: bool,
+    pub(super) is_send_stopped: bool,
+    /// FIN was asked for, and is still with the kernel.
+    pub(super) is_shut: bool,
+    pub(super) is_shutting: bool,
+    /// On the list of those to settle at the end of the turn.
+    pub(super) is_touched: bool,
+    /// On the list of those that have more to do without any event.
+    pub(super) is_ready: bool,
+    /// A receive found no buffer; armed again when there is one.
+    pub(super) is_starved: bool,
+    /// Not received on because enough waits.
+    pub(super) is_held: bool,
+    /// A receive was armed before: arming it again is counted.
+    pub(super) has_received: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    Lingering,
+    Ending { manner: Manner, reason: CloseReason },
+    Closing,
+    Detaching,
+    Installing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Receive {
+    Idle,
+    Armed,
+    /// Asked to end; its last completion has not come.
+    Stopping,
+}
+
+impl Connection {
+    pub(super) fn new(handle: Handle, session: Session) -> Connection {
+        Connection {
+            session,
+            batch: None,
+            in_flight: Load::default(),
+            peer_deadline: NEVER,
+            handle,
+            linger_bytes_left: 0,
+            phase: Phase::Open,
+            receive: Receive::Idle,
+            is_sending: false,
+            is_send_stopped: false,
+            is_shut: false,
+            is_shutting: false,
+            is_touched: false,
+            is_ready: false,
+            is_starved: false,
+            is_held: false,
+            has_received: false,
+        }
+    }
+
+    /// Whether something of it is with the kernel.
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.is_sending || self.is_shutting || self.receive != Receive::Idle
+    }
+
+    /// When it has to be looked at even if nothing happens.
+    pub(super) fn deadline(&self) -> Millis {
+        match self.phase {
+            Phase::Open => self.peer_deadline.min(self.session.control().deadline),
+            Phase::Lingering | Phase::Detaching => self.peer_deadline,
+            Phase::Ending { .. } | Phase::Closing | Phase::Installing => NEVER,
+        }
+    }
+
+    /// Ends it, unless it is ending already: the first reason stands.
+    pub(super) fn end(&mut self, manner: Manner, reason: CloseReason) {
+        match &mut self.phase {
+            Phase::Ending { manner: before, .. } => {
+                if manner == Manner::Reset {
+                    *before = Manner::Reset;
+                }
+            }
+            Phase::Closing | Phase::Installing => {}
+            Phase::Open | Phase::Lingering | Phase::Detaching => {
+                self.phase = Phase::Ending { manner, reason }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_small() {
+        // With its slot's generation, its timer and an echo handler it stays below the promised 256 bytes.
+        assert!(size_of::<Connection>() <= 176, "{} bytes", size_of::<Connection>());
+    }
+}

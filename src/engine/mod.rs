@@ -1,0 +1,473 @@
+//! One core: its connections, their timers, and what goes to and comes from the kernel for them.
+//!
+//! ```text
+//!   turn:  enter (submit, reap) ──► completions ──► mailbox ──► leftover work ──► timers ──► settle ──► next turn
+//! ```
+//!
+//! [`Engine::turn`] is the only entry. Whoever calls it is the host; which kernel it runs on is [`Kernel`]'s business. During a
+//! turn sessions only write; at its end each connection that was touched is settled once: what it wrote leaves in one send.
+
+mod connection;
+mod settle;
+mod slots;
+mod timers;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::buffer::{Batch, Lease};
+use crate::config::{Millis, NEVER};
+use crate::ring::{Completion, Errno, Handle, Kernel, ListenerId, Manner, Token, Wait};
+use crate::session::{Core, Port, Session};
+use crate::upgrade::CloseReason;
+use connection::{Connection, Phase, Receive};
+use slots::Slots;
+use timers::Timers;
+
+/// Pauses of a listener whose accepts fail for want of descriptors or memory: each twice the one before.
+const ACCEPT_PAUSE_MIN_MS: Millis = 10;
+const ACCEPT_PAUSE_MAX_MS: Millis = 100;
+
+/// What a core does when its turn is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Work is left: turn again without sleeping.
+    Again,
+    /// Nothing is to be done before the kernel has news.
+    Idle,
+    /// The server has stopped and the last connection is closed.
+    Stopped,
+}
+
+/// Other threads' word to a core: written by them, read by the engine when the kernel says [`Completion::Control`].
+#[derive(Debug, Default)]
+pub struct Remote {
+    is_stopping: AtomicBool,
+}
+
+impl Remote {
+    /// Asks the core to drain and stop.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+    }
+}
+
+/// One core.
+pub struct Engine<K: Kernel> {
+    kernel: K,
+    core: Core,
+    connections: Slots<Connection>,
+    timers: Timers,
+    listeners: Vec<Listener>,
+    touched: Vec<Token>,
+    ready: VecDeque<Token>,
+    starved: VecDeque<Token>,
+    date_due: Millis,
+    tick_at: Millis,
+    remote: Arc<Remote>,
+    drain_timeout: Duration,
+    stop_at: Option<Millis>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Listener {
+    is_armed: bool,
+    pause_ms: Millis,
+    retry_at: Millis,
+}
+
+impl<K: Kernel> Engine<K> {
+    /// A core that serves connections of listeners `0..listeners` of its kernel.
+    pub fn new(
+        kernel: K,
+        mut core: Core,
+        listeners: u16,
+        remote: Arc<Remote>,
+        drain_timeout: Duration,
+    ) -> Engine<K> {
+        core.now = kernel.now();
+        let listener = Listener { is_armed: false, pause_ms: ACCEPT_PAUSE_MIN_MS, retry_at: 0 };
+        Engine {
+            timers: Timers::new(core.now),
+            date_due: core.now,
+            kernel,
+            core,
+            connections: Slots::new(),
+            listeners: vec![listener; usize::from(listeners)],
+            touched: Vec::new(),
+            ready: VecDeque::new(),
+            starved: VecDeque::new(),
+            tick_at: NEVER,
+            remote,
+            drain_timeout,
+            stop_at: None,
+        }
+    }
+
+    /// Submits what the last turn asked for, handles what has completed, and asks for what follows from it. Sleeps only
+    /// if `wait` says so and nothing is left to do.
+    ///
+    /// # Errors
+    /// The kernel refused to go on: this core cannot serve any longer.
+    pub fn turn(&mut self, wait: Wait) -> io::Result<Turn> {
+        self.arm_listeners();
+        let wait = if self.has_work() { Wait::No } else { wait };
+        self.kernel.enter(wait)?;
+        self.look_at_the_clock();
+        while let Some(completion) = self.kernel.complete() {
+            self.complete(completion);
+        }
+        self.deliver_mail();
+        self.go_on();
+        self.expire();
+        self.settle_touched();
+        self.feed_starved();
+        self.arm_tick();
+        Ok(self.outcome())
+    }
+
+    /// Connections that are open.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// The kernel.
+    pub fn kernel(&mut self) -> &mut K {
+        &mut self.kernel
+    }
+
+    /// What the sessions share.
+    pub fn core(&mut self) -> &mut Core {
+        &mut self.core
+    }
+
+    fn outcome(&mut self) -> Turn {
+        match self.stop_at {
+            Some(_) if self.connections.len() == 0 => Turn::Stopped,
+            _ if self.has_work() || self.kernel.has_work() => Turn::Again,
+            _ => Turn::Idle,
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        !self.ready.is_empty() || !self.core.mailbox.is_empty()
+    }
+
+    /// Asks the time once a turn, and for the date once a second.
+    fn look_at_the_clock(&mut self) {
+        self.core.now = self.kernel.now();
+        if self.core.now >= self.date_due {
+            self.core.date.refresh(self.kernel.unix_seconds());
+            // The wall clock's second does not begin with ours: looking ten times a second keeps the date right to a tenth.
+            self.date_due = self.core.now + 100;
+        }
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        match completion {
+            Completion::Accepted { listener, result, more } => {
+                self.accepted(listener, result, more)
+            }
+            Completion::Received { connection, result, more } => {
+                self.received(connection, result, more)
+            }
+            Completion::Sent { connection, result, batch } => self.sent(connection, result, batch),
+            Completion::ShutDown { connection } => self.with(connection, |connection, _, _| {
+                connection.is_shutting = false;
+            }),
+            Completion::Closed { connection } => self.closed(connection),
+            Completion::Installed { connection, result } => {
+                self.with(connection, |connection, core, _| {
+                    debug_assert_eq!(connection.phase, Phase::Installing);
+                    connection.phase =
+                        Phase::Ending { manner: Manner::Close, reason: CloseReason::Finished };
+                    if let Ok(socket) = result {
+                        connection.session.detached(socket, core);
+                    }
+                })
+            }
+            Completion::Tick => self.tick_at = NEVER,
+            Completion::Control => self.control(),
+        }
+    }
+
+    fn accepted(&mut self, listener: ListenerId, result: Result<Handle, Errno>, more: bool) {
+        let state = &mut self.listeners[usize::from(listener.0)];
+        state.is_armed = more;
+        match result {
+            Ok(handle) => {
+                state.pause_ms = ACCEPT_PAUSE_MIN_MS;
+                self.open(handle);
+            }
+            Err(errno) => {
+                self.core.counters.accept_errors.raise();
+                if errno.is_exhaustion() {
+                    self.core.counters.accept_pauses.raise();
+                    state.retry_at = self.core.now + state.pause_ms;
+                    state.pause_ms = (state.pause_ms * 2).min(ACCEPT_PAUSE_MAX_MS);
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, handle: Handle) {
+        self.core.counters.connections_accepted.raise();
+        self.core.counters.connections_open.raise();
+        let is_over = self.connections.len() >= self.core.limits.connections_max as usize;
+        let mut connection = Connection::new(handle, Session::default());
+        connection.session = Session::open(&self.core);
+        if is_over || self.stop_at.is_some() {
+            self.core.counters.connections_refused.raise();
+            connection.end(Manner::Close, CloseReason::Drained);
+        }
+        let token = self.connections.insert(connection);
+        self.timers.grow(self.connections.bound());
+        self.touch(token);
+    }
+
+    fn received(&mut self, token: Token, result: Result<Option<Lease>, Errno>, more: bool) {
+        self.with(token, |connection, core, batch_key| {
+            if !more {
+                connection.receive = Receive::Idle;
+            }
+            match (connection.phase, result) {
+                (Phase::Open | Phase::Detaching, Ok(Some(bytes))) => {
+                    connection.call(core, batch_key, |session, port| session.received(bytes, port));
+                }
+                (Phase::Open | Phase::Detaching, Ok(None)) => {
+                    connection.call(core, batch_key, |session, port| session.ended(port));
+                }
+                (Phase::Lingering, Ok(Some(bytes))) => connection.discard(bytes.len()),
+                (Phase::Lingering, Ok(None)) => {
+                    connection.end(Manner::Close, CloseReason::Finished)
+                }
+                (_, Err(Errno::NOBUFS)) => {
+                    core.counters.receives_starved.raise();
+                    connection.is_starved = true;
+                }
+                // Stopped by us, or for no reason: armed again if it is wanted.
+                (_, Err(Errno::CANCELED)) => {}
+                (_, Err(_)) => connection.end(Manner::Close, CloseReason::PeerReset),
+                (Phase::Ending { .. } | Phase::Closing | Phase::Installing, Ok(_)) => {}
+            }
+        });
+    }
+
+    fn sent(&mut self, token: Token, result: Result<usize, Errno>, mut batch: Box<Batch>) {
+        let now = self.core.now;
+        if let Ok(count) = result {
+            self.core.counters.bytes_sent.add(count as u64);
+            batch.advance(count);
+        }
+        let is_lost = !matches!(result, Ok(_) | Err(Errno::CANCELED));
+        let Some(connection) = self.connections.of(token) else {
+            self.core.counters.completions_stale.raise();
+            return self.core.recycle(batch);
+        };
+        let is_wanted = matches!(connection.phase, Phase::Open | Phase::Detaching);
+        if !is_lost && is_wanted && !batch.is_empty() {
+            // The rest goes first: one send in flight, in order.
+            connection.in_flight = batch.load();
+            connection.peer_deadline = now + self.core.limits.send_timeout_ms;
+            self.kernel.send(token, connection.handle, batch);
+        } else {
+            self.core.recycle(batch);
+            self.with(token, |connection, core, key| {
+                connection.is_sending = false;
+                connection.in_flight = Default::default();
+                connection.peer_deadline = NEVER;
+                if is_lost {
+                    connection.end(Manner::Close, CloseReason::PeerReset);
+                } else if is_wanted {
+                    connection.call(core, key, |session, port| session.sent(port));
+                }
+            });
+        }
+    }
+
+    fn closed(&mut self, token: Token) {
+        if self.connections.of(token).is_none() {
+            return self.core.counters.completions_stale.raise();
+        }
+        let connection = self.connections.remove(token);
+        debug_assert!(
+            !connection.is_in_flight(),
+            "a slot is freed when nothing of it is in flight"
+        );
+        self.timers.set(token.slot, NEVER);
+        self.core.counters.connections_open.lower();
+        if let Some(batch) = connection.batch {
+            self.core.recycle(batch);
+        }
+    }
+
+    /// Handles an event of a connection, and has it settled at the end of the turn.
+    fn with(&mut self, token: Token, handle: impl FnOnce(&mut Connection, &mut Core, u64)) {
+        match self.connections.of(token) {
+            Some(connection) => handle(connection, &mut self.core, key(token)),
+            None => return self.core.counters.completions_stale.raise(),
+        }
+        self.touch(token);
+    }
+
+    fn touch(&mut self, token: Token) {
+        if let Some(connection) = self.connections.of(token)
+            && !std::mem::replace(&mut connection.is_touched, true)
+        {
+            self.touched.push(token);
+        }
+    }
+
+    /// Calls the connections that were woken. One that has gone meanwhile is no one's loss.
+    fn deliver_mail(&mut self) {
+        // Only those there now: one that wakes itself again waits for the next turn.
+        for _ in 0..self.core.mailbox.len() {
+            let Some(key) = self.core.mailbox.take() else { break };
+            self.wake(token(key));
+        }
+    }
+
+    /// Gives those with work left over one more turn each.
+    fn go_on(&mut self) {
+        for _ in 0..self.ready.len() {
+            let Some(token) = self.ready.pop_front() else { break };
+            if let Some(connection) = self.connections.of(token) {
+                connection.is_ready = false;
+                self.wake(token);
+            }
+        }
+    }
+
+    fn wake(&mut self, token: Token) {
+        if let Some(connection) = self.connections.of(token) {
+            if matches!(connection.phase, Phase::Open | Phase::Detaching) {
+                connection.call(&mut self.core, key(token), |session, port| session.woken(port));
+            }
+            self.touch(token);
+        }
+    }
+
+    /// Looks at the connections whose time may have come.
+    fn expire(&mut self) {
+        let now = self.core.now;
+        while let Some(slot) = self.timers.pop(now) {
+            let Some(token) = self.connections.tenant(slot) else { continue };
+            self.with(token, |connection, core, key| {
+                // Times are set lazily: this one may have moved since. Settling sets it anew.
+                if connection.peer_deadline <= now {
+                    connection.peer_timed_out(core);
+                } else if connection.phase == Phase::Open
+                    && connection.session.control().deadline <= now
+                {
+                    connection.call(core, key, |session, port| session.deadline_reached(port));
+                }
+            });
+        }
+        if self.stop_at.is_some_and(|stop_at| stop_at <= now) {
+            self.end_all();
+        }
+    }
+
+    fn arm_listeners(&mut self) {
+        let now = self.core.now;
+        for (index, listener) in (0..).zip(&mut self.listeners) {
+            if !listener.is_armed && listener.retry_at <= now {
+                listener.is_armed = true;
+                self.kernel.accept(ListenerId(index));
+            }
+        }
+    }
+
+    /// Has the kernel wake us when the first time comes.
+    fn arm_tick(&mut self) {
+        let retries = self
+            .listeners
+            .iter()
+            .filter(|listener| !listener.is_armed)
+            .map(|listener| listener.retry_at);
+        let next = retries.chain(self.stop_at).fold(self.timers.next(), Millis::min);
+        if next < self.tick_at {
+            self.tick_at = next;
+            self.kernel.wake_at(next);
+        }
+    }
+
+    fn control(&mut self) {
+        self.core.counters.wakes_across_cores.raise();
+        if self.remote.is_stopping.load(Ordering::Acquire) && self.stop_at.is_none() {
+            self.drain();
+        }
+    }
+
+    /// Stops in order: no new connections, handlers are told, the rest is cut after the drain timeout.
+    fn drain(&mut self) {
+        let within = self.drain_timeout;
+        self.stop_at =
+            Some(self.core.now + Millis::try_from(within.as_millis()).unwrap_or(NEVER / 2));
+        self.core.is_draining = true;
+        for token in self.all() {
+            self.with(token, |connection, core, key| {
+                if connection.phase == Phase::Open {
+                    connection.call(core, key, |session, port| session.drain(within, port));
+                }
+            });
+        }
+    }
+
+    fn end_all(&mut self) {
+        for token in self.all() {
+            self.with(token, |connection, _, _| {
+                connection.end(Manner::Reset, CloseReason::Drained)
+            });
+        }
+    }
+
+    fn all(&self) -> Vec<Token> {
+        (0..self.connections.bound()).filter_map(|slot| self.connections.tenant(slot)).collect()
+    }
+}
+
+impl Connection {
+    /// Has the session handle something.
+    fn call(
+        &mut self,
+        core: &mut Core,
+        key: u64,
+        handle: impl FnOnce(&mut Session, &mut Port<'_>),
+    ) {
+        let mut port = Port { core, batch: &mut self.batch, in_flight: self.in_flight, key };
+        handle(&mut self.session, &mut port);
+    }
+
+    /// RFC 9112 §9.6: what comes behind our FIN is read and thrown away, so that it does not cost the peer our last answer.
+    fn discard(&mut self, bytes: usize) {
+        match u32::try_from(bytes).ok().and_then(|bytes| self.linger_bytes_left.checked_sub(bytes))
+        {
+            Some(left) => self.linger_bytes_left = left,
+            None => self.end(Manner::Close, CloseReason::Finished),
+        }
+    }
+
+    fn peer_timed_out(&mut self, core: &Core) {
+        match self.phase {
+            Phase::Open | Phase::Detaching => {
+                core.counters.timeouts_sent.raise();
+                self.end(Manner::Reset, CloseReason::SendTimeout);
+            }
+            Phase::Lingering => self.end(Manner::Close, CloseReason::Finished),
+            Phase::Ending { .. } | Phase::Closing | Phase::Installing => {}
+        }
+    }
+}
+
+/// What sessions and handlers know a connection by.
+fn key(token: Token) -> u64 {
+    u64::from(token.generation) << 32 | u64::from(token.slot)
+}
+
+fn token(key: u64) -> Token {
+    Token { slot: key as u32, generation: (key >> 32) as u32 }
+}

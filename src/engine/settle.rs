@@ -1,0 +1,176 @@
+//! The end of a turn: what each touched connection now wants of the kernel. Everything a connection asks of the kernel,
+//! apart from the rest of a short send, is asked for here.
+
+use super::Engine;
+use super::connection::{Connection, Phase, Receive};
+use crate::config::NEVER;
+use crate::ring::{Kernel, Manner, Token};
+use crate::session::Core;
+use crate::upgrade::CloseReason;
+
+impl<K: Kernel> Engine<K> {
+    pub(super) fn settle_touched(&mut self) {
+        while let Some(token) = self.touched.pop() {
+            self.settle(token);
+        }
+    }
+
+    fn settle(&mut self, token: Token) {
+        let Engine { kernel, core, connections, timers, ready, starved, .. } = self;
+        let Some(connection) = connections.of(token) else { return };
+        connection.is_touched = false;
+        connection.judge(core);
+        if connection.phase == Phase::Open {
+            connection.send(token, kernel, core);
+            connection.finish_if_done(token, kernel, core);
+        }
+        match connection.phase {
+            Phase::Open | Phase::Lingering => connection.receive(token, kernel, core),
+            Phase::Detaching => connection.detach(token, kernel, core),
+            Phase::Ending { .. } => connection.wind_up(token, kernel, core),
+            Phase::Closing | Phase::Installing => {}
+        }
+        if connection.is_starved && connection.wants_receive(core) {
+            starved.push_back(token);
+        }
+        if connection.phase == Phase::Open
+            && connection.session.has_more()
+            && !std::mem::replace(&mut connection.is_ready, true)
+        {
+            ready.push_back(token);
+        }
+        let deadline = connection.deadline();
+        // A time that moved later is left to come up: setting it at each request would cost more than looking once.
+        if deadline < timers.when(token.slot) {
+            timers.set(token.slot, deadline);
+        }
+    }
+
+    /// Arms the receives again that found no buffer, as far as there are buffers now.
+    pub(super) fn feed_starved(&mut self) {
+        let vacant = self.kernel.pool().vacant();
+        for _ in 0..vacant.min(self.starved.len()) {
+            let Some(token) = self.starved.pop_front() else { break };
+            if let Some(connection) = self.connections.of(token) {
+                connection.is_starved = false;
+                self.touch(token);
+            }
+        }
+        self.settle_touched();
+    }
+}
+
+impl Connection {
+    /// Ends a connection whose session or outbox cannot go on.
+    fn judge(&mut self, core: &Core) {
+        if !matches!(self.phase, Phase::Open | Phase::Detaching) {
+            return;
+        }
+        if self.batch.as_ref().is_some_and(|batch| batch.is_overflowed()) {
+            core.counters.outbox_overflows.raise();
+            self.end(Manner::Reset, CloseReason::OutboxFull);
+        } else if self.session.control().is_reset {
+            self.end(Manner::Reset, CloseReason::HandlerReset);
+        }
+    }
+
+    /// Gives everything written in this turn to the kernel, unless it still holds something.
+    fn send<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &Core) {
+        if self.is_sending || self.is_shut {
+            return;
+        }
+        if let Some(batch) = self.batch.take_if(|batch| !batch.is_empty()) {
+            self.is_sending = true;
+            self.in_flight = batch.load();
+            self.peer_deadline = core.now + core.limits.send_timeout_ms;
+            kernel.send(token, self.handle, batch);
+        }
+    }
+
+    /// Takes the next step to the end once everything written has left.
+    fn finish_if_done<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &Core) {
+        if self.is_sending || self.is_shutting {
+            return;
+        }
+        let control = self.session.control();
+        if control.is_detaching {
+            self.phase = Phase::Detaching;
+        } else if self.session.is_finished()
+            || (control.is_closing && self.session.is_input_ended())
+        {
+            self.end(Manner::Close, CloseReason::Finished);
+        } else if control.is_closing {
+            self.phase = Phase::Lingering;
+            self.peer_deadline = core.now + core.limits.linger_timeout_ms;
+            self.linger_bytes_left =
+                u32::try_from(core.limits.linger_bytes_max).unwrap_or(u32::MAX);
+            self.shut(token, kernel);
+        } else if control.is_ended {
+            self.shut(token, kernel);
+        }
+    }
+
+    fn shut<K: Kernel>(&mut self, token: Token, kernel: &mut K) {
+        if !std::mem::replace(&mut self.is_shut, true) {
+            self.is_shutting = true;
+            kernel.shutdown(token, self.handle);
+        }
+    }
+
+    fn wants_receive(&self, core: &Core) -> bool {
+        let is_open = matches!(self.phase, Phase::Open | Phase::Lingering);
+        let has_room = self.phase == Phase::Lingering || self.session.has_room(&core.limits);
+        is_open && self.receive == Receive::Idle && !self.session.is_input_ended() && has_room
+    }
+
+    /// Keeps a receive armed while there is room for what it brings.
+    fn receive<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &Core) {
+        if self.wants_receive(core) && !self.is_starved {
+            self.receive = Receive::Armed;
+            kernel.receive(token, self.handle);
+            if std::mem::replace(&mut self.has_received, true) && !std::mem::take(&mut self.is_held)
+            {
+                core.counters.rearmed.raise();
+            }
+        } else if self.receive == Receive::Armed
+            && self.phase == Phase::Open
+            && self.session.is_full(&core.limits)
+        {
+            core.counters.backpressure.raise();
+            self.is_held = true;
+            self.stop_receive(token, kernel);
+        }
+    }
+
+    fn stop_receive<K: Kernel>(&mut self, token: Token, kernel: &mut K) {
+        if self.receive == Receive::Armed {
+            self.receive = Receive::Stopping;
+            kernel.stop_receive(token);
+        }
+    }
+
+    /// Lets a connection go: its receive is stopped first, so that no byte is read by two.
+    fn detach<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &Core) {
+        self.stop_receive(token, kernel);
+        self.peer_deadline = NEVER;
+        self.send(token, kernel, core);
+        if !self.is_in_flight() {
+            self.phase = Phase::Installing;
+            kernel.install(token, self.handle);
+        }
+    }
+
+    /// Stops what is in flight, tells the session, and closes when the last completion has come.
+    fn wind_up<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &mut Core) {
+        let Phase::Ending { manner, reason } = self.phase else { return };
+        self.session.close(reason, core);
+        self.stop_receive(token, kernel);
+        if self.is_sending && !std::mem::replace(&mut self.is_send_stopped, true) {
+            kernel.stop_send(token);
+        }
+        if !self.is_in_flight() {
+            self.phase = Phase::Closing;
+            kernel.close(token, self.handle, manner);
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! When each slot wants to be looked at: a hierarchical timing wheel over slot numbers, one time a slot, resolution one
+//! millisecond. Setting and clearing are constant-time and allocate only as slots are added.
+//!
+//! ```text
+//!   level 0: 64 x 1 ms    level 1: 64 x 64 ms    level 2: 64 x 4 s    level 3: 64 x 4 min    level 4: 64 x 5 h
+//! ```
+//!
+//! A time lies in the level of the highest digit (base 64) in which it differs from now; when now reaches that digit, it
+//! falls to a lower level. The engine sets times lazily: a time that moves later is left where it is and set again when it
+//! comes up.
+
+use crate::config::{Millis, NEVER};
+
+const LEVELS: usize = 5;
+const SLOTS: usize = 64;
+const BITS: u32 = 6;
+const NONE: u32 = u32::MAX;
+/// As far ahead as the wheel goes; later times are looked at again then.
+const HORIZON: Millis = 1 << (BITS * LEVELS as u32);
+
+#[derive(Debug)]
+pub(super) struct Timers {
+    now: Millis,
+    heads: [[u32; SLOTS]; LEVELS],
+    /// A bit for each list that is not empty.
+    occupied: [u64; LEVELS],
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    when: Millis,
+    next: u32,
+    /// The entry before, or the list: [`NONE`] marks the head of the list that `when` and `now` gave at linking.
+    previous: u32,
+    list: u16,
+}
+
+const UNLINKED: u16 = u16::MAX;
+
+impl Timers {
+    pub(super) fn new(now: Millis) -> Timers {
+        Timers { now, heads: [[NONE; SLOTS]; LEVELS], occupied: [0; LEVELS], entries: Vec::new() }
+    }
+
+    /// Makes room for slots below `bound`.
+    pub(super) fn grow(&mut self, bound: u32) {
+        let entry = Entry { when: NEVER, next: NONE, previous: NONE, list: UNLINKED };
+        if self.entries.len() < bound as usize {
+            self.entries.reserve_exact(bound as usize - self.entries.len());
+            self.entries.resize(bound as usize, entry);
+        }
+    }
+
+    /// When a slot comes up, or [`NEVER`].
+    pub(super) fn when(&self, slot: u32) -> Millis {
+        self.entries[slot as usize].when
+    }
+
+    /// Has a slot come up at `when`; a time that is past comes up next.
+    pub(super) fn set(&mut self, slot: u32, when: Millis) {
+        self.unlink(slot);
+        self.entries[slot as usize].when = when;
+        if when != NEVER {
+            self.link(slot);
+        }
+    }
+
+    /// Moves to `now` and takes one slot that has come up.
+    pub(super) fn pop(&mut self, now: Millis) -> Option<u32> {
+        loop {
+            if let Some(slot) = self.take_due() {
+                return Some(slot);
+            }
+            let next = self.next();
+            if next > now {
+                self.now = self.now.max(now);
+                return None;
+            }
+            self.now = next;
+            self.cascade();
+        }
+    }
+
+    /// A time at or before which the first slot comes up, [`NEVER`] if none will.
+    pub(super) fn next(&self) -> Millis {
+        for level in 0..LEVELS {
+            let shift = BITS * u32::try_from(level).expect("few levels");
+            let digit = (self.now >> shift) & (SLOTS as u64 - 1);
+            // Lists behind the current digit hold what comes up in this turn of the level; at level 0 also the current one.
+            let ahead = if level == 0 {
+                self.occupied[0] & (u64::MAX << digit)
+            } else {
+                self.occupied[level] & above(digit)
+            };
+            if ahead != 0 {
+                let list = u64::from(ahead.trailing_zeros());
+                let base = (self.now >> shift) & !(SLOTS as u64 - 1);
+                return ((base + list) << shift).max(self.now);
+            }
+        }
+        NEVER
+    }
+
+    fn take_due(&mut self) -> Option<u32> {
+        let digit = usize::try_from(self.now & (SLOTS as u64 - 1)).expect("a digit is small");
+        let slot = self.heads[0][digit];
+        if slot == NONE {
+            return None;
+        }
+        self.unlink(slot);
+        self.entries[slot as usize].when = NEVER;
+        Some(slot)
+    }
+
+    /// Lets the lists that `now` has just reached fall to lower levels.
+    fn cascade(&mut self) {
+        for level in (1..LEVELS).rev() {
+            let shift = BITS * u32::try_from(level).expect("few levels");
+            let digit = usize::try_from((self.now >> shift) & (SLOTS as u64 - 1))
+                .expect("a digit is small");
+            if self.now & ((1 << shift) - 1) != 0 {
+                continue;
+            }
+            let mut slot = self.heads[level][digit];
+            self.heads[level][digit] = NONE;
+            self.occupied[level] &= !(1 << digit);
+            while slot != NONE {
+                let next = self.entries[slot as usize].next;
+                self.link(slot);
+                slot = next;
+            }
+        }
+    }
+
+    fn link(&mut self, slot: u32) {
+        let when = self.entries[slot as usize].when.clamp(self.now, self.now + HORIZON / 2);
+        let differs = (when ^ self.now) | 1;
+        let level = ((63 - differs.leading_zeros()) / BITS)
+            .min(u32::try_from(LEVELS - 1).expect("few levels"));
+        let digit = usize::try_from((when >> (BITS * level)) & (SLOTS as u64 - 1))
+            .expect("a digit is small");
+        let level = level as usize;
+        let head = self.heads[level][digit];
+        if head != NONE {
+            self.entries[head as usize].previous = slot;
+        }
+        let entry = &mut self.entries[slot as usize];
+        entry.next = head;
+        entry.previous = NONE;
+        entry.list = u16::try_from(level * SLOTS + digit).expect("few lists");
+        self.heads[level][digit] = slot;
+        self.occupied[level] |= 1 << digit;
+    }
+
+    fn unlink(&mut self, slot: u32) {
+        let Entry { next, previous, list, .. } = self.entries[slot as usize];
+        if list == UNLINKED {
+            return;
+        }
+        let (level, digit) = (usize::from(list) / SLOTS, usize::from(list) % SLOTS);
+        if next != NONE {
+            self.entries[next as usize].previous = previous;
+        }
+        if previous != NONE {
+            self.entries[previous as usize].next = next;
+        } else {
+            self.heads[level][digit] = next;
+            if next == NONE {
+                self.occupied[level] &= !(1 << digit);
+            }
+        }
+        self.entries[slot as usize].list = UNLINKED;
+    }
+}
+
+/// The bits above `digit`.
+fn above(digit: u64) -> u64 {
+    u64::MAX.checked_shl(u32::try_from(digit).expect("a digit is small") + 1).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due(timers: &mut Timers, now: Millis) -> Vec<u32> {
+        let mut due: Vec<u32> = std::iter::from_fn(|| timers.pop(now)).collect();
+        due.sort_unstable();
+        due
+    }
+
+    #[test]
+    fn every_time_comes_up_in_its_millisecond_and_not_before() {
+        for start in [0, 63, 64, 4095, 262_143, 1_000_003] {
+            let delays = [
+                0, 1, 2, 62, 63, 64, 65, 100, 4095, 4096, 4097, 60_000, 262_144, 300_000,
+                20_000_000,
+            ];
+            let mut timers = Timers::new(start);
+            timers.grow(64);
+            for (slot, delay) in (0..).zip(delays) {
+                timers.set(slot, start + delay);
+            }
+            for (slot, delay) in (0..).zip(delays) {
+                if delay > 0 {
+                    assert_eq!(
+                        due(&mut timers, start + delay - 1),
+                        [0; 0],
+                        "{delay} ms after {start}"
+                    );
+                }
+                assert_eq!(due(&mut timers, start + delay), [slot], "{delay} ms after {start}");
+            }
+            assert_eq!(timers.next(), NEVER);
+        }
+    }
+
+    #[test]
+    fn next_is_never_later_than_the_first_time() {
+        let mut timers = Timers::new(5);
+        timers.grow(64);
+        let mut state = 0x9e37_79b9_u64;
+        for round in 0..20_000_u64 {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let slot = u32::try_from(state >> 58).expect("six bits");
+            match state % 3 {
+                0 => timers.set(slot, NEVER),
+                _ => timers.set(slot, timers.now + (state >> 20) % 9000),
+            }
+            let first = (0..64).map(|slot| timers.when(slot)).min().expect("64 slots");
+            assert!(timers.next() <= first, "round {round}");
+            let now = timers.now + (state >> 40) % 40;
+            let expected: Vec<u32> = (0..64).filter(|slot| timers.when(*slot) <= now).collect();
+            assert_eq!(due(&mut timers, now), expected, "round {round}");
+        }
+    }
+
+    #[test]
+    fn a_slot_has_one_time() {
+        let mut timers = Timers::new(0);
+        timers.grow(4);
+        timers.set(1, 10);
+        timers.set(1, 500);
+        timers.set(2, 700);
+        timers.set(2, NEVER);
+        assert_eq!(due(&mut timers, 499), [0; 0]);
+        assert_eq!(due(&mut timers, 5000), [1]);
+    }
+}

@@ -1,0 +1,192 @@
+//! The syntax of `host[:port]`, in a Host field, an absolute target or the target of CONNECT (RFC 3986 §3.2).
+//!
+//! Called by the head reader only. Names are checked, never resolved or normalised.
+
+use std::net::Ipv6Addr;
+
+/// Unreserved bytes and sub-delimiters, of which a host name consists besides escapes (RFC 3986 §3.2.2).
+///
+/// The comma is a sub-delimiter, yet no host name holds one, and a recipient that joins two Host lines makes one: U-62
+/// refuses it.
+static NAME_BYTES: [bool; 256] = name_bytes();
+
+const fn name_bytes() -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let marks = b"-._~!$&'()*+;=";
+    let mut mark = 0;
+    while mark < marks.len() {
+        table[marks[mark] as usize] = true;
+        mark += 1;
+    }
+    table
+}
+
+/// Whether `bytes` is a host that is not empty, with or without a port, and nothing else: no user information.
+#[inline]
+pub(super) fn is_authority(bytes: &[u8]) -> bool {
+    split(bytes).is_some()
+}
+
+/// The port of a `host:port` that names both, as CONNECT needs it (RFC 9110 §9.3.6); port 0 cannot be connected to.
+pub(super) fn connect_port(bytes: &[u8]) -> Option<u16> {
+    match split(bytes) {
+        Some(Port::Number(port)) if port != 0 => Some(port),
+        _ => None,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Port {
+    Absent,
+    Number(u16),
+}
+
+fn split(bytes: &[u8]) -> Option<Port> {
+    // The common case in one loop: a name without escapes, then nothing or a port.
+    let end = bytes.iter().position(|byte| !NAME_BYTES[usize::from(*byte)]).unwrap_or(bytes.len());
+    match &bytes[end..] {
+        [] if end > 0 => Some(Port::Absent),
+        rest @ [b':', ..] if end > 0 => read_port(rest),
+        [b'%', ..] => split_escaped(bytes),
+        [b'[', literal @ ..] if end == 0 => split_literal(literal),
+        _ => None,
+    }
+}
+
+/// Reads a name that holds percent-encoded bytes (RFC 3986 §3.2.2).
+fn split_escaped(bytes: &[u8]) -> Option<Port> {
+    let colon = bytes.iter().position(|byte| *byte == b':');
+    let (name, rest) = bytes.split_at(colon.unwrap_or(bytes.len()));
+    let has_only_name_bytes =
+        name.iter().all(|byte| *byte == b'%' || NAME_BYTES[usize::from(*byte)]);
+    if has_only_name_bytes && has_whole_escapes(name) { read_port(rest) } else { None }
+}
+
+/// Reads what follows the `[` of an IP literal.
+fn split_literal(bytes: &[u8]) -> Option<Port> {
+    let end = bytes.iter().position(|byte| *byte == b']')?;
+    if is_ip_literal(&bytes[..end]) { read_port(&bytes[end + 1..]) } else { None }
+}
+
+/// Reads what follows the host: nothing, a lone colon, or a colon and digits up to 65535.
+fn read_port(rest: &[u8]) -> Option<Port> {
+    let digits = match rest {
+        [] | [b':'] => return Some(Port::Absent),
+        [b':', digits @ ..] => digits,
+        _ => return None,
+    };
+    digits
+        .iter()
+        .try_fold(0u16, |port, digit| {
+            let value = digit.wrapping_sub(b'0');
+            match value {
+                0..=9 => port.checked_mul(10)?.checked_add(u16::from(value)),
+                _ => None,
+            }
+        })
+        .map(Port::Number)
+}
+
+fn has_whole_escapes(name: &[u8]) -> bool {
+    name.split(|byte| *byte == b'%').skip(1).all(
+        |escape| matches!(escape, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()),
+    )
+}
+
+/// An IPv6 address without a zone, or an address of a future version (RFC 3986 §3.2.2).
+fn is_ip_literal(literal: &[u8]) -> bool {
+    match literal {
+        [b'v' | b'V', future @ ..] => is_future_address(future),
+        _ => std::str::from_utf8(literal).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok()),
+    }
+}
+
+fn is_future_address(future: &[u8]) -> bool {
+    let Some(dot) = future.iter().position(|byte| *byte == b'.') else {
+        return false;
+    };
+    let (version, address) = (&future[..dot], &future[dot + 1..]);
+    !version.is_empty()
+        && version.iter().all(u8::is_ascii_hexdigit)
+        && !address.is_empty()
+        && address.iter().all(|byte| *byte == b':' || NAME_BYTES[usize::from(*byte)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_names_addresses_and_ports() {
+        for host in [
+            "a",
+            "a:80",
+            "a:",
+            "example.org:65535",
+            "a:0080",
+            "192.0.2.6:443",
+            "[::1]",
+            "[2001:db8::1]:8080",
+            "[v1.fe:80]",
+            "my_host-1.local",
+            "caf%C3%A9",
+            "a(b);c=d!$&'*+~",
+        ] {
+            assert!(is_authority(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
+    fn u_62_refuses_what_is_no_host() {
+        for host in [
+            "",
+            ":80",
+            "a/b",
+            "u@a",
+            "a, b",
+            "a,b",
+            "a b",
+            "a:b",
+            "a:80:80",
+            "a:65536",
+            "a:-1",
+            "[::1",
+            "::1",
+            "[::1]x",
+            "[fe80::1%25eth0]",
+            "[]",
+            "[v1]",
+            "[v.a]",
+            "[a]",
+            "a%2",
+            "a%zz",
+            "a#b",
+            "a\\b",
+            "a?b",
+            "a|b",
+            "a^b",
+            "a`b",
+            "a\"b",
+            "a<b",
+            "caf\u{e9}",
+            "a\tb",
+            "[v1.%41]",
+        ] {
+            assert!(!is_authority(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
+    fn u_105_connect_needs_a_port_that_can_be_reached() {
+        assert_eq!(connect_port(b"x:443"), Some(443));
+        assert_eq!(connect_port(b"[::1]:1"), Some(1));
+        for target in ["x", "x:", "x:0", "x:65536", "x:4a", "http://x:1", ":1"] {
+            assert_eq!(connect_port(target.as_bytes()), None, "{target}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! HTTP/1.1 as values: heads read as spans, the framing of content, and responses written as bytes.
+//!
+//! The session calls everything here, protocol handlers see [`Request`] and [`Response`]. Nothing here does I/O, reads a
+//! clock, or keeps received bytes: a [`Head`] and its [`Field`]s are numbers that point into the caller's buffer.
+//!
+//! ```text
+//!   scan::head_end ─► read_head ─► framing ─► Chunked::step ...        (requests, RFC 9112)
+//!                        │
+//!                        └► Request ─► handler ─► Response | Ready ─► bytes
+//! ```
+//!
+//! Numbers such as U-53 name the rows of the project's requirement table.
+
+pub mod list;
+
+mod authority;
+mod chunked;
+mod date;
+mod diagnosis;
+mod error;
+mod field;
+mod framing;
+mod head;
+mod method;
+mod ready;
+mod request;
+mod response;
+mod status;
+mod target;
+
+pub use chunked::{
+    ChunkError, Chunked, EXTENSION_BYTES_MAX, SIZE_DIGITS_MAX, Step as ChunkStep, TRAILER_BYTES_MAX,
+};
+pub use date::Date;
+pub use error::HeadError;
+pub use field::{Field, FieldError, Fields, HEAD_BYTES_MAX, Span};
+pub use framing::{Codings, Framing, Lengths, framing};
+pub use head::{
+    ConnectionOptions, FIELDS_CAPACITY, Head, HeadLimits, Version, overflow_fault, read_head,
+};
+pub use method::{Method, MethodSet};
+pub use ready::Ready;
+pub use request::{OwnedRequest, Request};
+pub use response::{CONTINUE, Form, Persistence, Response, write_switching};
+pub use status::Status;
+pub use target::TargetForm;

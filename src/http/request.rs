@@ -1,0 +1,201 @@
+//! A request as handlers and negotiation see it: the head's facts joined with the bytes they point into.
+//!
+//! Built by the session once per request, copied freely, and gone before the bytes are.
+
+use super::field::{Field, Span};
+use super::head::{Head, Version};
+use super::method::Method;
+use super::target::TargetForm;
+
+/// A view of one request head. All of it is borrowed from the received bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    bytes: &'a [u8],
+    head: &'a Head,
+    fields: &'a [Field],
+}
+
+impl<'a> Request<'a> {
+    /// Joins a head and its fields with the bytes they were read from.
+    ///
+    /// With other bytes the accessors give nonsense or panic.
+    #[inline]
+    pub fn new(bytes: &'a [u8], head: &'a Head, fields: &'a [Field]) -> Self {
+        Self { bytes, head, fields }
+    }
+
+    /// The method.
+    #[inline]
+    pub fn method(self) -> Method {
+        self.head.method
+    }
+
+    /// The method as spelled, which [`Method::Other`] does not tell.
+    #[inline]
+    pub fn method_name(self) -> &'a [u8] {
+        self.resolve(self.head.method_span)
+    }
+
+    /// The target as sent: visible ASCII, in any of its four forms.
+    #[inline]
+    pub fn target(self) -> &'a [u8] {
+        self.resolve(self.head.target)
+    }
+
+    /// The path, without authority and query; not decoded.
+    ///
+    /// `*` for OPTIONS of the whole server (also asked for by an absolute-form without path and query, RFC 9112 §3.2.4),
+    /// `/` for other absolute-forms without a path (RFC 9110 §4.2.3), empty for CONNECT.
+    #[inline]
+    pub fn path(self) -> &'a [u8] {
+        let path = self.resolve(self.head.path);
+        if !path.is_empty() || self.head.form != TargetForm::Absolute {
+            return path;
+        }
+        match (self.head.method, self.head.query) {
+            (Method::Options, None) => b"*",
+            _ => b"/",
+        }
+    }
+
+    /// What follows the first `?` of the target; not decoded.
+    #[inline]
+    pub fn query(self) -> Option<&'a [u8]> {
+        self.head.query.map(|query| self.resolve(query))
+    }
+
+    /// The version.
+    #[inline]
+    pub fn version(self) -> Version {
+        self.head.version
+    }
+
+    /// The host and port that the client addressed: the target's authority if it has one, otherwise Host (U-63).
+    ///
+    /// `None` is possible in HTTP/1.0 only. An empty Host is `Some` of nothing.
+    #[inline]
+    pub fn host(self) -> Option<&'a [u8]> {
+        // RFC 9112 §3.2.2: with absolute-form the Host field is ignored.
+        let host = self.head.authority.or(self.head.host);
+        host.map(|host| self.resolve(host))
+    }
+
+    /// Names and values of all field lines, in order.
+    #[inline]
+    pub fn fields(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        self.fields.iter().map(move |field| (self.resolve(field.name), self.resolve(field.value)))
+    }
+
+    /// The value of the first field line with this name, in any case.
+    #[inline]
+    pub fn field(self, name: &str) -> Option<&'a [u8]> {
+        self.fields_named(name).next()
+    }
+
+    /// The values of all field lines with this name, in any case, in order.
+    #[inline]
+    pub fn fields_named<'n>(self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        self.fields
+            .iter()
+            .filter(move |field| {
+                usize::from(field.name.len) == name.len()
+                    && self.resolve(field.name).eq_ignore_ascii_case(name.as_bytes())
+            })
+            .map(move |field| self.resolve(field.value))
+    }
+
+    /// The facts of the head.
+    #[inline]
+    pub fn head(self) -> &'a Head {
+        self.head
+    }
+
+    /// A copy that outlives the received bytes.
+    pub fn into_owned(self) -> OwnedRequest {
+        OwnedRequest { bytes: self.bytes.into(), head: *self.head, fields: self.fields.into() }
+    }
+
+    #[inline]
+    fn resolve(self, span: Span) -> &'a [u8] {
+        span.of(self.bytes)
+    }
+}
+
+/// A request whose bytes are its own: for handlers that look at it after the event that brought it.
+#[derive(Clone, Debug)]
+pub struct OwnedRequest {
+    bytes: Box<[u8]>,
+    head: Head,
+    fields: Box<[Field]>,
+}
+
+impl OwnedRequest {
+    /// The request.
+    pub fn view(&self) -> Request<'_> {
+        Request::new(&self.bytes, &self.head, &self.fields)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::head::{HeadLimits, read_head};
+
+    fn with_request<T>(text: &str, look: impl FnOnce(Request<'_>) -> T) -> T {
+        let mut fields = Vec::new();
+        let head = read_head(text.as_bytes(), &mut fields, &HeadLimits::default()).unwrap();
+        look(Request::new(text.as_bytes(), &head, &fields))
+    }
+
+    #[test]
+    fn u_63_the_authority_of_an_absolute_target_replaces_host() {
+        let text = "GET http://a/e?q HTTP/1.1\r\nHost: zzz\r\n\r\n";
+        with_request(text, |request| {
+            assert_eq!(request.host(), Some(&b"a"[..]));
+            assert_eq!(request.path(), b"/e");
+            assert_eq!(request.query(), Some(&b"q"[..]));
+            assert_eq!(request.target(), b"http://a/e?q");
+        });
+    }
+
+    #[test]
+    fn targets_without_a_path_have_the_one_they_mean() {
+        for (line, path) in [
+            ("GET http://a", "/"),
+            ("GET http://a?q", "/"),
+            ("OPTIONS http://a", "*"),
+            ("OPTIONS http://a?q", "/"),
+            ("OPTIONS http://a/", "/"),
+            ("OPTIONS *", "*"),
+            ("CONNECT a:1", ""),
+        ] {
+            let text = format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n");
+            with_request(&text, |request| {
+                assert_eq!(request.path(), path.as_bytes(), "{line}");
+            });
+        }
+    }
+
+    #[test]
+    fn fields_are_found_in_any_case_and_in_order() {
+        let text = "BREW / HTTP/1.1\r\nHost: a\r\nX-a: 1\r\nX-ab: 2\r\nx-A: 3\r\n\r\n";
+        with_request(text, |request| {
+            assert_eq!(request.method_name(), b"BREW");
+            assert_eq!(request.field("x-a"), Some(&b"1"[..]));
+            assert_eq!(request.field("x-b"), None);
+            let values: Vec<&[u8]> = request.fields_named("X-A").collect();
+            assert_eq!(values, [b"1", b"3"]);
+            let (name, value) = request.fields().nth(2).unwrap();
+            assert_eq!((name, value), (&b"X-ab"[..], &b"2"[..]));
+        });
+    }
+
+    #[test]
+    fn http_1_0_may_come_without_a_host() {
+        with_request("GET / HTTP/1.0\r\n\r\n", |request| {
+            assert_eq!(request.host(), None);
+            assert_eq!(request.version(), Version::Http10);
+            assert_eq!(request.head().method, Method::Get);
+        });
+    }
+}

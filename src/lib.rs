@@ -1,0 +1,16 @@
+//! **upring**: a thread-per-core io_uring server for Linux edge hosts that answers HTTP/1.1 on a fast path and makes
+//! the Upgrade first-class. A client asks to change protocols (RFC 9110 §7.8); upring negotiates, answers 101 and hands
+//! the *same* connection, with the bytes already received, uncopied, to a protocol handler in the same process.
+
+pub mod buffer;
+pub mod config;
+pub mod counters;
+pub mod engine;
+pub mod host;
+pub mod http;
+pub mod protocols;
+pub mod ring;
+pub mod scan;
+pub mod server;
+pub mod session;
+pub mod upgrade;

@@ -1,0 +1,151 @@
+//! The `upring` binary: reads the command line, introduces the handlers that ship to the server, and runs it.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use upring::config::{Config, HostKind};
+use upring::http::{Ready, Response, Status};
+use upring::protocols::echo;
+use upring::ring::doctor;
+use upring::server::{Running, Server, ServerError};
+use upring::upgrade::Resource;
+
+// Small, short-lived allocations of one thread are what a switch makes; mimalloc serves them without a lock.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// sysexits.h: something the operator can mend in the environment.
+const EXIT_UNAVAILABLE: u8 = 69;
+
+/// A thread-per-core io_uring server for HTTP/1.1 and protocol upgrades.
+#[derive(Debug, Parser)]
+#[command(version, about, long_about = None)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Address to listen on; may be given several times.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    listen: Vec<SocketAddr>,
+    /// Worker threads, each with its own ring; 0 is one per core.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    workers: usize,
+    /// Who turns the cores: tokio-uring (async handlers work), or a bare loop.
+    #[arg(long, value_enum, default_value_t = Host::Hosted)]
+    host: Host,
+    /// Pin each worker to a core of its own.
+    #[arg(long)]
+    pin: bool,
+    /// Do without direct descriptors, as on kernels before 6.8.
+    #[arg(long)]
+    without_direct_descriptors: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say what this kernel and these limits offer, and how to mend what they lack.
+    Doctor,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Host {
+    Hosted,
+    Native,
+}
+
+impl Arguments {
+    fn config(&self) -> Config {
+        let mut config = Config {
+            listen: self.listen.clone(),
+            workers: self.workers,
+            host: match self.host {
+                Host::Hosted => HostKind::Hosted,
+                Host::Native => HostKind::Native,
+            },
+            pin: self.pin,
+            ..Config::default()
+        };
+        config.ring.without.direct_descriptors = self.without_direct_descriptors;
+        config
+    }
+}
+
+fn main() -> ExitCode {
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("UPRING_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let arguments = Arguments::parse();
+    let config = arguments.config();
+    if let Some(Command::Doctor) = arguments.command {
+        let report = doctor::report(&config);
+        print!("{report}");
+        return if report.healthy() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_UNAVAILABLE) };
+    }
+    match serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("upring: {error}");
+            ExitCode::from(EXIT_UNAVAILABLE)
+        }
+    }
+}
+
+/// Serves until a signal says to stop.
+fn serve(config: Config) -> Result<(), ServerError> {
+    let host = config.host;
+    let running = site(Server::new(config)).start()?;
+    introduce(&running, host);
+    let stopper = running.stopper();
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(ServerError::Signals)?;
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            eprintln!("upring: stopping; connections have a few seconds to end");
+            stopper.stop();
+        }
+        if signals.forever().next().is_some() {
+            std::process::exit(1);
+        }
+    });
+    running.join()
+}
+
+/// What is served when nothing is configured.
+fn site(server: Server) -> Server {
+    let page = Response::new(Status::OK).with_body(include_bytes!("page.html"));
+    let page = page.with_field("Content-Type", "text/html; charset=utf-8").expect("a valid value");
+    server
+        .route("/", Resource::new().get(page.to_ready()))
+        .route("/plaintext", Resource::new().get(text("Hello, World!")))
+        .route("/healthz", Resource::new().get(text("ok\n")))
+        .route("/echo", Resource::new().upgrade(echo::protocol()).upgrade_required())
+}
+
+fn text(body: &'static str) -> Ready {
+    let response = Response::new(Status::OK).with_body(body.as_bytes());
+    response.with_field("Content-Type", "text/plain").expect("a valid value").to_ready()
+}
+
+/// Says what is served and what to try.
+fn introduce(running: &Running, host: HostKind) {
+    let host = match host {
+        HostKind::Hosted => "hosted by tokio-uring",
+        HostKind::Native => "native",
+    };
+    println!("upring {}: {} workers, {host}", env!("CARGO_PKG_VERSION"), running.workers());
+    for address in running.addresses() {
+        println!("  http://{address}/           a page");
+        println!("  http://{address}/plaintext  Hello, World!");
+        println!("  http://{address}/healthz    ok");
+        println!("  http://{address}/echo       Upgrade: echo, every byte comes back");
+    }
+    let Some(address) = running.addresses().first() else { return };
+    println!("try:");
+    println!("  curl -i http://{address}/plaintext");
+    println!(
+        "  printf 'GET /echo HTTP/1.1\\r\\nHost: a\\r\\nConnection: Upgrade\\r\\nUpgrade: echo\\r\\n\\r\\nhello\\n' | nc -N {} {}",
+        address.ip(),
+        address.port()
+    );
+}

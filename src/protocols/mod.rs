@@ -1,0 +1,3 @@
+//! Handlers that ship with the server. None of them imports another.
+
+pub mod echo;

@@ -1,0 +1,40 @@
+//! A core's monotonic clock: milliseconds since its ring was made, and the absolute time the kernel's timer takes.
+
+use std::time::{Duration, SystemTime};
+
+use io_uring::types::Timespec;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::Millis;
+
+/// Milliseconds since a moment of `CLOCK_MONOTONIC`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock {
+    origin: Duration,
+}
+
+impl Clock {
+    /// A clock that reads zero now.
+    pub(super) fn start() -> Clock {
+        Clock { origin: monotonic() }
+    }
+
+    pub(super) fn now(self) -> Millis {
+        let since = monotonic().saturating_sub(self.origin);
+        since.as_secs() * 1000 + Millis::from(since.subsec_millis())
+    }
+
+    /// What `CLOCK_MONOTONIC` shows at `when`: never before this clock shows it.
+    pub(super) fn absolute(self, when: Millis) -> Timespec {
+        Timespec::from(self.origin + Duration::from_millis(when))
+    }
+
+    pub(super) fn unix_seconds() -> u64 {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    }
+}
+
+fn monotonic() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(now.tv_sec.cast_unsigned(), now.tv_nsec as u32)
+}

@@ -1,0 +1,307 @@
+//! What this kernel and the limits of this process offer a configuration, line by line, each lack with the command
+//! that mends it. For an operator, before the first start and when one has failed.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use super::Errno;
+use super::error::{Cause, SetupError, sysctl};
+use super::listen::listen;
+use super::probe::{self, Step};
+use super::setup::{self, Limit};
+use super::tier::Tier;
+use crate::config::Config;
+
+/// The findings, to be displayed.
+#[derive(Debug, Default)]
+pub struct Report {
+    lines: Vec<Line>,
+}
+
+#[derive(Debug)]
+struct Line {
+    verdict: Verdict,
+    subject: &'static str,
+    finding: String,
+    remedy: Option<String>,
+}
+
+/// What a line says about its subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// As it should be.
+    Ok,
+    /// The server works, with less than was configured or more slowly.
+    Limits,
+    /// The server does not start.
+    Lacks,
+}
+
+/// Looks at kernel, limits and addresses. Listens on each address of `config` for a moment.
+pub fn report(config: &Config) -> Report {
+    let mut report = Report::default();
+    if report.io_uring(config) {
+        report.tier(Tier::Plain);
+        report.tier(Tier::Direct);
+    }
+    report.descriptors(config);
+    report.locked_memory();
+    report.backlog(config);
+    for &address in &config.listen {
+        report.listener(address, config.ring.backlog);
+    }
+    report
+}
+
+impl Report {
+    /// Whether a server with this configuration starts.
+    pub fn healthy(&self) -> bool {
+        self.lines.iter().all(|line| line.verdict != Verdict::Lacks)
+    }
+
+    fn add(
+        &mut self,
+        verdict: Verdict,
+        subject: &'static str,
+        finding: impl Into<String>,
+        remedy: Option<String>,
+    ) {
+        self.lines.push(Line { verdict, subject, finding: finding.into(), remedy });
+    }
+
+    fn io_uring(&mut self, config: &Config) -> bool {
+        let disabled = sysctl("kernel/io_uring_disabled");
+        match disabled {
+            None => self.add(
+                Verdict::Ok,
+                "kernel.io_uring_disabled",
+                "no such setting on this kernel",
+                None,
+            ),
+            Some(0) => self.add(
+                Verdict::Ok,
+                "kernel.io_uring_disabled",
+                "0: allowed for every process",
+                None,
+            ),
+            Some(value) => {
+                let remedy = Cause::Disabled(value.clamp(1, 2) as u8).to_string();
+                self.add(
+                    Verdict::Limits,
+                    "kernel.io_uring_disabled",
+                    value.to_string(),
+                    Some(remedy),
+                );
+            }
+        }
+        match setup::build(&config.ring) {
+            Ok(ring) => {
+                let (submissions, completions) =
+                    (ring.params().sq_entries(), ring.params().cq_entries());
+                let sizes = format!("{submissions} submissions, {completions} completions");
+                self.add(Verdict::Ok, "io_uring_setup", sizes, None);
+            }
+            Err(error) => {
+                self.refusal("io_uring_setup", &error);
+                return false;
+            }
+        }
+        let flags = "SINGLE_ISSUER, DEFER_TASKRUN, TASKRUN_FLAG: completions when we ask for them";
+        self.add(Verdict::Ok, "setup flags", flags, None);
+        self.optional(
+            "NO_SQARRAY",
+            "one indirection less for each submission",
+            setup::with_flags(8, 16, true).is_ok(),
+        );
+        let registered = probe::Features::find().is_ok_and(|features| features.registered_ring);
+        self.optional("RING_FDS", "no look-up of the ring's descriptor for each call", registered);
+        true
+    }
+
+    fn optional(&mut self, subject: &'static str, purpose: &str, works: bool) {
+        if works {
+            self.add(Verdict::Ok, subject, purpose, None);
+        } else {
+            let remedy = "a newer kernel has it; the server does without".to_string();
+            self.add(Verdict::Limits, subject, purpose, Some(remedy));
+        }
+    }
+
+    fn tier(&mut self, tier: Tier) {
+        let steps = match probe::rehearse(tier) {
+            Ok(steps) => steps,
+            Err(error) => return self.refusal("rehearsal", &error),
+        };
+        let (subject, needed) = match tier {
+            Tier::Plain => ("needed operations", true),
+            Tier::Direct => ("direct descriptors", false),
+        };
+        for step in &steps {
+            // What worked for ordinary descriptors too has its line already.
+            if step.outcome.is_err() || self.lines.iter().all(|line| line.subject != step.name) {
+                self.step(step, needed);
+            }
+        }
+        if probe::lacking(&steps).is_none() {
+            self.add(
+                Verdict::Ok,
+                subject,
+                format!("all {} steps of a rehearsal worked", steps.len()),
+                None,
+            );
+        } else if !needed {
+            let remedy =
+                "Linux 6.8 or later has them; the server uses ordinary descriptors".to_string();
+            self.add(Verdict::Limits, subject, "not all of what they take", Some(remedy));
+        }
+    }
+
+    fn step(&mut self, step: &Step, needed: bool) {
+        match step.outcome {
+            Ok(()) => self.add(Verdict::Ok, step.name, step.purpose, None),
+            Err(errno) => {
+                let verdict = if needed { Verdict::Lacks } else { Verdict::Limits };
+                let finding = format!("{}: {errno:?}", step.purpose);
+                self.add(verdict, step.name, finding, Some(Cause::of_ring(errno).to_string()));
+            }
+        }
+    }
+
+    fn descriptors(&mut self, config: &Config) {
+        let limit = setup::raise_descriptors();
+        let wanted = config.limits.connections_max;
+        let subject = "RLIMIT_NOFILE";
+        let possible = setup::plain_connections(wanted);
+        if possible < wanted {
+            let finding = format!("{limit}: {possible} of {wanted} connections for each worker");
+            self.add(
+                Verdict::Limits,
+                subject,
+                finding,
+                Some(Cause::Descriptors(limit).to_string()),
+            );
+        } else {
+            self.add(
+                Verdict::Ok,
+                subject,
+                format!("{limit}: room for {wanted} connections of each worker"),
+                None,
+            );
+        }
+    }
+
+    fn locked_memory(&mut self) {
+        // Queues and buffer rings count as locked memory where the process lacks CAP_IPC_LOCK: less than this with the
+        // default sizes.
+        const PER_CORE: u64 = 1 << 20;
+        let limit = Limit::locked_memory();
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+        let enough = limit.soft.is_none_or(|bytes| bytes >= PER_CORE * cores);
+        let remedy = (!enough).then(|| Cause::LockedMemory(limit).to_string());
+        let verdict = if enough { Verdict::Ok } else { Verdict::Limits };
+        self.add(
+            verdict,
+            "RLIMIT_MEMLOCK",
+            format!("{limit} bytes for the rings of {cores} cores"),
+            remedy,
+        );
+    }
+
+    fn backlog(&mut self, config: &Config) {
+        let backlog = i64::from(config.ring.backlog);
+        match sysctl("net/core/somaxconn") {
+            Some(most) if most < backlog => {
+                let remedy = format!("`sysctl -w net.core.somaxconn={backlog}`");
+                self.add(
+                    Verdict::Limits,
+                    "net.core.somaxconn",
+                    format!("{most}, less than the backlog of {backlog}"),
+                    Some(remedy),
+                );
+            }
+            Some(most) => {
+                self.add(
+                    Verdict::Ok,
+                    "net.core.somaxconn",
+                    format!("{most}: the backlog of {backlog} holds"),
+                    None,
+                );
+            }
+            None => self.add(Verdict::Limits, "net.core.somaxconn", "cannot be read", None),
+        }
+    }
+
+    fn listener(&mut self, address: SocketAddr, backlog: i32) {
+        // Twice: every worker has a listener of its own.
+        match listen(address, backlog).and_then(|first| Ok((first, listen(address, backlog)?))) {
+            Ok(_) => {
+                self.add(Verdict::Ok, "SO_REUSEPORT", format!("{address} can be listened on"), None)
+            }
+            Err(error) => self.refusal("listener", &error),
+        }
+    }
+
+    fn refusal(&mut self, subject: &'static str, error: &SetupError) {
+        let (call, errno): (_, Errno) = match error {
+            SetupError::Ring { call, errno, .. } => ((*call).to_string(), *errno),
+            SetupError::Listener { call, address, errno, .. } => {
+                (format!("{call} on {address}"), *errno)
+            }
+        };
+        self.add(
+            Verdict::Lacks,
+            subject,
+            format!("{call}: {errno:?}"),
+            Some(error.cause().to_string()),
+        );
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.lines {
+            let verdict = match line.verdict {
+                Verdict::Ok => "ok    ",
+                Verdict::Limits => "limits",
+                Verdict::Lacks => "lacks ",
+            };
+            writeln!(f, "{verdict}  {:<24}  {}", line.subject, line.finding)?;
+            if let Some(remedy) = &line.remedy {
+                writeln!(f, "        {:<24}  └─ {remedy}", "")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn an_address_of_another_host_makes_the_report_unhealthy_and_names_the_command() {
+        let mut report = Report::default();
+        report.listener(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 8);
+        assert!(report.healthy(), "{report}");
+        report.listener(SocketAddr::from(([192, 0, 2, 1], 0)), 8);
+        assert!(!report.healthy());
+        assert!(
+            report.to_string().contains("lacks ") && report.to_string().contains("`ip address`"),
+            "{report}"
+        );
+    }
+
+    #[test]
+    fn a_whole_report_has_a_line_for_each_limit() {
+        let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+        let text = report(&Config { listen, ..Config::default() }).to_string();
+        for subject in
+            ["kernel.io_uring_disabled", "RLIMIT_NOFILE", "RLIMIT_MEMLOCK", "net.core.somaxconn"]
+        {
+            assert!(text.contains(subject), "{text}");
+        }
+        println!("{text}");
+    }
+}

@@ -1,0 +1,248 @@
+//! Why a start cannot work, said so that an operator can act: which call, which errno, the likely cause, and the
+//! command that mends it.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use super::Errno;
+use super::setup::Limit;
+
+/// A start that cannot work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The kernel refused a call on the ring.
+    #[error("{call}: {errno:?}; {cause}")]
+    Ring {
+        /// The call, and the operation where there is one.
+        call: &'static str,
+        /// What the kernel said.
+        errno: Errno,
+        /// What it most likely means.
+        cause: Cause,
+    },
+    /// An address cannot be listened on.
+    #[error("{call} on {address}: {errno:?}; {cause}")]
+    Listener {
+        /// The call.
+        call: &'static str,
+        /// The address of the configuration.
+        address: SocketAddr,
+        /// What the kernel said.
+        errno: Errno,
+        /// What it most likely means.
+        cause: Cause,
+    },
+}
+
+/// The likely cause of a refusal. Displayed, it ends with the command that mends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The call does not exist here.
+    NoSuchCall,
+    /// An operator has turned io_uring off: the value of `kernel.io_uring_disabled`.
+    Disabled(u8),
+    /// A seccomp profile or security module denies it.
+    Denied,
+    /// The call exists, but not with what is needed.
+    KernelTooOld,
+    /// Locked memory has run out, or memory altogether.
+    LockedMemory(Limit),
+    /// File descriptors have run out.
+    Descriptors(Limit),
+    /// Another socket is there.
+    AddressInUse,
+    /// The address is of none of this host's interfaces.
+    AddressNotHere,
+    /// A port below 1024 needs a capability.
+    Privileged,
+    /// The address family is turned off.
+    FamilyMissing,
+    /// Nothing is known about it.
+    Unknown,
+}
+
+impl SetupError {
+    pub(super) fn ring(call: &'static str, error: &io::Error) -> SetupError {
+        let errno = errno(error);
+        SetupError::Ring { call, errno, cause: Cause::of_ring(errno) }
+    }
+
+    pub(super) fn listener(
+        call: &'static str,
+        address: SocketAddr,
+        error: &io::Error,
+    ) -> SetupError {
+        let errno = errno(error);
+        SetupError::Listener { call, address, errno, cause: Cause::of_listener(errno) }
+    }
+
+    /// The likely cause.
+    pub fn cause(&self) -> Cause {
+        match self {
+            SetupError::Ring { cause, .. } | SetupError::Listener { cause, .. } => *cause,
+        }
+    }
+
+    /// Whether this host denies io_uring as such, whatever this program asks of it.
+    pub fn is_denied(&self) -> bool {
+        matches!(self.cause(), Cause::NoSuchCall | Cause::Disabled(_) | Cause::Denied)
+    }
+}
+
+impl Cause {
+    /// What an errno of a ring's set-up means on this host.
+    pub(super) fn of_ring(errno: Errno) -> Cause {
+        match errno.0 {
+            libc::ENOSYS => Cause::NoSuchCall,
+            libc::EPERM | libc::EACCES => match sysctl("kernel/io_uring_disabled") {
+                Some(value @ 1..=2) => Cause::Disabled(value as u8),
+                _ => Cause::Denied,
+            },
+            libc::EINVAL | libc::EOPNOTSUPP => Cause::KernelTooOld,
+            libc::ENOMEM => Cause::LockedMemory(Limit::locked_memory()),
+            libc::EMFILE | libc::ENFILE => Cause::Descriptors(Limit::descriptors()),
+            _ => Cause::Unknown,
+        }
+    }
+
+    fn of_listener(errno: Errno) -> Cause {
+        match errno.0 {
+            libc::EADDRINUSE => Cause::AddressInUse,
+            libc::EADDRNOTAVAIL => Cause::AddressNotHere,
+            libc::EACCES => Cause::Privileged,
+            libc::EAFNOSUPPORT => Cause::FamilyMissing,
+            libc::EMFILE | libc::ENFILE => Cause::Descriptors(Limit::descriptors()),
+            libc::EPERM => Cause::Denied,
+            _ => Cause::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::NoSuchCall => f.write_str(
+                "the kernel is older than 5.1 or built without io_uring, or a seccomp profile hides it: `uname -r` \
+                 must say 6.1 or later; in a container, allow io_uring_setup, io_uring_enter and io_uring_register \
+                 (`docker run --security-opt seccomp=PROFILE.json`)",
+            ),
+            Cause::Disabled(2) => f.write_str(
+                "io_uring is turned off for every process: `sysctl -w kernel.io_uring_disabled=0` turns it on",
+            ),
+            Cause::Disabled(_) => f.write_str(
+                "io_uring is turned off for processes outside kernel.io_uring_group: add this process's group with \
+                 `sysctl -w kernel.io_uring_group=GID`, or `sysctl -w kernel.io_uring_disabled=0`",
+            ),
+            Cause::Denied => f.write_str(
+                "a seccomp profile or security module denies it, as containers' default profiles do: allow \
+                 io_uring_setup, io_uring_enter and io_uring_register \
+                 (`docker run --security-opt seccomp=PROFILE.json`)",
+            ),
+            Cause::KernelTooOld => {
+                f.write_str("the kernel is likely older than 6.1, the oldest this server runs on: see `uname -r`")
+            }
+            Cause::LockedMemory(limit) => write!(
+                f,
+                "memory that may be locked has likely run out (RLIMIT_MEMLOCK is {limit} bytes): `ulimit -l unlimited`, \
+                 or `LimitMEMLOCK=infinity` in the systemd unit, or fewer buffers and smaller queues",
+            ),
+            Cause::Descriptors(limit) => write!(
+                f,
+                "file descriptors have run out (RLIMIT_NOFILE is {limit}): `ulimit -n 1048576`, or \
+                 `LimitNOFILE=1048576` in the systemd unit",
+            ),
+            Cause::AddressInUse => f.write_str(
+                "another process listens there without SO_REUSEPORT or as another user: `ss -ltnp` names it",
+            ),
+            Cause::AddressNotHere => {
+                f.write_str("no interface of this host has this address: `ip address` lists those that it has")
+            }
+            Cause::Privileged => f.write_str(
+                "a port below 1024 needs a capability: `setcap cap_net_bind_service=+ep` on the program, or \
+                 `AmbientCapabilities=CAP_NET_BIND_SERVICE` in the systemd unit",
+            ),
+            Cause::FamilyMissing => f.write_str(
+                "the address family is turned off: `sysctl -w net.ipv6.conf.all.disable_ipv6=0`, or listen on IPv4",
+            ),
+            Cause::Unknown => f.write_str("no cause is known for this one: `dmesg | tail` may tell more"),
+        }
+    }
+}
+
+/// Why a ring that was set up cannot go on.
+pub(super) fn entering(error: &io::Error) -> io::Error {
+    let cause = match error.raw_os_error() {
+        Some(libc::EEXIST) => "it was called on another thread than the one that made the ring",
+        Some(libc::EBADR) => {
+            "the kernel had no memory for completions and dropped some: fewer connections, or more memory"
+        }
+        Some(libc::EAGAIN) => "the kernel has no memory to take submissions",
+        Some(libc::ENOSYS | libc::EPERM | libc::EACCES) => {
+            "a seccomp profile was changed under a running server"
+        }
+        _ => "no cause is known for this one: `dmesg | tail` may tell more",
+    };
+    io::Error::new(error.kind(), format!("io_uring_enter: {error}; {cause}"))
+}
+
+/// The number a file under `/proc/sys` holds.
+pub(super) fn sysctl(path: &str) -> Option<i64> {
+    std::fs::read_to_string(std::path::Path::new("/proc/sys").join(path)).ok()?.trim().parse().ok()
+}
+
+/// The errno of an error of the standard library; EIO for one that has none.
+pub(super) fn errno(error: &io::Error) -> Errno {
+    Errno(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_names_call_errno_cause_and_a_command() {
+        let cases = [
+            (libc::ENOSYS, "uname -r"),
+            (libc::EINVAL, "older than 6.1"),
+            (libc::ENOMEM, "ulimit -l"),
+            (libc::EMFILE, "ulimit -n"),
+        ];
+        for (number, command) in cases {
+            let text = SetupError::ring("io_uring_setup", &io::Error::from_raw_os_error(number))
+                .to_string();
+            assert!(text.starts_with("io_uring_setup: "), "{text}");
+            assert!(
+                text.contains(&format!("os error {number}")) && text.contains(command),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_listener_that_cannot_be_names_its_address() {
+        let address = SocketAddr::from(([192, 0, 2, 1], 80));
+        for (number, command) in [
+            (libc::EADDRINUSE, "ss -ltnp"),
+            (libc::EACCES, "setcap"),
+            (libc::EADDRNOTAVAIL, "ip address"),
+        ] {
+            let text = SetupError::listener("bind", address, &io::Error::from_raw_os_error(number))
+                .to_string();
+            assert!(text.contains("bind on 192.0.2.1:80") && text.contains(command), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_denial_is_told_from_a_kernel_that_is_too_old() {
+        let of = |number| SetupError::ring("io_uring_setup", &io::Error::from_raw_os_error(number));
+        assert!(
+            of(libc::EPERM).is_denied()
+                && of(libc::ENOSYS).is_denied()
+                && !of(libc::EINVAL).is_denied()
+        );
+        assert!(Cause::Disabled(2).to_string().contains("sysctl -w kernel.io_uring_disabled=0"));
+    }
+}

@@ -1,0 +1,110 @@
+//! The kernel column: everything that talks to the kernel, behind one seam.
+//!
+//! [`Kernel`] is what the engine needs of a kernel. [`Ring`] is the real one, on io_uring; [`sim::Simulation`]
+//! is a seeded, deterministic one for tests and fuzzing. An operation takes what the kernel needs by
+//! ownership and the [`Completion`] gives it back: nobody else can touch it in between.
+
+pub mod affinity;
+// Memory shared with the kernel: entries of the buffer ring are written through raw pointers.
+#[allow(unsafe_code)]
+mod buffers;
+mod clock;
+mod completion;
+mod control;
+pub mod doctor;
+mod error;
+// A message header is made of zeroes; the addresses of slices are handed to the kernel.
+#[allow(unsafe_code)]
+mod inflight;
+mod listen;
+#[cfg(test)]
+mod loopback;
+// Submits operations on a scratch ring.
+#[allow(unsafe_code)]
+mod probe;
+pub mod setup;
+pub mod sim;
+mod tier;
+// Submits operations, whose memory it owns, and takes descriptors and buffers back from the kernel.
+#[allow(unsafe_code)]
+mod uring;
+mod user_data;
+
+pub use completion::{Completion, Errno, Handle, ListenerId, Token};
+pub use control::Control;
+pub use error::{Cause, SetupError};
+pub use listen::listen;
+pub use probe::Features;
+pub use tier::Tier;
+pub use uring::{Ring, RingCounters};
+
+use std::io;
+
+use crate::buffer::{Batch, Pool};
+
+pub use crate::config::{Millis, NEVER};
+
+/// Whether [`Kernel::enter`] may sleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Submit, collect what is there, return.
+    No,
+    /// Submit, then sleep until at least one completion is there.
+    ForOne,
+}
+
+/// How a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// `close(2)`: what was sent arrives, then FIN.
+    Close,
+    /// Linger zero, then `close(2)`: the peer sees a reset it can tell from a clean end.
+    Reset,
+}
+
+/// What an engine asks of a kernel. Each call names the connection by its [`Token`]; completions carry the
+/// token back, so that one of an older generation can be told.
+///
+/// Every operation gives exactly one final completion: for the multishot ones ([`accept`](Kernel::accept),
+/// [`receive`](Kernel::receive)) it is the one whose `more` is false. Stopping an operation does not complete it: its
+/// final completion still follows.
+pub trait Kernel {
+    /// The core's monotonic clock.
+    fn now(&self) -> Millis;
+    /// Seconds since the Unix epoch.
+    fn unix_seconds(&self) -> u64;
+    /// The core's receive buffers.
+    fn pool(&self) -> &Pool;
+
+    /// Accepts connections on a listener until `more` is false.
+    fn accept(&mut self, listener: ListenerId);
+    /// Receives on a connection until `more` is false.
+    fn receive(&mut self, connection: Token, handle: Handle);
+    /// Asks that a receive ends soon.
+    fn stop_receive(&mut self, connection: Token);
+    /// Sends a batch, wholly if it can; the completion says how much left and gives the batch back. One at a time
+    /// for each connection: two may overtake each other.
+    fn send(&mut self, connection: Token, handle: Handle, batch: Box<Batch>);
+    /// Asks that the send in flight ends soon.
+    fn stop_send(&mut self, connection: Token);
+    /// Ends our direction: FIN behind everything sent. Only while no send is in flight.
+    fn shutdown(&mut self, connection: Token, handle: Handle);
+    /// Closes a connection. Only when nothing of it is in flight; the handle is void from here on.
+    fn close(&mut self, connection: Token, handle: Handle, manner: Manner);
+    /// Turns a connection into an ordinary file descriptor. The connection's handle stays valid until closed.
+    fn install(&mut self, connection: Token, handle: Handle);
+    /// Completes with [`Completion::Tick`] at `when`, or earlier if asked for an earlier time before.
+    fn wake_at(&mut self, when: Millis);
+
+    /// Lends vacant buffers to receives again, submits everything asked for, collects completions.
+    ///
+    /// # Errors
+    /// The kernel refused to go on; the message names call, errno and likely cause.
+    fn enter(&mut self, wait: Wait) -> io::Result<()>;
+    /// The next completion collected.
+    fn complete(&mut self) -> Option<Completion>;
+    /// Whether something was asked for since the last [`enter`](Kernel::enter), or completions wait to be taken.
+    fn has_work(&mut self) -> bool;
+    /// Notes that a receive found no buffer: more are lent from now on, if there are more.
+    fn starved(&mut self);
+}

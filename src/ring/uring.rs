@@ -1,0 +1,632 @@
+//! The real kernel: one core's io_uring, made and used on one thread. The engine asks through
+//! [`Kernel`]; nothing else submits to this ring or reaps from it.
+//!
+//! ```text
+//!   receive, send, ... ──► submission queue ──► enter() ──► kernel
+//!                                                  │
+//!   Completion ◄── complete() ◄── completion queue ◄┘      buffers: lent at each enter, back with completions
+//! ```
+//!
+//! **What the kernel may still touch is owned by the ring and freed only when nothing is in flight**: buffers by
+//! [`BufferRing`], batches by [`InFlight`], the timer's time by the ring itself.
+
+use std::collections::VecDeque;
+use std::mem::{self, ManuallyDrop};
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
+use std::{fmt, io, thread};
+
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, TimeoutFlags, Timespec};
+use io_uring::{CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue, opcode};
+use socket2::SockRef;
+
+use super::buffers::{BufferRing, GROUP};
+use super::clock::Clock;
+use super::control::{Control, new_eventfd};
+use super::error::{self, SetupError, errno};
+use super::inflight::InFlight;
+use super::probe::Features;
+use super::setup;
+use super::tier::{self, Tier};
+use super::user_data::{Kind, UserData};
+use super::{Completion, Errno, Handle, Kernel, ListenerId, Manner, Millis, NEVER, Token, Wait};
+use crate::buffer::{Batch, Pool};
+use crate::config::{Limits, RingConfig};
+
+/// How long a ring that is dropped waits for what is in flight.
+const QUIET_MS_MAX: Millis = 1000;
+
+/// How often, a millisecond apart, a full submission queue is offered to a kernel that has no memory to take it.
+const OFFERS_MAX: u32 = 100;
+
+/// What a ring has counted since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RingCounters {
+    /// Calls of `io_uring_enter`.
+    pub enters: u64,
+    /// Times the completion queue was found too small: multishots may have ended for it.
+    pub overflows: u64,
+    /// Receives that found no buffer.
+    pub starvations: u64,
+    /// Multishots that ended though nothing was wrong with their socket: each has to be armed again.
+    pub multishots_ended: u64,
+    /// Calls the kernel put off for want of memory.
+    pub refusals: u64,
+}
+
+/// One core's io_uring. It lives on the thread that made it.
+pub struct Ring<'r> {
+    submitter: Submitter<'r>,
+    submissions: SubmissionQueue<'r>,
+    completions: CompletionQueue<'r>,
+    /// Freed by `drop`, once the kernel is done with them.
+    buffers: ManuallyDrop<BufferRing>,
+    sends: InFlight,
+    listeners: Vec<TcpListener>,
+    tier: Tier,
+    connections_max: u32,
+    registered: bool,
+    enter_flags: EnterFlags,
+    /// Submissions whose final completion has not been taken.
+    in_flight: usize,
+    /// Completions of what was done without the queue.
+    done: VecDeque<Completion>,
+    clock: Clock,
+    timer: Timer,
+    control: Control,
+    wake: Option<Arc<OwnedFd>>,
+    counters: RingCounters,
+    /// Why nothing can be submitted any more.
+    failure: Option<io::Error>,
+    closing: bool,
+}
+
+/// The one timeout of a ring.
+struct Timer {
+    /// When it completes, [`NEVER`] if none is armed.
+    at: Millis,
+    /// Read by the kernel when it takes the submission.
+    time: Box<Timespec>,
+    /// Whether the kernel has still to read it: then a new time needs no new submission.
+    unread: bool,
+}
+
+impl<'r> Ring<'r> {
+    /// Makes a ring of `uring`, which [`setup::build`] made on this very thread, with its listeners and buffers.
+    /// The number of buffers is rounded up to a power of two.
+    ///
+    /// # Errors
+    /// The kernel refuses something that is needed; optional features it lacks are done without.
+    pub fn new(
+        uring: &'r mut IoUring,
+        config: &RingConfig,
+        limits: &Limits,
+        listeners: Vec<TcpListener>,
+    ) -> Result<Ring<'r>, SetupError> {
+        let features = Features::find()?.without(config.without);
+        let (tier, connections_max) = choose_tier(uring, features, limits.connections_max);
+        let mut enter_flags = EnterFlags::GETEVENTS;
+        if uring.params().is_feature_no_iowait() {
+            // A core that waits for clients is idle, not waiting for a disk.
+            enter_flags |= EnterFlags::NO_IOWAIT;
+        }
+        let pool =
+            Pool::new(config.buffers.clamp(1, 1 << 15).next_power_of_two(), config.buffer_bytes);
+        let buffers = BufferRing::new(pool, config.buffers_lent);
+        let control = Control::new().map_err(|error| SetupError::ring("eventfd", &error))?;
+        // Once: only the submitter that registers the ring's descriptor remembers it.
+        let (mut submitter, submissions, completions) = uring.split();
+        // SAFETY: once registered they are freed by `Ring::drop` only, after they were unregistered; a ring that is
+        // forgotten never frees them. Nothing between here and the ring can panic.
+        unsafe { buffers.register(&submitter) }
+            .map_err(|error| SetupError::ring("io_uring_register(PBUF_RING)", &error))?;
+        let registered = features.registered_ring && submitter.register_ring_fd().is_ok();
+        let mut ring = Ring {
+            submitter,
+            submissions,
+            completions,
+            buffers: ManuallyDrop::new(buffers),
+            sends: InFlight::default(),
+            listeners,
+            tier,
+            connections_max,
+            registered,
+            enter_flags,
+            in_flight: 0,
+            done: VecDeque::new(),
+            clock: Clock::start(),
+            timer: Timer { at: NEVER, time: Box::default(), unread: false },
+            control,
+            wake: None,
+            counters: RingCounters::default(),
+            failure: None,
+            closing: false,
+        };
+        ring.watch_control();
+        Ok(ring)
+    }
+
+    /// What handles are on this ring.
+    pub fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// Connections this ring can have at once: what was configured, or what the limit on descriptors leaves of it.
+    pub fn connections_max(&self) -> u32 {
+        self.connections_max
+    }
+
+    /// What has been counted.
+    pub fn counters(&self) -> RingCounters {
+        self.counters
+    }
+
+    /// How other threads get this core's attention.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// Makes the descriptor that tells a host's own reactor when this ring has work; silent until
+    /// [`arm_wake`](Ring::arm_wake). It never has to be read: every wake is an edge.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn register_wake(&mut self) -> Result<Arc<OwnedFd>, SetupError> {
+        if let Some(wake) = &self.wake {
+            return Ok(wake.clone());
+        }
+        let wake = Arc::new(new_eventfd().map_err(|error| SetupError::ring("eventfd", &error))?);
+        self.completions.disable_eventfd();
+        self.submitter
+            .register_eventfd(wake.as_raw_fd())
+            .map_err(|error| SetupError::ring("io_uring_register(EVENTFD)", &error))?;
+        self.control.also_wake(wake.clone());
+        Ok(self.wake.insert(wake).clone())
+    }
+
+    /// The descriptor [`register_wake`](Ring::register_wake) made.
+    pub fn wake_fd(&self) -> Option<&Arc<OwnedFd>> {
+        self.wake.as_ref()
+    }
+
+    /// Lets the wake descriptor speak. True: it is safe to sleep on it. False: there is work already, and the
+    /// descriptor is silent again.
+    pub fn arm_wake(&mut self) -> bool {
+        self.buffers.refill();
+        self.completions.enable_eventfd();
+        // What the kernel noted while the descriptor was silent is seen below; what it notes later is told.
+        fence(Ordering::SeqCst);
+        let idle = !self.has_work();
+        if !idle {
+            self.completions.disable_eventfd();
+        }
+        idle
+    }
+
+    /// Silences the wake descriptor while the core is awake.
+    pub fn disarm_wake(&mut self) {
+        self.completions.disable_eventfd();
+    }
+
+    fn watch_control(&mut self) {
+        let poll =
+            opcode::PollAdd::new(Fd(self.control.raw()), libc::POLLIN as u32).multi(true).build();
+        self.push([poll.user_data(UserData::single(Kind::Control, 0).pack())]);
+    }
+
+    fn cancel(&mut self, operation: UserData) {
+        self.push([unheeded(opcode::AsyncCancel::new(operation.pack()).build())]);
+    }
+
+    /// Queues submissions, together: a chain must not be cut. If the kernel takes none for good, they are dropped and
+    /// the next `enter` fails.
+    fn push<const N: usize>(&mut self, entries: [Entry; N]) {
+        if self.submissions.capacity() - self.submissions.len() < N
+            && let Err(failure) = self.make_room(N)
+        {
+            self.failure = Some(failure);
+            return;
+        }
+        // SAFETY: what an entry refers to lives until it completes: batches in `sends`, buffers in `buffers`, the time
+        // in `timer`, socket options in a static; descriptors are kept open by their owner until closed through here.
+        unsafe { self.submissions.push_multiple(&entries) }.expect("room was made");
+        self.in_flight += N;
+    }
+
+    #[cold]
+    fn make_room(&mut self, count: usize) -> io::Result<()> {
+        for _ in 0..OFFERS_MAX {
+            self.enter_kernel(0)?;
+            if self.submissions.capacity() - self.submissions.len() >= count {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Err(error::entering(&io::Error::from_raw_os_error(libc::EAGAIN)))
+    }
+
+    /// One `io_uring_enter`: submits everything, runs what was put off, waits for `want` completions.
+    fn enter_kernel(&mut self, want: u32) -> io::Result<()> {
+        self.completions.sync();
+        self.submissions.sync();
+        let count = self.submissions.len() as u32;
+        self.counters.enters += 1;
+        self.counters.overflows += u64::from(self.submissions.cq_overflow());
+        // Events are asked for each time: what this submission itself sets off (a peer on the same ring) is only a
+        // completion after the deferred work has run, and that costs no second call.
+        // SAFETY: no argument is passed; the entries submitted satisfied `push`.
+        let entered = unsafe {
+            self.submitter.enter::<libc::sigset_t>(count, want, self.enter_flags.bits(), None)
+        };
+        self.submissions.sync();
+        self.completions.sync();
+        self.timer.unread = false;
+        match entered.map_err(|error| (errno(&error).0, error)) {
+            // A signal woke us: the caller sees that nothing completed.
+            Ok(_) | Err((libc::EINTR, _)) => Ok(()),
+            Err((libc::EAGAIN | libc::EBUSY, _)) => {
+                self.counters.refusals += 1;
+                // Completions that wait are what gives memory back; without any, time has to.
+                if self.completions.is_empty() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Ok(())
+            }
+            Err((_, error)) => Err(error::entering(&error)),
+        }
+    }
+
+    fn next_completion(&mut self) -> Option<cqueue::Entry> {
+        self.completions.next().or_else(|| {
+            // Gives the places taken back to the kernel, and looks again.
+            self.completions.sync();
+            self.completions.next()
+        })
+    }
+
+    /// What a completion of the kernel says to the engine, if anything.
+    fn translate(&mut self, cqe: &cqueue::Entry) -> Option<Completion> {
+        let more = cqueue::more(cqe.flags());
+        self.in_flight -= usize::from(!more);
+        let Some(UserData { kind, token }) = UserData::unpack(cqe.user_data()) else {
+            debug_assert!(false, "every submission carries user data of ours");
+            return None;
+        };
+        let outcome = outcome(cqe.result());
+        match kind {
+            Kind::Unheeded => None,
+            Kind::Accept => Some(self.accepted(token.slot as u16, outcome, more)),
+            Kind::Receive => {
+                Some(self.received(token, outcome, cqueue::buffer_select(cqe.flags()), more))
+            }
+            Kind::Send => self.sent(token, outcome),
+            Kind::ShutDown => Some(Completion::ShutDown { connection: token }),
+            Kind::Close => Some(Completion::Closed { connection: token }),
+            Kind::Install => Some(installed(token, outcome)),
+            Kind::Timer => {
+                self.timer.at = NEVER;
+                Some(Completion::Tick)
+            }
+            Kind::Control => Some(self.controlled(more)),
+        }
+    }
+
+    fn accepted(&mut self, listener: u16, outcome: Result<u32, Errno>, more: bool) -> Completion {
+        self.counters.multishots_ended += u64::from(outcome.is_ok() && !more);
+        Completion::Accepted { listener: ListenerId(listener), result: outcome.map(Handle), more }
+    }
+
+    fn received(
+        &mut self,
+        connection: Token,
+        outcome: Result<u32, Errno>,
+        buffer: Option<u16>,
+        more: bool,
+    ) -> Completion {
+        let result = match (outcome, buffer) {
+            (Ok(len @ 1..), Some(buffer)) => {
+                // SAFETY: this completion, taken once, says that the kernel wrote `len` bytes to `buffer`.
+                let bytes = unsafe { self.buffers.received(buffer, len) };
+                Ok(Some(bytes))
+            }
+            (outcome, Some(buffer)) => {
+                // SAFETY: this completion, taken once, gives `buffer` back; nothing was written to it.
+                drop(unsafe { self.buffers.reclaim(buffer) });
+                outcome.map(|_| None)
+            }
+            (outcome, None) => {
+                debug_assert!(!matches!(outcome, Ok(1..)), "bytes lie in a buffer");
+                outcome.map(|_| None)
+            }
+        };
+        self.counters.starvations += u64::from(matches!(result, Err(Errno::NOBUFS)));
+        self.counters.multishots_ended +=
+            u64::from(!more && matches!(result, Ok(Some(_)) | Err(Errno::NOBUFS)));
+        Completion::Received { connection, result, more }
+    }
+
+    fn sent(&mut self, send: Token, outcome: Result<u32, Errno>) -> Option<Completion> {
+        let finished = self.sends.finish(send);
+        debug_assert!(finished.is_some(), "a send completes once");
+        let (connection, batch) = finished?;
+        Some(Completion::Sent { connection, result: outcome.map(|count| count as usize), batch })
+    }
+
+    fn controlled(&mut self, more: bool) -> Completion {
+        self.control.reset();
+        if !more && !self.closing {
+            self.counters.multishots_ended += 1;
+            self.watch_control();
+        }
+        Completion::Control
+    }
+
+    /// Cancels everything and waits, within a bound, for the last completion. True if nothing is in flight.
+    fn quiesce(&mut self) -> bool {
+        self.closing = true;
+        if self.in_flight > 0 {
+            self.push([unheeded(opcode::AsyncCancel2::new(CancelBuilder::any()).build())]);
+        }
+        let deadline = self.clock.now() + QUIET_MS_MAX;
+        while self.in_flight > 0 {
+            while let Some(completion) = self.complete() {
+                self.discard(completion);
+            }
+            let left = deadline.saturating_sub(self.clock.now());
+            if left == 0 || self.failure.is_some() {
+                break;
+            }
+            if self.in_flight > 0 && !self.wait_at_most(Duration::from_millis(left)) {
+                break;
+            }
+        }
+        self.in_flight == 0
+    }
+
+    /// Submits and waits for a completion; false if the kernel will have no more of this ring.
+    fn wait_at_most(&mut self, time: Duration) -> bool {
+        self.submissions.sync();
+        self.completions.sync();
+        let time = Timespec::from(time);
+        let waited = self.submitter.submit_with_args(1, &SubmitArgs::new().timespec(&time));
+        self.submissions.sync();
+        self.completions.sync();
+        match waited {
+            Ok(_) => true,
+            Err(error) => {
+                matches!(errno(&error).0, libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY)
+            }
+        }
+    }
+
+    /// Drops a completion nobody will see, with the descriptor it may carry.
+    fn discard(&self, completion: Completion) {
+        if let Completion::Accepted { result: Ok(handle), .. } = completion
+            && self.tier == Tier::Plain
+        {
+            // SAFETY: the kernel has just made this descriptor for us, and nobody has seen it.
+            drop(unsafe { OwnedFd::from_raw_fd(handle.0.cast_signed()) });
+        }
+    }
+}
+
+impl Kernel for Ring<'_> {
+    fn now(&self) -> Millis {
+        self.clock.now()
+    }
+
+    fn unix_seconds(&self) -> u64 {
+        Clock::unix_seconds()
+    }
+
+    fn pool(&self) -> &Pool {
+        self.buffers.pool()
+    }
+
+    fn accept(&mut self, listener: ListenerId) {
+        let socket = Fd(self.listeners[usize::from(listener.0)].as_raw_fd());
+        let user_data = UserData::single(Kind::Accept, u32::from(listener.0));
+        self.push([self.tier.accept(socket).user_data(user_data.pack())]);
+    }
+
+    fn receive(&mut self, connection: Token, handle: Handle) {
+        let user_data = UserData::new(Kind::Receive, connection);
+        self.push([self.tier.receive(handle, GROUP).user_data(user_data.pack())]);
+    }
+
+    fn stop_receive(&mut self, connection: Token) {
+        self.cancel(UserData::new(Kind::Receive, connection));
+    }
+
+    fn send(&mut self, connection: Token, handle: Handle, batch: Box<Batch>) {
+        debug_assert!(!batch.is_empty(), "a send has something to send");
+        let entry = self.sends.begin(self.tier, connection, handle, batch);
+        self.push([entry]);
+    }
+
+    fn stop_send(&mut self, connection: Token) {
+        if let Some(send) = self.sends.find(connection) {
+            self.cancel(send);
+        }
+    }
+
+    fn shutdown(&mut self, connection: Token, handle: Handle) {
+        let user_data = UserData::new(Kind::ShutDown, connection);
+        self.push([self.tier.shutdown(handle).user_data(user_data.pack())]);
+    }
+
+    fn close(&mut self, connection: Token, handle: Handle, manner: Manner) {
+        let close =
+            self.tier.close(handle).user_data(UserData::new(Kind::Close, connection).pack());
+        match (manner, self.tier) {
+            (Manner::Close, _) => self.push([close]),
+            (Manner::Reset, Tier::Direct) => {
+                // Hard: it is closed even if the option could not be set.
+                let linger = unheeded(tier::linger_zero(handle)).flags(Flags::IO_HARDLINK);
+                self.push([linger, close]);
+            }
+            (Manner::Reset, Tier::Plain) => {
+                // A failure leaves an ordinary close: the peer is gone already.
+                let _ = SockRef::from(&plain(handle)).set_linger(Some(Duration::ZERO));
+                self.push([close]);
+            }
+        }
+    }
+
+    fn install(&mut self, connection: Token, handle: Handle) {
+        match self.tier {
+            Tier::Direct => {
+                let user_data = UserData::new(Kind::Install, connection);
+                self.push([tier::install(handle).user_data(user_data.pack())]);
+            }
+            Tier::Plain => {
+                let copy = rustix::io::fcntl_dupfd_cloexec(plain(handle), 0);
+                let result = copy.map_err(|error| Errno(error.raw_os_error()));
+                self.done.push_back(Completion::Installed { connection, result });
+            }
+        }
+    }
+
+    fn wake_at(&mut self, when: Millis) {
+        if when >= self.timer.at {
+            return;
+        }
+        let armed = mem::replace(&mut self.timer.at, when) != NEVER;
+        *self.timer.time = self.clock.absolute(when);
+        if self.timer.unread {
+            return;
+        }
+        let user_data = UserData::single(Kind::Timer, 0).pack();
+        let time = &raw const *self.timer.time;
+        let entry = if armed {
+            // If it has just completed there is nothing to update, and the tick is on its way.
+            unheeded(opcode::TimeoutUpdate::new(user_data, time).flags(TimeoutFlags::ABS).build())
+        } else {
+            opcode::Timeout::new(time).flags(TimeoutFlags::ABS).build().user_data(user_data)
+        };
+        self.push([entry]);
+        self.timer.unread = true;
+    }
+
+    fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        self.buffers.refill();
+        self.completions.sync();
+        let sleep = wait == Wait::ForOne && self.completions.is_empty() && self.done.is_empty();
+        if sleep
+            || !self.submissions.is_empty()
+            || self.submissions.taskrun()
+            || self.submissions.cq_overflow()
+        {
+            self.enter_kernel(u32::from(sleep))?;
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self) -> Option<Completion> {
+        if let Some(done) = self.done.pop_front() {
+            return Some(done);
+        }
+        while let Some(cqe) = self.next_completion() {
+            if let Some(completion) = self.translate(&cqe) {
+                return Some(completion);
+            }
+        }
+        None
+    }
+
+    fn has_work(&mut self) -> bool {
+        self.completions.sync();
+        !self.submissions.is_empty()
+            || !self.completions.is_empty()
+            || !self.done.is_empty()
+            || self.submissions.taskrun()
+            || self.submissions.cq_overflow()
+            || self.failure.is_some()
+    }
+
+    fn starved(&mut self) {
+        self.buffers.starved();
+    }
+}
+
+impl Drop for Ring<'_> {
+    fn drop(&mut self) {
+        let quiet = self.quiesce();
+        if quiet && self.buffers.unregister(&self.submitter).is_ok() {
+            // SAFETY: dropped once, here; no operation is in flight and the kernel no longer knows the buffers.
+            unsafe { ManuallyDrop::drop(&mut self.buffers) };
+        } else {
+            tracing::warn!(
+                in_flight = self.in_flight,
+                "operations did not end in time: their memory is given up"
+            );
+            mem::forget(mem::take(&mut self.sends));
+            mem::forget(mem::take(&mut self.timer.time));
+        }
+        if self.wake.is_some() {
+            let _ = self.submitter.unregister_eventfd();
+        }
+        if self.registered {
+            let _ = self.submitter.unregister_ring_fd();
+        }
+    }
+}
+
+impl fmt::Debug for Ring<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Ring({:?} descriptors, {} in flight, {:?})",
+            self.tier, self.in_flight, self.counters
+        )
+    }
+}
+
+/// Direct descriptors if the kernel has them and a table can be had; and for how many connections.
+fn choose_tier(uring: &IoUring, features: Features, wanted: u32) -> (Tier, u32) {
+    let table = features.direct_descriptors.then(|| setup::file_table(uring, wanted));
+    let (tier, possible) = match table {
+        Some(Ok(possible)) => (Tier::Direct, possible),
+        Some(Err(error)) => {
+            tracing::warn!(%error, "ordinary descriptors are used");
+            (Tier::Plain, setup::plain_connections(wanted))
+        }
+        None => (Tier::Plain, setup::plain_connections(wanted)),
+    };
+    if possible < wanted {
+        tracing::warn!(
+            possible,
+            wanted,
+            "the limit on descriptors bounds connections: raise it with `ulimit -n`"
+        );
+    }
+    (tier, possible)
+}
+
+fn unheeded(entry: Entry) -> Entry {
+    entry.user_data(UserData::single(Kind::Unheeded, 0).pack())
+}
+
+fn outcome(result: i32) -> Result<u32, Errno> {
+    u32::try_from(result).map_err(|_| Errno(-result))
+}
+
+fn installed(connection: Token, outcome: Result<u32, Errno>) -> Completion {
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    let result =
+        outcome.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor.cast_signed()) });
+    Completion::Installed { connection, result }
+}
+
+/// The ordinary descriptor behind a handle of the plain tier.
+fn plain<'a>(handle: Handle) -> BorrowedFd<'a> {
+    // SAFETY: a handle is valid from its acceptance until it is closed, which the engine has not asked for yet.
+    unsafe { BorrowedFd::borrow_raw(handle.0.cast_signed()) }
+}

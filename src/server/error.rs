@@ -1,0 +1,41 @@
+//! Why a server does not start, or ended. Each says what failed, the likely cause, and what mends it.
+
+use std::io;
+
+use crate::ring::SetupError;
+
+/// A server that cannot serve.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The kernel refused the ring or a listener.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// An async handler is registered, and the native mode has no runtime for it.
+    #[error(
+        "the handler of protocol {protocol} is async, and the native mode has no runtime to run it; \
+         use the hosted mode (--host hosted) or a callback handler"
+    )]
+    NeedsRuntime {
+        /// The protocol's token.
+        protocol: String,
+    },
+    /// The set of processors could not be read, or not be pinned to.
+    #[error("cannot read or set which processors to run on: {0}")]
+    Affinity(io::Error),
+    /// The kernel did not say which address a listener has.
+    #[error("cannot read a listener's address: {0}")]
+    Address(io::Error),
+    /// No signal handler could be set.
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+    /// No thread could be made.
+    #[error("cannot start a worker thread: {0}; the limit on processes (ulimit -u) may be reached")]
+    Thread(io::Error),
+    /// A core's ring failed while it was serving.
+    #[error("a core cannot go on: {0}")]
+    Core(io::Error),
+    /// A worker panicked. Its message was printed where it happened.
+    #[error("a worker ended unexpectedly")]
+    WorkerLost,
+}

@@ -1,0 +1,71 @@
+//! One worker: a thread with its ring, its engine and its host. Everything is made on the thread that uses it.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use super::ServerError;
+use crate::config::{Config, HostKind};
+use crate::counters::Counters;
+use crate::engine::{Engine, Remote};
+use crate::host;
+use crate::ring::{Control, Kernel, Ring, affinity, setup};
+use crate::session::Core;
+use crate::upgrade::Registry;
+
+pub(super) struct Worker {
+    pub(super) config: Config,
+    pub(super) registry: Registry,
+    pub(super) listeners: Vec<TcpListener>,
+    pub(super) cpu: Option<usize>,
+    pub(super) remote: Arc<Remote>,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// A worker's word that it serves, or why not.
+pub(super) struct Started {
+    pub(super) index: usize,
+    pub(super) control: Result<Control, ServerError>,
+}
+
+impl Worker {
+    pub(super) fn run(self, index: usize, tell: &Sender<Started>) -> Result<(), ServerError> {
+        let Worker { config, registry, listeners, cpu, remote, counters } = self;
+        let ready = |control| {
+            // The server waits for this word before it does anything else.
+            let _ = tell.send(Started { index, control });
+        };
+        if let Some(Err(error)) = cpu.map(affinity::pin) {
+            ready(Err(ServerError::Affinity(error)));
+            return Ok(());
+        }
+        let mut uring = match setup::build(&config.ring) {
+            Ok(uring) => uring,
+            Err(error) => {
+                ready(Err(error.into()));
+                return Ok(());
+            }
+        };
+        let count = u16::try_from(listeners.len()).unwrap_or(u16::MAX);
+        let ring = Ring::new(&mut uring, &config.ring, &config.limits, listeners)
+            .and_then(|mut ring| Ok((ring.register_wake()?, ring)));
+        let (wake, ring) = match ring {
+            Ok(made) => made,
+            Err(error) => {
+                ready(Err(error.into()));
+                return Ok(());
+            }
+        };
+        let control = ring.control();
+        let mut limits = config.limits;
+        limits.connections_max = limits.connections_max.min(ring.connections_max());
+        let core = Core::new(registry, limits, counters, ring.unix_seconds());
+        let mut engine = Engine::new(ring, core, count, remote, config.drain_timeout);
+        ready(Ok(control));
+        match config.host {
+            HostKind::Native => host::native::run(&mut engine),
+            HostKind::Hosted => host::hosted::run(&mut engine, wake),
+        }
+        .map_err(ServerError::Core)
+    }
+}

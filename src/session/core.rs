@@ -1,0 +1,120 @@
+//! What the connections of one core share, and the port through which one connection's session reaches it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::buffer::{Batch, Load, Outbox};
+use crate::config::{Limits, Millis};
+use crate::counters::Counters;
+use crate::http::{Date, Field, HeadLimits};
+use crate::upgrade::{Mailbox, Registry, Spawn};
+
+/// What the sessions of one core share: start-up data, the time, and memory that is used again.
+pub struct Core {
+    /// What is served: this core's own copy of the table, so that cores share no reference count.
+    pub registry: Rc<Registry>,
+    /// The bounds.
+    pub limits: Limits,
+    /// This core's counters.
+    pub counters: Arc<Counters>,
+    /// This second, as the Date field says it.
+    pub date: Date,
+    /// The time of this turn.
+    pub now: Millis,
+    /// Who wants attention.
+    pub mailbox: Rc<Mailbox>,
+    /// Runs futures on this core, if the host has a runtime.
+    pub spawn: Option<Spawn>,
+    /// Whether the server is stopping: answers close their connection.
+    pub is_draining: bool,
+    /// Emptied batches.
+    pub(crate) batches: Vec<Box<Batch>>,
+    pub(super) fields: Vec<Field>,
+    pub(super) assemblies: Vec<Vec<u8>>,
+}
+
+/// Spare memory a core keeps of each kind.
+const SPARE_MAX: usize = 64;
+
+impl Core {
+    /// A core that serves `registry`.
+    pub fn new(
+        registry: Registry,
+        limits: Limits,
+        counters: Arc<Counters>,
+        unix_seconds: u64,
+    ) -> Core {
+        Core {
+            registry: Rc::new(registry),
+            limits,
+            counters,
+            date: Date::at(unix_seconds),
+            now: 0,
+            mailbox: Rc::default(),
+            spawn: None,
+            is_draining: false,
+            batches: Vec::with_capacity(SPARE_MAX),
+            fields: Vec::with_capacity(64),
+            assemblies: Vec::with_capacity(SPARE_MAX),
+        }
+    }
+
+    /// Keeps an emptied batch for the next connection that writes.
+    pub fn recycle(&mut self, mut batch: Box<Batch>) {
+        batch.clear();
+        if self.batches.len() < SPARE_MAX {
+            self.batches.push(batch);
+        }
+    }
+
+    pub(super) fn head_limits(&self) -> HeadLimits {
+        HeadLimits {
+            fields_max: self.limits.fields_max,
+            target_bytes_max: self.limits.target_bytes_max,
+        }
+    }
+
+    pub(super) fn keep_assembly(&mut self, mut bytes: Vec<u8>) {
+        bytes.clear();
+        if self.assemblies.len() < SPARE_MAX {
+            self.assemblies.push(bytes);
+        }
+    }
+}
+
+/// One connection's access to its core and to its outbox, for the length of one event.
+pub struct Port<'a> {
+    /// The core.
+    pub core: &'a mut Core,
+    /// What the connection writes in this turn.
+    pub batch: &'a mut Option<Box<Batch>>,
+    /// What it wrote in earlier turns and the kernel still holds.
+    pub in_flight: Load,
+    /// What the engine knows the connection by.
+    pub key: u64,
+}
+
+impl Port<'_> {
+    /// Whether so much waits to be sent that no more should be produced from input.
+    pub(super) fn is_full(&self) -> bool {
+        let here = self.batch.as_ref().map_or(Load::default(), |batch| batch.load());
+        self.in_flight.bytes + here.bytes >= self.core.limits.outbox_bytes_high
+            || self.in_flight.leases + here.leases >= self.core.limits.leases_max
+    }
+
+    pub(super) fn outbox(&mut self) -> Outbox<'_> {
+        Outbox::new(
+            self.batch,
+            &mut self.core.batches,
+            self.in_flight,
+            self.core.limits.outbox_bytes_max,
+        )
+    }
+
+    /// Appends to the outbox what `write` makes of the time.
+    pub(super) fn with_text(&mut self, write: impl FnOnce(&mut Vec<u8>, &Date)) {
+        let Core { batches, date, limits, .. } = &mut *self.core;
+        let mut outbox = Outbox::new(self.batch, batches, self.in_flight, limits.outbox_bytes_max);
+        outbox.append(|text| write(text, date));
+    }
+}

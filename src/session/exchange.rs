@@ -1,0 +1,302 @@
+//! The HTTP half of a session: heads one after the other, each answered before the next is looked at.
+//!
+//! The order is the one safe switching needs: frame the head, see whether an upgrade is possible, route, read the
+//! content, decide, write. A fault ends it before any Upgrade logic; after a request that may switch, nothing behind it
+//! is interpreted before the decision.
+
+use std::ops::Deref;
+use std::rc::Rc;
+
+use super::waiting::Waiting;
+use super::{Core, Port};
+use crate::buffer::{Lease, LeaseQueue};
+use crate::http::{
+    HeadError, Persistence, Request, Response, Status, list, overflow_fault, read_head,
+};
+use crate::scan::{Scanned, head_end, head_end_across};
+use crate::upgrade::{Control, Handler};
+
+/// Empty lines skipped before a request line (RFC 9112 §2.2 asks for at least one).
+const EMPTY_LINES_MAX: u8 = 4;
+
+#[derive(Default)]
+pub(super) struct Exchange {
+    /// The beginning of a head that did not come in one piece.
+    assembly: Vec<u8>,
+    empty_lines: u8,
+    /// The clock for the whole head is running.
+    has_begun: bool,
+    pub(super) waiting: Option<Box<Waiting>>,
+}
+
+/// How far the exchange got.
+pub(super) enum Progress {
+    /// Something has to come first: bytes, a decision, the time.
+    Waiting,
+    /// What was written has to leave first.
+    Blocked,
+    /// Nothing has to come first, but others have waited long enough.
+    More,
+    /// The 101 is written: the connection is this handler's.
+    Switched(Box<dyn Handler>),
+}
+
+/// How one request ended.
+pub(super) enum Step {
+    /// With an answer.
+    Answered,
+    /// Not yet.
+    Waiting(Box<Waiting>),
+    /// With a 101.
+    Switched(Box<dyn Handler>),
+}
+
+/// A whole head, where it was received or where it was assembled.
+pub(super) enum HeadBytes {
+    Received(Lease),
+    Assembled(Vec<u8>),
+}
+
+impl Deref for HeadBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            HeadBytes::Received(lease) => lease,
+            HeadBytes::Assembled(bytes) => bytes,
+        }
+    }
+}
+
+impl Exchange {
+    /// Answers what can be answered of `input`.
+    pub(super) fn advance(
+        &mut self,
+        input: &mut LeaseQueue,
+        is_ended: bool,
+        control: &mut Control,
+        port: &mut Port<'_>,
+    ) -> Progress {
+        let mut budget = port.core.limits.requests_per_turn;
+        while !control.is_closing && !control.is_reset {
+            let step = match self.waiting.take() {
+                Some(waiting) => waiting.advance(input, is_ended, control, port),
+                None if input.is_empty() => break,
+                None if port.is_full() => return Progress::Blocked,
+                None if budget == 0 => return Progress::More,
+                None => match self.next_head(input, port.core) {
+                    None => break,
+                    Some(Err(fault)) => {
+                        refuse(fault, control, port);
+                        break;
+                    }
+                    Some(Ok(bytes)) => {
+                        budget -= 1;
+                        begin(bytes, input, control, port)
+                    }
+                },
+            };
+            match step {
+                Step::Answered => self.has_begun = false,
+                Step::Switched(handler) => return Progress::Switched(handler),
+                Step::Waiting(waiting) if waiting.can_go_on(input, is_ended) => {
+                    self.waiting = Some(waiting)
+                }
+                Step::Waiting(waiting) => {
+                    control.deadline = waiting.deadline();
+                    self.waiting = Some(waiting);
+                    return Progress::Waiting;
+                }
+            }
+        }
+        self.rest(is_ended, control, port.core);
+        Progress::Waiting
+    }
+
+    /// Whether the connection is between two requests.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_none() && self.assembly.is_empty()
+    }
+
+    /// Nothing came in time.
+    pub(super) fn timed_out(&mut self, control: &mut Control, port: &mut Port<'_>) {
+        if let Some(waiting) = self.waiting.take() {
+            waiting.timed_out(control, port);
+        } else if self.has_begun {
+            port.core.counters.timeouts_received.raise();
+            let text = "The head of the request did not arrive in time.\n";
+            answer_and_close(&Response::text(Status::REQUEST_TIMEOUT, text), control, port);
+        } else {
+            port.core.counters.timeouts_received.raise();
+            control.is_closing = true;
+        }
+    }
+
+    /// The connection is gone.
+    pub(super) fn abandon(&mut self, core: &mut Core) {
+        if let Some(waiting) = self.waiting.take() {
+            waiting.abandon(core);
+        }
+        core.keep_assembly(std::mem::take(&mut self.assembly));
+    }
+
+    /// Nothing is left to do with what was received: waits for more, or ends.
+    fn rest(&mut self, is_ended: bool, control: &mut Control, core: &Core) {
+        if is_ended {
+            // RFC 9112 §8: a head that ends early is not processed.
+            control.is_closing = true;
+        } else if self.assembly.is_empty() && self.empty_lines == 0 {
+            self.has_begun = false;
+            control.deadline = core.now + core.limits.idle_timeout_ms;
+        } else if !self.has_begun {
+            self.has_begun = true;
+            control.deadline = core.now + core.limits.head_timeout_ms;
+        }
+    }
+
+    /// The next whole head; what follows it stays in `input`, where it was received.
+    fn next_head(
+        &mut self,
+        input: &mut LeaseQueue,
+        core: &mut Core,
+    ) -> Option<Result<HeadBytes, HeadError>> {
+        while let Some(mut bytes) = input.pop() {
+            if let Err(fault) = self.skip_empty_lines(&mut bytes) {
+                return Some(Err(fault));
+            }
+            if bytes.is_empty() {
+                continue;
+            }
+            let room = core.limits.head_bytes_max - self.assembly.len();
+            let visible = &bytes[..bytes.len().min(room)];
+            let scanned = match self.assembly.is_empty() {
+                true => head_end(visible, 0),
+                false => head_end_across(&self.assembly, visible),
+            };
+            match scanned {
+                Scanned::BareLf(_) => return Some(Err(HeadError::BareLf)),
+                Scanned::Complete(len) => {
+                    let head = self.complete(bytes.split_to(len), core);
+                    if !bytes.is_empty() {
+                        input.push_front(bytes);
+                    }
+                    return Some(Ok(head));
+                }
+                Scanned::Partial => {
+                    let is_over = bytes.len() >= room;
+                    bytes.truncate(room);
+                    self.assemble(&bytes, core);
+                    if is_over {
+                        return Some(Err(overflow_fault(&self.assembly, &core.head_limits())));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// RFC 9112 §2.2: empty lines before the request line are skipped, a few of them.
+    fn skip_empty_lines(&mut self, bytes: &mut Lease) -> Result<(), HeadError> {
+        if *self.assembly == *b"\r" {
+            if bytes.first() != Some(&b'\n') {
+                return Err(HeadError::LoneCr);
+            }
+            self.assembly.clear();
+            bytes.advance(1);
+            self.empty_lines += 1;
+        }
+        if !self.assembly.is_empty() {
+            return Ok(());
+        }
+        while bytes.starts_with(b"\r\n") && self.empty_lines <= EMPTY_LINES_MAX {
+            bytes.advance(2);
+            self.empty_lines += 1;
+        }
+        if self.empty_lines > EMPTY_LINES_MAX {
+            return Err(HeadError::EmptyLines);
+        }
+        match bytes.first() {
+            // What cannot begin a method is not waited for: another protocol, most likely TLS.
+            Some(&first) if !list::is_token_byte(first) && **bytes != *b"\r" => {
+                Err(first_byte_fault(first))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps the bytes of an unfinished head: the one place where received bytes are copied.
+    fn assemble(&mut self, bytes: &[u8], core: &mut Core) {
+        if self.assembly.capacity() == 0 {
+            self.assembly = core.assemblies.pop().unwrap_or_default();
+        }
+        core.counters.bytes_assembled.add(bytes.len() as u64);
+        self.assembly.extend_from_slice(bytes);
+    }
+
+    fn complete(&mut self, end: Lease, core: &mut Core) -> HeadBytes {
+        self.empty_lines = 0;
+        if self.assembly.is_empty() {
+            return HeadBytes::Received(end);
+        }
+        self.assemble(&end, core);
+        HeadBytes::Assembled(std::mem::take(&mut self.assembly))
+    }
+}
+
+fn first_byte_fault(first: u8) -> HeadError {
+    match first {
+        b'\n' => HeadError::BareLf,
+        b'\r' => HeadError::LoneCr,
+        _ => HeadError::MethodNotToken,
+    }
+}
+
+/// Reads a head and goes on with its request.
+fn begin(
+    bytes: HeadBytes,
+    input: &mut LeaseQueue,
+    control: &mut Control,
+    port: &mut Port<'_>,
+) -> Step {
+    let mut fields = std::mem::take(&mut port.core.fields);
+    let step = match read_head(&bytes, &mut fields, &port.core.head_limits()) {
+        Ok(head) => {
+            let registry = Rc::clone(&port.core.registry);
+            super::respond::begin(
+                &registry,
+                Request::new(&bytes, &head, &fields),
+                input,
+                control,
+                port,
+            )
+        }
+        Err(fault) => {
+            refuse(fault, control, port);
+            Step::Answered
+        }
+    };
+    port.core.fields = fields;
+    if let HeadBytes::Assembled(bytes) = bytes {
+        port.core.keep_assembly(bytes);
+    }
+    step
+}
+
+/// Answers a fault of syntax or framing: nothing behind it can be trusted.
+pub(super) fn refuse(fault: HeadError, control: &mut Control, port: &mut Port<'_>) {
+    port.core.counters.requests_faulty.raise();
+    answer_and_close(&Response::text(fault.status(), format!("{fault}\n")), control, port);
+}
+
+/// Writes a last answer.
+pub(super) fn answer_and_close(response: &Response, control: &mut Control, port: &mut Port<'_>) {
+    let form = crate::http::Form { persistence: Persistence::Close, ..Default::default() };
+    write(response, form, port);
+    control.is_closing = true;
+}
+
+/// Writes an answer.
+pub(super) fn write(response: &Response, form: crate::http::Form<'_>, port: &mut Port<'_>) {
+    port.core.counters.requests.raise();
+    port.with_text(|text, date| response.write(text, date, form));
+}

@@ -1,0 +1,198 @@
+//! One connection's life as a plain value: events in; bytes to an outbox and wishes to a [`Control`] out. No socket, no
+//! clock, no system call: the engine calls it for a real connection, tests and fuzzing call it with bytes.
+//!
+//! ```text
+//!   received ──► Exchange (HTTP) ──► 101 ──► Box<dyn Handler> ──► over
+//!                   └──────────── close ───────────┴────────────────►
+//! ```
+//!
+//! The switch consumes the exchange: once a handler has the connection, no HTTP state of it exists.
+
+mod core;
+mod exchange;
+mod respond;
+mod switched;
+mod waiting;
+
+pub use self::core::{Core, Port};
+
+use crate::buffer::{Lease, LeaseQueue};
+use crate::config::Limits;
+use crate::upgrade::{CloseReason, Control, Detached, Handler};
+use exchange::Exchange;
+use std::os::fd::OwnedFd;
+
+/// One connection.
+#[derive(Default)]
+pub struct Session {
+    state: State,
+    /// Received and not yet used.
+    input: LeaseQueue,
+    control: Control,
+    input_end: InputEnd,
+    /// Work is left that needs no further event: the rest of a long pipeline.
+    has_more: bool,
+    /// Progress stopped because too much waits to be sent.
+    is_blocked: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum InputEnd {
+    #[default]
+    Open,
+    /// The peer has ended its direction; bytes received before may still wait.
+    Seen,
+    /// The handler was told.
+    Told,
+}
+
+enum State {
+    Http(Exchange),
+    Switched(Box<dyn Handler>),
+    Over,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State::Http(Exchange::default())
+    }
+}
+
+impl Session {
+    /// A connection that was just accepted.
+    pub fn open(core: &Core) -> Session {
+        let mut session = Session::default();
+        session.control.deadline = core.now + core.limits.idle_timeout_ms;
+        session
+    }
+
+    /// Bytes were received.
+    pub fn received(&mut self, bytes: Lease, port: &mut Port<'_>) {
+        port.core.counters.bytes_received.add(bytes.len() as u64);
+        self.input.push(bytes);
+        self.advance(port);
+    }
+
+    /// The peer ended its direction.
+    pub fn ended(&mut self, port: &mut Port<'_>) {
+        self.input_end = InputEnd::Seen;
+        self.advance(port);
+    }
+
+    /// Everything that was to be sent has been, or enough of it.
+    pub fn sent(&mut self, port: &mut Port<'_>) {
+        let wants_writable = std::mem::take(&mut self.control.wants_writable);
+        if std::mem::take(&mut self.is_blocked) || wants_writable {
+            self.with_handler(port, |handler, io| handler.on_writable(io));
+            self.advance(port);
+        }
+    }
+
+    /// Work was left, or a promise or handler of this connection asked for attention.
+    pub fn woken(&mut self, port: &mut Port<'_>) {
+        self.with_handler(port, |handler, io| handler.on_wake(io));
+        self.advance(port);
+    }
+
+    /// [`Control::deadline`] has come.
+    pub fn deadline_reached(&mut self, port: &mut Port<'_>) {
+        self.control.deadline = crate::config::NEVER;
+        match &mut self.state {
+            State::Http(exchange) => exchange.timed_out(&mut self.control, port),
+            State::Switched(_) => self.with_handler(port, |handler, io| handler.on_deadline(io)),
+            State::Over => {}
+        }
+        self.advance(port);
+    }
+
+    /// The server is stopping.
+    pub fn drain(&mut self, within: std::time::Duration, port: &mut Port<'_>) {
+        match &mut self.state {
+            State::Http(exchange) if exchange.is_idle() => self.control.is_closing = true,
+            State::Http(_) | State::Over => {}
+            State::Switched(_) => {
+                self.with_handler(port, |handler, io| handler.on_drain(within, io));
+            }
+        }
+        self.advance(port);
+    }
+
+    /// The connection is over; its handler is told why. No other call follows.
+    pub fn close(&mut self, reason: CloseReason, core: &mut Core) {
+        self.input.clear();
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Switched(handler) => switched::close(handler, reason, core),
+            State::Http(mut exchange) => exchange.abandon(core),
+            State::Over => {}
+        }
+    }
+
+    /// The connection leaves the engine as `socket`.
+    pub fn detached(&mut self, socket: OwnedFd, core: &mut Core) {
+        let unread = std::mem::take(&mut self.input);
+        let is_ended = self.input_end != InputEnd::Open;
+        if let State::Switched(handler) = std::mem::replace(&mut self.state, State::Over) {
+            switched::detach(handler, Detached { socket, unread, is_ended }, core);
+        }
+    }
+
+    /// What the connection wants.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Whether both directions have ended: nothing is left but to close.
+    pub fn is_finished(&self) -> bool {
+        self.control.is_ended && self.input_end != InputEnd::Open && self.input.is_empty()
+    }
+
+    /// Whether the peer has ended its direction.
+    pub fn is_input_ended(&self) -> bool {
+        self.input_end != InputEnd::Open
+    }
+
+    /// Whether to be [`woken`](Session::woken) again although nothing new has come.
+    pub fn has_more(&self) -> bool {
+        self.has_more
+    }
+
+    /// Whether so much waits unread that the connection should not be received on.
+    pub fn is_full(&self, limits: &Limits) -> bool {
+        self.input.len() >= usize::from(limits.leases_max)
+    }
+
+    /// Whether enough room is left to receive again.
+    pub fn has_room(&self, limits: &Limits) -> bool {
+        self.input.len() <= usize::from(limits.leases_max / 2)
+    }
+
+    /// Whether the connection was switched to a protocol.
+    pub fn is_switched(&self) -> bool {
+        matches!(self.state, State::Switched(_))
+    }
+
+    /// Uses what was received, as far as that goes now.
+    fn advance(&mut self, port: &mut Port<'_>) {
+        self.has_more = false;
+        if let State::Http(exchange) = &mut self.state {
+            let is_ended = self.input_end != InputEnd::Open;
+            let progress = exchange.advance(&mut self.input, is_ended, &mut self.control, port);
+            match progress {
+                exchange::Progress::Waiting => {}
+                exchange::Progress::Blocked => self.is_blocked = true,
+                exchange::Progress::More => self.has_more = true,
+                exchange::Progress::Switched(handler) => {
+                    self.control = Control::default();
+                    self.state = State::Switched(handler);
+                    self.with_handler(port, |handler, io| handler.on_open(io));
+                }
+            }
+        }
+        if self.is_switched() {
+            self.deliver(port);
+        }
+        if matches!(self.state, State::Over) || self.control.is_closing || self.control.is_reset {
+            self.input.clear();
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! One request, from its head to its answer: route, choose a protocol, decide, write.
+
+use super::exchange::{Step, answer_and_close, refuse, write};
+use super::switched::fenced;
+use super::waiting::Waiting;
+use super::{Core, Port};
+use crate::buffer::LeaseQueue;
+use crate::http::{
+    CONTINUE, Form, Framing, Head, Method, Persistence, Request, Response, Status, framing,
+    write_switching,
+};
+use crate::upgrade::{
+    Control, Decision, EarlyData, Offer, Opening, Outcome, Protocol, Registry, Reply, ReplyState,
+    Resource, Switch, Unusable, negotiate,
+};
+
+/// What a request leads to, before its content is read. A pure function of the request and the registry: it can be asked
+/// for again when the content or a decision has come.
+pub(super) struct Route<'a> {
+    resource: &'a Resource,
+    /// The protocol that gets to decide, and the version offered of it.
+    chosen: Option<(&'a Protocol, Option<&'a [u8]>)>,
+    /// Why there is none, if something was offered.
+    missed: Option<Missed>,
+}
+
+#[derive(Clone, Copy)]
+enum Missed {
+    Unusable(Unusable),
+    Unknown,
+    Unfit,
+}
+
+/// Whether a request has content at all.
+pub(super) fn has_content(framing: Framing) -> bool {
+    !matches!(framing, Framing::None | Framing::Length(0))
+}
+
+/// Goes on with a request whose head was just read.
+pub(super) fn begin(
+    registry: &Registry,
+    request: Request<'_>,
+    input: &mut LeaseQueue,
+    control: &mut Control,
+    port: &mut Port<'_>,
+) -> Step {
+    let framing = match framing(request.head()) {
+        Ok(framing) => framing,
+        Err(fault) => {
+            refuse(fault, control, port);
+            return Step::Answered;
+        }
+    };
+    let has_content = has_content(framing);
+    let Some(route) = Route::of(registry, request, has_content) else {
+        return unrouted(request, has_content, control, port);
+    };
+    if let Some(missed) = route.missed {
+        missed.count(port.core);
+    }
+    if let Some(refusal) = route.refusal(request) {
+        return conclude(request, &refusal, has_content, control, port);
+    }
+    if !has_content {
+        return finish(&route, request, b"", input, control, port);
+    }
+    let content_max = match route.chosen {
+        Some((protocol, _)) => protocol.content_max(),
+        None => port.core.limits.content_bytes_max,
+    };
+    if matches!(framing, Framing::Length(length) if length > content_max as u64) {
+        return too_large(control, port);
+    }
+    if request.head().expects_continue && input.is_empty() {
+        port.outbox().write(CONTINUE);
+    }
+    let deadline = port.core.now + port.core.limits.content_timeout_ms;
+    Step::Waiting(Box::new(Waiting::for_content(
+        request.into_owned(),
+        framing,
+        content_max,
+        deadline,
+    )))
+}
+
+/// Goes on with a request that is there whole.
+pub(super) fn finish(
+    route: &Route<'_>,
+    request: Request<'_>,
+    content: &[u8],
+    input: &mut LeaseQueue,
+    control: &mut Control,
+    port: &mut Port<'_>,
+) -> Step {
+    match route.chosen {
+        Some((protocol, version)) => {
+            let decision = decide(protocol, version, request, content, port);
+            decided(route, request, decision, input, control, port)
+        }
+        None => answer(route.resource, request, content, control, port),
+    }
+}
+
+/// Content over its bound: never a switch with content unread (U-28).
+pub(super) fn too_large(control: &mut Control, port: &mut Port<'_>) -> Step {
+    let text = "The content is larger than this resource takes.\n";
+    answer_and_close(&Response::text(Status::CONTENT_TOO_LARGE, text), control, port);
+    Step::Answered
+}
+
+impl<'a> Route<'a> {
+    /// The route of a request, or `None` if nothing is at its path.
+    pub(super) fn of(
+        registry: &'a Registry,
+        request: Request<'a>,
+        has_content: bool,
+    ) -> Option<Route<'a>> {
+        if matches!(request.method(), Method::Connect | Method::Other) {
+            return None;
+        }
+        let resource = registry.find(request.path())?;
+        let (mut chosen, mut missed) = (None, None);
+        // One flag test for all who do not upgrade (U-115).
+        if request.head().has_upgrade {
+            match Offer::read(&request).map(|offer| negotiate(&offer, resource, request.method())) {
+                Ok(Outcome::Chosen { protocol, .. })
+                    if has_content && protocol.content_max() == 0 =>
+                {
+                    missed = Some(Missed::Unfit);
+                }
+                Ok(Outcome::Chosen { protocol, version }) => chosen = Some((protocol, version)),
+                Ok(Outcome::Unknown) => missed = Some(Missed::Unknown),
+                Ok(Outcome::Unfit) => missed = Some(Missed::Unfit),
+                Err(unusable) => missed = Some(Missed::Unusable(unusable)),
+            }
+        }
+        Some(Route { resource, chosen, missed })
+    }
+
+    /// How long its decision may take.
+    fn decision_timeout_ms(&self, core: &Core) -> u64 {
+        let own = self.chosen.and_then(|(protocol, _)| protocol.timeout());
+        own.map_or(core.limits.decision_timeout_ms, |timeout| {
+            u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)
+        })
+    }
+
+    /// The answer that is clear from the head alone.
+    fn refusal(&self, request: Request<'_>) -> Option<Response> {
+        if self.chosen.is_some() {
+            return None;
+        }
+        if self.resource.is_upgrade_required() {
+            let text = "This resource needs a switch to one of the protocols in Upgrade.\n";
+            return Some(require(Response::text(Status::UPGRADE_REQUIRED, text), self.resource));
+        }
+        if self.resource.answer(request.method()).is_none() {
+            let response = Response::text(
+                Status::METHOD_NOT_ALLOWED,
+                "This resource does not have that method.\n",
+            );
+            let allow = response.with_field("Allow", self.resource.allow());
+            return Some(allow.expect("a list of methods is a valid value"));
+        }
+        None
+    }
+}
+
+impl Missed {
+    /// Each result of an offer has its counter.
+    fn count(self, core: &Core) {
+        let counters = &core.counters;
+        match self {
+            Missed::Unusable(Unusable::Absent) => return,
+            Missed::Unusable(Unusable::Http10) => &counters.upgrades_http10,
+            Missed::Unusable(Unusable::NoConnectionOption) => {
+                &counters.upgrades_no_connection_option
+            }
+            Missed::Unusable(Unusable::Malformed) => &counters.upgrades_malformed,
+            Missed::Unusable(Unusable::TooLong) => &counters.upgrades_too_long,
+            Missed::Unknown => &counters.upgrades_unknown,
+            Missed::Unfit => &counters.upgrades_unfit,
+        }
+        .raise();
+    }
+}
+
+/// Nothing is at the path, or the method needs no path.
+fn unrouted(
+    request: Request<'_>,
+    has_content: bool,
+    control: &mut Control,
+    port: &mut Port<'_>,
+) -> Step {
+    let response = match request.method() {
+        // RFC 9931 §8: rejecting CONNECT closes, for the bytes behind it are not HTTP.
+        Method::Connect => {
+            let text = "This server is no proxy.\n";
+            answer_and_close(&Response::text(Status::NOT_IMPLEMENTED, text), control, port);
+            return Step::Answered;
+        }
+        Method::Other => {
+            Response::text(Status::NOT_IMPLEMENTED, "This server does not know that method.\n")
+        }
+        Method::Options if request.path() == b"*" => Response::new(Status::NO_CONTENT),
+        _ => Response::text(Status::NOT_FOUND, "There is nothing at this path.\n"),
+    };
+    conclude(request, &response, has_content, control, port)
+}
+
+/// A 426 lists what it asks for (RFC 9110 §15.5.22).
+fn require(response: Response, resource: &Resource) -> Response {
+    response.with_upgrade(resource.protocols_text()).expect("registered names are tokens")
+}
+
+/// Writes an answer whose request may have content that nobody read: it must not become the next request.
+fn conclude(
+    request: Request<'_>,
+    response: &Response,
+    must_close: bool,
+    control: &mut Control,
+    port: &mut Port<'_>,
+) -> Step {
+    let form = form(request.head(), must_close, port.core);
+    control.is_closing |= form.persistence == Persistence::Close;
+    write(response, form, port);
+    Step::Answered
+}
+
+fn form(head: &Head, must_close: bool, core: &Core) -> Form<'static> {
+    let persistence = match must_close || core.is_draining {
+        true => Persistence::Close,
+        false => head.persistence(),
+    };
+    Form { head_only: head.method == Method::Head, persistence, advertise: None }
+}
+
+/// Has the resource answer.
+fn answer(
+    resource: &Resource,
+    request: Request<'_>,
+    content: &[u8],
+    control: &mut Control,
+    port: &mut Port<'_>,
+) -> Step {
+    let Some(answer) = resource.answer(request.method()) else {
+        unreachable!("a resource without this method was refused from the head");
+    };
+    let form = Form { advertise: resource.advertised(), ..form(request.head(), false, port.core) };
+    let mailbox = std::rc::Rc::clone(&port.core.mailbox);
+    let (key, before) = (port.key, port.outbox().queued().bytes);
+    let mut state = ReplyState::Unanswered;
+    let is_fine = fenced(|| {
+        port.with_text(|text, date| {
+            let mut reply = Reply::new(text, date, form, &mailbox, key);
+            answer.answer(&request, content, &mut reply);
+            state = reply.into_state();
+        });
+    });
+    if !is_fine {
+        port.core.counters.handler_panics.raise();
+        control.is_reset = port.outbox().queued().bytes != before;
+        state = ReplyState::Unanswered;
+    }
+    match state {
+        ReplyState::Answered => {
+            port.core.counters.requests.raise();
+            control.is_closing |= form.persistence == Persistence::Close;
+            Step::Answered
+        }
+        ReplyState::Later(awaiting) => {
+            let deadline = port.core.now + port.core.limits.decision_timeout_ms;
+            Step::Waiting(Box::new(Waiting::for_response(request.into_owned(), awaiting, deadline)))
+        }
+        ReplyState::Unanswered => {
+            let response = Response::text(
+                Status::INTERNAL_SERVER_ERROR,
+                "The handler of this resource failed.\n",
+            );
+            conclude(request, &response, true, control, port)
+        }
+    }
+}
+
+/// A promised answer has come.
+pub(super) fn answered(
+    registry: &Registry,
+    request: Request<'_>,
+    response: &Response,
+    control: &mut Control,
+    port: &mut Port<'_>,
+) -> Step {
+    let advertise = registry.find(request.path()).and_then(Resource::advertised);
+    let form = Form { advertise, ..form(request.head(), false, port.core) };
+    control.is_closing |= form.persistence == Persistence::Close;
+    write(response, form, port);
+    Step::Answered
+}
+
+/// Has the protocol decide.
+fn decide(
+    protocol: &Protocol,
+    version: Option<&[u8]>,
+    request: Request<'_>,
+    content: &[u8],
+    port: &mut Port<'_>,
+) -> Decision {
+    let (mailbox, spawn) = (&port.core.mailbox, port.core.spawn.as_ref());
+    let opening = Opening { request: &request, version, content, mailbox, key: port.key, spawn };
+    let mut decision = None;
+    if !fenced(|| decision = Some(protocol.decide(&opening))) {
+        port.core.counters.handler_panics.raise();
+    }
+    decision.unwrap_or_else(|| {
+        Decision::Answer(Response::text(
+            Status::INTERNAL_SERVER_ERROR,
+            "The handler of this protocol failed.\n",
+        ))
+    })
+}
+
+/// Carries out a decision. This is the only place that leaves HTTP, and only behind its own 101 (U-42).
+pub(super) fn decided(
+    route: &Route<'_>,
+    request: Request<'_>,
+    decision: Decision,
+    input: &mut LeaseQueue,
+    control: &mut Control,
+    port: &mut Port<'_>,
+) -> Step {
+    let Some((protocol, version)) = route.chosen else {
+        unreachable!("only a chosen protocol decides");
+    };
+    let response = match decision {
+        Decision::Switch(switch) => return switch_over(protocol, version, request, switch, port),
+        Decision::Later(awaiting) => {
+            port.core.counters.upgrades_deciding.raise();
+            let deadline = port.core.now.saturating_add(route.decision_timeout_ms(port.core));
+            return Step::Waiting(Box::new(Waiting::for_decision(
+                request.into_owned(),
+                awaiting,
+                deadline,
+            )));
+        }
+        Decision::Answer(response) => response,
+        Decision::UpgradeRequired(response) => require(response, route.resource),
+    };
+    port.core.counters.upgrades_declined.raise();
+    // U-25: a client that broke the no-early-data rule of its token may not have those bytes read as a request.
+    let is_early = protocol.early_data() == EarlyData::Forbidden && !input.is_empty();
+    if is_early {
+        port.core.counters.upgrades_early_bytes_refused.raise();
+    }
+    conclude(request, &response, is_early, control, port)
+}
+
+/// Writes the 101. What is received behind the head is the handler's from here on.
+fn switch_over(
+    protocol: &Protocol,
+    version: Option<&[u8]>,
+    request: Request<'_>,
+    switch: Switch,
+    port: &mut Port<'_>,
+) -> Step {
+    let counters = &port.core.counters;
+    counters.requests.raise();
+    counters.upgrades_switched.raise();
+    counters.upgrades_open.raise();
+    let is_awaited =
+        request.head().expects_continue && framing(request.head()) == Ok(Framing::None);
+    port.with_text(|text, _| {
+        if is_awaited {
+            // RFC 9110 §7.8: a client that waits for the 100 gets it before the 101 (U-31).
+            text.extend_from_slice(CONTINUE);
+        }
+        write_switching(text, protocol.name().as_bytes(), version, &switch.fields);
+    });
+    Step::Switched(switch.handler)
+}

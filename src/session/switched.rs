@@ -1,0 +1,79 @@
+//! The switched half of a session: bytes to the handler, and the fence around it: a panic in a handler costs its own
+//! connection and no other (U-114).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{Core, InputEnd, Port, Session, State};
+use crate::upgrade::{CloseReason, Detached, Handler, Io};
+
+impl Session {
+    /// Delivers what was received until the handler pauses, closes, or has written enough for now.
+    pub(super) fn deliver(&mut self, port: &mut Port<'_>) {
+        while self.takes_input() {
+            if port.is_full() {
+                self.is_blocked = true;
+                return;
+            }
+            let Some(bytes) = self.input.pop() else { break };
+            self.with_handler(port, |handler, io| handler.on_bytes(bytes, io));
+        }
+        if self.input_end == InputEnd::Seen && self.input.is_empty() && self.takes_input() {
+            self.input_end = InputEnd::Told;
+            self.with_handler(port, |handler, io| handler.on_end(io));
+        }
+    }
+
+    fn takes_input(&self) -> bool {
+        let control = &self.control;
+        !(control.is_paused || control.is_closing || control.is_reset || control.is_detaching)
+    }
+
+    /// Calls the handler, if there is one. A panic resets the connection and ends the handler.
+    pub(super) fn with_handler(
+        &mut self,
+        port: &mut Port<'_>,
+        call: impl FnOnce(&mut dyn Handler, &mut Io<'_>),
+    ) {
+        let State::Switched(handler) = &mut self.state else { return };
+        let mailbox = std::rc::Rc::clone(&port.core.mailbox);
+        let (now, key) = (port.core.now, port.key);
+        let mut io =
+            Io { outbox: port.outbox(), control: &mut self.control, mailbox: &mailbox, key, now };
+        if !fenced(|| call(&mut **handler, &mut io)) {
+            port.core.counters.handler_panics.raise();
+            self.control.is_reset = true;
+            let handler = std::mem::replace(&mut self.state, State::Over);
+            port.core.counters.upgrades_open.lower();
+            fenced(|| drop(handler));
+        }
+    }
+}
+
+/// Tells a handler that its connection is over.
+pub(super) fn close(mut handler: Box<dyn Handler>, reason: CloseReason, core: &Core) {
+    core.counters.upgrades_open.lower();
+    let is_fine = fenced(|| {
+        handler.on_close(reason);
+        drop(handler);
+    });
+    if !is_fine {
+        core.counters.handler_panics.raise();
+    }
+}
+
+/// Gives a handler its connection as a descriptor.
+pub(super) fn detach(mut handler: Box<dyn Handler>, detached: Detached, core: &Core) {
+    core.counters.upgrades_open.lower();
+    let is_fine = fenced(|| {
+        handler.on_detached(detached);
+        drop(handler);
+    });
+    if !is_fine {
+        core.counters.handler_panics.raise();
+    }
+}
+
+/// Runs foreign code; false if it panicked. What it was working on is dropped then, never looked at again.
+pub(super) fn fenced(call: impl FnOnce()) -> bool {
+    catch_unwind(AssertUnwindSafe(call)).is_ok()
+}

@@ -1,0 +1,223 @@
+//! The callback handler: a plain value that is told what happens on its connection and writes into an outbox.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{ConnectionWaker, Mailbox};
+use crate::buffer::{Lease, LeaseQueue, Load, Outbox, Payload};
+use crate::config::{Millis, NEVER};
+
+/// A protocol on a switched connection. Every method is called on the connection's own core, and none may block it.
+///
+/// A panic closes this connection with a reset, and no other.
+pub trait Handler: 'static {
+    /// The 101 is in the outbox; what is written here leaves in the same send.
+    fn on_open(&mut self, io: &mut Io<'_>) {
+        let _ = io;
+    }
+
+    /// Bytes of the peer, in order, where the kernel wrote them.
+    fn on_bytes(&mut self, bytes: Lease, io: &mut Io<'_>);
+
+    /// The peer has ended its direction; ours stays open until [`Io::end`] or [`Io::close`].
+    fn on_end(&mut self, io: &mut Io<'_>) {
+        io.close();
+    }
+
+    /// The outbox was full, or [`Io::notify_writable`] was asked for, and there is room.
+    fn on_writable(&mut self, io: &mut Io<'_>) {
+        let _ = io;
+    }
+
+    /// The time given to [`Io::set_deadline`] has come.
+    fn on_deadline(&mut self, io: &mut Io<'_>) {
+        let _ = io;
+    }
+
+    /// A [`ConnectionWaker`] of this connection was woken.
+    fn on_wake(&mut self, io: &mut Io<'_>) {
+        let _ = io;
+    }
+
+    /// The server is stopping and will close the connection after `deadline`.
+    fn on_drain(&mut self, deadline: Duration, io: &mut Io<'_>) {
+        let _ = deadline;
+        io.close();
+    }
+
+    /// The connection is over; nothing more is called.
+    fn on_close(&mut self, reason: CloseReason) {
+        let _ = reason;
+    }
+
+    /// What [`Io::detach`] asked for: the connection as an ordinary descriptor. Called instead of `on_close`.
+    fn on_detached(&mut self, detached: Detached) {
+        drop(detached);
+    }
+}
+
+/// A connection that has left its engine.
+#[derive(Debug)]
+pub struct Detached {
+    /// The connection; everything written before is sent.
+    pub socket: OwnedFd,
+    /// Bytes received and not yet read, in order.
+    pub unread: LeaseQueue,
+    /// Whether the peer had ended its direction: nothing follows the unread bytes.
+    pub is_ended: bool,
+}
+
+/// Why a connection is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// Both sides ended, or the handler closed.
+    Finished,
+    /// A handler asked for a reset.
+    HandlerReset,
+    /// A handler panicked.
+    HandlerPanicked,
+    /// The peer reset the connection, or the network lost it.
+    PeerReset,
+    /// The peer did not read what was sent in time.
+    SendTimeout,
+    /// More waited to be sent than may.
+    OutboxFull,
+    /// Nothing came in time.
+    ReceiveTimeout,
+    /// The server stopped.
+    Drained,
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CloseReason::Finished => "finished",
+            CloseReason::HandlerReset => "reset by its handler",
+            CloseReason::HandlerPanicked => "its handler panicked",
+            CloseReason::PeerReset => "reset by the peer",
+            CloseReason::SendTimeout => "the peer did not read",
+            CloseReason::OutboxFull => "more waited to be sent than may",
+            CloseReason::ReceiveTimeout => "nothing came in time",
+            CloseReason::Drained => "the server stopped",
+        })
+    }
+}
+
+/// What a handler, or the HTTP side before it, wants of its connection.
+#[derive(Debug)]
+pub struct Control {
+    /// When to be called again, in any case.
+    pub deadline: Millis,
+    /// Bytes are not to be delivered for now.
+    pub is_paused: bool,
+    /// The handler is to be told when something has left and there is room.
+    pub wants_writable: bool,
+    /// Our direction ends behind what is written.
+    pub is_ended: bool,
+    /// The connection closes behind what is written.
+    pub is_closing: bool,
+    /// The connection is cut now.
+    pub is_reset: bool,
+    /// The connection leaves the engine behind what is written.
+    pub is_detaching: bool,
+}
+
+impl Default for Control {
+    fn default() -> Control {
+        Control {
+            deadline: NEVER,
+            is_paused: false,
+            wants_writable: false,
+            is_ended: false,
+            is_closing: false,
+            is_reset: false,
+            is_detaching: false,
+        }
+    }
+}
+
+/// A handler's grip on its connection during one call.
+#[derive(Debug)]
+pub struct Io<'a> {
+    pub(crate) outbox: Outbox<'a>,
+    pub(crate) control: &'a mut Control,
+    pub(crate) mailbox: &'a Rc<Mailbox>,
+    pub(crate) key: u64,
+    pub(crate) now: Millis,
+}
+
+impl Io<'_> {
+    /// Sends bytes without copying them: a lease that was received, static, owned or shared bytes.
+    pub fn send(&mut self, payload: impl Into<Payload>) {
+        self.outbox.push(payload);
+    }
+
+    /// Sends a copy of `bytes`; everything written in one turn leaves in one send.
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.outbox.write(bytes);
+    }
+
+    /// Sends what `write` appends: for encoders.
+    pub fn encode(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.outbox.append(write);
+    }
+
+    /// What waits to be sent.
+    pub fn queued(&self) -> Load {
+        self.outbox.queued()
+    }
+
+    /// Ends our direction behind what is written; the peer's goes on. When both have ended, the connection closes.
+    pub fn end(&mut self) {
+        self.control.is_ended = true;
+    }
+
+    /// Closes the connection in order: what is written is sent, then FIN; what still comes is discarded.
+    pub fn close(&mut self) {
+        self.control.is_closing = true;
+    }
+
+    /// Cuts the connection now: the peer sees a reset, and what waits to be sent is lost.
+    pub fn reset(&mut self) {
+        self.control.is_reset = true;
+    }
+
+    /// Takes the connection out of the engine once everything written is sent: see [`Handler::on_detached`].
+    pub fn detach(&mut self) {
+        self.control.is_detaching = true;
+    }
+
+    /// Stops the delivery of bytes. The peer is held by TCP's window once a few buffers are full.
+    pub fn pause(&mut self) {
+        self.control.is_paused = true;
+    }
+
+    /// Delivers bytes again.
+    pub fn resume(&mut self) {
+        self.control.is_paused = false;
+    }
+
+    /// Calls [`Handler::on_writable`] once, when some of what waits has left and there is room for more.
+    pub fn notify_writable(&mut self) {
+        self.control.wants_writable = true;
+    }
+
+    /// Calls [`Handler::on_deadline`] after `duration`, replacing the time set before. Resolution: a millisecond.
+    pub fn set_deadline(&mut self, duration: Duration) {
+        let millis = Millis::try_from(duration.as_millis()).unwrap_or(NEVER);
+        self.control.deadline = self.now.saturating_add(millis);
+    }
+
+    /// No deadline any more.
+    pub fn clear_deadline(&mut self) {
+        self.control.deadline = NEVER;
+    }
+
+    /// Wakes this connection's handler from elsewhere on this core.
+    pub fn waker(&self) -> ConnectionWaker {
+        self.mailbox.waker(self.key)
+    }
+}

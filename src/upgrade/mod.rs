@@ -1,0 +1,28 @@
+//! The Upgrade: what a client offers, what is registered, which of it is chosen, and what a protocol handler is.
+//!
+//! ```text
+//!   request ──► offer ──┐
+//!                       ├──► negotiate ──► Switch: decide ──► 101, handler
+//!   registry ─► resource┘            └───► Plain: answer
+//! ```
+//!
+//! Negotiation is a pure function. Handlers see received bytes as leases and an outbox; they know no socket.
+
+mod answer;
+pub mod asynchronous;
+mod handler;
+mod negotiate;
+mod offer;
+mod promise;
+mod protocol;
+mod registry;
+mod wake;
+
+pub use answer::{Answer, Reply, ReplyState};
+pub use handler::{CloseReason, Control, Detached, Handler, Io};
+pub use negotiate::{Outcome, negotiate};
+pub use offer::{Offer, Unusable};
+pub use promise::{Awaiting, Promise};
+pub use protocol::{Decide, Decision, EarlyData, Opening, Protocol, ProtocolVersion, Switch};
+pub use registry::{Order, Registry, Resource};
+pub use wake::{ConnectionWaker, Mailbox, Spawn};

@@ -1,0 +1,285 @@
+//! A protocol that a connection can be switched to: its token, the requests it takes, and who decides.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::asynchronous::{self, Upgraded};
+use super::{Awaiting, ConnectionWaker, Handler, Mailbox, Promise, Spawn};
+use crate::http::{Fields, Method, MethodSet, OwnedRequest, Request, Response, list};
+use std::rc::Rc;
+
+/// Which offered versions a registration takes (U-16, U-17).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProtocolVersion {
+    /// The bare name only.
+    Bare,
+    /// Exactly this version.
+    Exact(Box<str>),
+    /// Any version, but not the bare name; the handler sees it and the 101 repeats it.
+    Any,
+}
+
+/// Whether a client may send bytes of the new protocol before it has seen the 101.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EarlyData {
+    /// They are handed to the handler, or are the next request after a refusal.
+    #[default]
+    Allowed,
+    /// A client that has sent some and is refused loses its connection: they could be mistaken for a request (RFC 9931).
+    Forbidden,
+}
+
+/// A registered protocol.
+#[derive(Clone)]
+pub struct Protocol {
+    name: Box<str>,
+    version: ProtocolVersion,
+    methods: MethodSet,
+    content_bytes_max: usize,
+    early_data: EarlyData,
+    decision_timeout: Option<Duration>,
+    needs_spawn: bool,
+    decide: Arc<dyn Decide>,
+}
+
+/// Decides on one request whose offer was chosen: switch, or answer over HTTP.
+pub trait Decide: Send + Sync + 'static {
+    /// Decides. Nothing has been written for this request so far.
+    fn decide(&self, opening: &Opening<'_>) -> Decision;
+}
+
+impl<F> Decide for F
+where
+    F: Fn(&Opening<'_>) -> Decision + Send + Sync + 'static,
+{
+    fn decide(&self, opening: &Opening<'_>) -> Decision {
+        self(opening)
+    }
+}
+
+/// What was decided.
+#[derive(Debug)]
+pub enum Decision {
+    /// The 101 is written and the connection is the handler's.
+    Switch(Switch),
+    /// An ordinary answer, whatever its status; the connection goes on as HTTP (U-20).
+    Answer(Response),
+    /// 426 with the resource's protocols listed, and these fields and content (U-44, U-73).
+    UpgradeRequired(Response),
+    /// The [`Promise`] will be kept within the protocol's decision timeout.
+    Later(Awaiting<Decision>),
+}
+
+/// An accepted switch.
+pub struct Switch {
+    /// Who gets the connection.
+    pub handler: Box<dyn Handler>,
+    /// Fields of the 101 beyond Connection and Upgrade.
+    pub fields: Fields,
+}
+
+impl fmt::Debug for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Switch").field("fields", &self.fields).finish_non_exhaustive()
+    }
+}
+
+impl Decision {
+    /// Switches to `handler`, with nothing in the 101 but what it must have.
+    pub fn switch(handler: impl Handler) -> Decision {
+        Decision::Switch(Switch { handler: Box::new(handler), fields: Fields::new() })
+    }
+}
+
+/// One request to switch, as the one who decides sees it.
+pub struct Opening<'a> {
+    pub(crate) request: &'a Request<'a>,
+    pub(crate) version: Option<&'a [u8]>,
+    pub(crate) content: &'a [u8],
+    pub(crate) mailbox: &'a Rc<Mailbox>,
+    pub(crate) key: u64,
+    pub(crate) spawn: Option<&'a Spawn>,
+}
+
+impl<'a> Opening<'a> {
+    /// The request: method, target, fields.
+    pub fn request(&self) -> &Request<'a> {
+        self.request
+    }
+
+    /// The offered version, if the token has one.
+    pub fn version(&self) -> Option<&[u8]> {
+        self.version
+    }
+
+    /// The request's content, whole.
+    pub fn content(&self) -> &[u8] {
+        self.content
+    }
+
+    /// A promise for a decision that takes time, and the [`Decision::Later`] to return now.
+    pub fn later(&self) -> (Promise<Decision>, Decision) {
+        let (promise, awaiting) = Promise::new(self.waker());
+        (promise, Decision::Later(awaiting))
+    }
+
+    /// Wakes the connection's handler from elsewhere on this core.
+    pub fn waker(&self) -> ConnectionWaker {
+        self.mailbox.waker(self.key)
+    }
+
+    /// Runs a future on this core. `false` in the native mode, which has no runtime to run it.
+    pub fn spawn(&self, future: impl Future<Output = ()> + 'static) -> bool {
+        self.spawn.is_some_and(|spawn| {
+            spawn(Box::pin(future));
+            true
+        })
+    }
+}
+
+impl Protocol {
+    /// Registers `name`, offered without a version, for GET without content; `decide` has the last word.
+    ///
+    /// # Panics
+    /// If `name` is not a token (RFC 9110 §5.6.2).
+    pub fn new(name: &str, decide: impl Decide) -> Protocol {
+        assert!(list::is_token(name.as_bytes()), "a protocol's name is a token: {name:?}");
+        Protocol {
+            name: name.into(),
+            version: ProtocolVersion::Bare,
+            methods: MethodSet::of(&[Method::Get]),
+            content_bytes_max: 0,
+            early_data: EarlyData::Allowed,
+            decision_timeout: None,
+            needs_spawn: false,
+            decide: Arc::new(decide),
+        }
+    }
+
+    /// Always switches, to a callback handler made for each connection.
+    pub fn callback<H: Handler>(
+        name: &str,
+        make: impl Fn(&Opening<'_>) -> H + Send + Sync + 'static,
+    ) -> Protocol {
+        Protocol::new(name, move |opening: &Opening<'_>| Decision::switch(make(opening)))
+    }
+
+    /// Always switches, to a future that runs on this core's tokio-uring runtime. Needs the hosted mode.
+    pub fn asynchronous<F, Task>(name: &str, run: F) -> Protocol
+    where
+        F: Fn(OwnedRequest, Upgraded) -> Task + Send + Sync + 'static,
+        Task: Future<Output = ()> + 'static,
+    {
+        let mut protocol =
+            Protocol::new(name, move |opening: &Opening<'_>| asynchronous::open(opening, &run));
+        protocol.needs_spawn = true;
+        protocol
+    }
+
+    /// Takes exactly `name/version` instead of the bare name.
+    ///
+    /// # Panics
+    /// If `version` is not a token.
+    #[must_use]
+    pub fn version(mut self, version: &str) -> Protocol {
+        assert!(list::is_token(version.as_bytes()), "a protocol's version is a token: {version:?}");
+        self.version = ProtocolVersion::Exact(version.into());
+        self
+    }
+
+    /// Takes `name/` with any version instead of the bare name.
+    #[must_use]
+    pub fn any_version(mut self) -> Protocol {
+        self.version = ProtocolVersion::Any;
+        self
+    }
+
+    /// The methods it takes instead of GET alone (U-19).
+    #[must_use]
+    pub fn methods(mut self, methods: &[Method]) -> Protocol {
+        self.methods = MethodSet::of(methods);
+        self
+    }
+
+    /// Takes content up to so many bytes; the switch waits for it (U-26).
+    #[must_use]
+    pub fn content_bytes_max(mut self, bytes: usize) -> Protocol {
+        self.content_bytes_max = bytes;
+        self
+    }
+
+    /// Forbids bytes of the protocol before the 101 (U-25).
+    #[must_use]
+    pub fn forbid_early_data(mut self) -> Protocol {
+        self.early_data = EarlyData::Forbidden;
+        self
+    }
+
+    /// Time for a decision, instead of the limit for all (U-37).
+    #[must_use]
+    pub fn decision_timeout(mut self, timeout: Duration) -> Protocol {
+        self.decision_timeout = Some(timeout);
+        self
+    }
+
+    /// The registered spelling of the name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The versions it takes.
+    pub fn versions(&self) -> &ProtocolVersion {
+        &self.version
+    }
+
+    pub(crate) fn takes_method(&self, method: Method) -> bool {
+        self.methods.contains(method)
+    }
+
+    pub(crate) fn content_max(&self) -> usize {
+        self.content_bytes_max
+    }
+
+    pub(crate) fn early_data(&self) -> EarlyData {
+        self.early_data
+    }
+
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.decision_timeout
+    }
+
+    pub(crate) fn needs_spawn(&self) -> bool {
+        self.needs_spawn
+    }
+
+    pub(crate) fn decide(&self, opening: &Opening<'_>) -> Decision {
+        self.decide.decide(opening)
+    }
+
+    /// U-07: names without regard to case. U-16: versions octet by octet.
+    pub(crate) fn matches(&self, name: &[u8], version: Option<&[u8]>) -> bool {
+        let is_version = match (&self.version, version) {
+            (ProtocolVersion::Bare, None) | (ProtocolVersion::Any, Some(_)) => true,
+            (ProtocolVersion::Exact(registered), Some(offered)) => registered.as_bytes() == offered,
+            _ => false,
+        };
+        is_version && self.name.as_bytes().eq_ignore_ascii_case(name)
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.version {
+            ProtocolVersion::Bare | ProtocolVersion::Any => f.write_str(&self.name),
+            ProtocolVersion::Exact(version) => write!(f, "{}/{version}", self.name),
+        }
+    }
+}
+
+impl fmt::Debug for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Protocol({self})")
+    }
+}
