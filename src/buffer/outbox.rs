@@ -117,6 +117,11 @@ impl Batch {
         self.bytes_left == 0
     }
 
+    /// Whether some of it was sent.
+    pub fn has_begun(&self) -> bool {
+        self.gone > 0 || self.gone_of_next > 0
+    }
+
     /// What is left to send.
     pub fn load(&self) -> Load {
         Load { bytes: self.bytes_left, leases: self.leases }

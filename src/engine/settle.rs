@@ -84,7 +84,21 @@ impl Connection {
             self.in_flight = batch.load();
             self.peer_deadline = core.now + core.limits.send_timeout_ms;
             kernel.send(token, self.handle, batch);
+            if !self.awaits_send() && kernel.pool().vacant() > 0 {
+                kernel.relax();
+            }
         }
+    }
+
+    /// Whether something is to follow when what is being sent has left.
+    fn awaits_send(&self) -> bool {
+        let control = self.session.control();
+        self.phase != Phase::Open
+            || control.is_closing
+            || control.is_ended
+            || control.is_detaching
+            || control.wants_writable
+            || self.session.is_blocked()
     }
 
     /// Takes the next step to the end once everything written has left.

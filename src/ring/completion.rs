@@ -35,6 +35,8 @@ pub struct Errno(pub i32);
 impl Errno {
     /// No buffer was there to receive into.
     pub const NOBUFS: Errno = Errno(libc::ENOBUFS);
+    /// It would have to wait, and was told not to.
+    pub const AGAIN: Errno = Errno(libc::EAGAIN);
     /// The operation was stopped.
     pub const CANCELED: Errno = Errno(libc::ECANCELED);
     /// The peer reset the connection.

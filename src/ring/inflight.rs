@@ -22,8 +22,28 @@ use crate::buffer::Batch;
 /// Slices of a batch that leave in one send; the rest of a longer one is for the next send.
 pub(super) const SLICES_MAX: usize = 16;
 
-/// No signal when the peer is gone, and no completion before everything has left: a short send is rare.
-const FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+/// How long a send may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// It completes within the call that submits it, short or with EAGAIN if the socket is full.
+    AtOnce,
+    /// It completes when everything has left, however long the peer takes to read.
+    Patient,
+}
+
+impl Pace {
+    /// No signal when the peer is gone, in any case.
+    fn flags(self) -> i32 {
+        match self {
+            Pace::AtOnce => libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT,
+            Pace::Patient => libc::MSG_NOSIGNAL | libc::MSG_WAITALL,
+        }
+    }
+}
+
+/// Bytes of a first attempt that a socket takes at once, unless its peer has not read for a while. The rest of a send
+/// that came out short is not tried like that again.
+const AT_ONCE_BYTES_MAX: usize = 16 * 1024;
 
 /// Bytes the kernel transfers at most in one call, a whole page less than two gigabytes.
 const SLICE_BYTES_MAX: usize = 0x7fff_f000;
@@ -40,15 +60,44 @@ pub(super) struct InFlight {
 struct Place {
     batch: Option<Box<Batch>>,
     connection: Token,
+    handle: Handle,
+    pace: Pace,
+    /// It was asked to end before it had completed.
+    is_stopped: bool,
     generation: u32,
     slices: [libc::iovec; SLICES_MAX],
     header: libc::msghdr,
 }
 
 impl InFlight {
-    /// Takes a batch in and makes the submission that sends it.
+    /// Takes a batch in and makes the submission that sends it, at the pace that fits it.
     pub(super) fn begin(
         &mut self,
+        tier: Tier,
+        connection: Token,
+        handle: Handle,
+        batch: Box<Batch>,
+    ) -> (Entry, Pace) {
+        let is_quick = batch.len() <= AT_ONCE_BYTES_MAX && !batch.has_begun();
+        let pace = if is_quick { Pace::AtOnce } else { Pace::Patient };
+        (self.begin_at(pace, tier, connection, handle, batch), pace)
+    }
+
+    /// Sends a batch that did not fit into its socket once more, patiently. `None` if no such send is in flight, or it
+    /// was stopped, or had all the time it wanted: then it is over.
+    pub(super) fn retry(&mut self, tier: Tier, send: Token) -> Option<Entry> {
+        let place = self.places.get(send.slot as usize)?;
+        if place.generation != send.generation || place.pace == Pace::Patient || place.is_stopped {
+            return None;
+        }
+        let handle = place.handle;
+        let (connection, batch) = self.finish(send)?;
+        Some(self.begin_at(Pace::Patient, tier, connection, handle, batch))
+    }
+
+    fn begin_at(
+        &mut self,
+        pace: Pace,
         tier: Tier,
         connection: Token,
         handle: Handle,
@@ -62,6 +111,7 @@ impl InFlight {
         let place = &mut *self.places[index as usize];
         debug_assert!(place.batch.is_none(), "a free place holds no batch");
         place.connection = connection;
+        (place.handle, place.pace, place.is_stopped) = (handle, pace, false);
         let entry = match place.fill(batch) {
             0 | 1 => place.send(handle),
             count => place.send_slices(handle, count),
@@ -81,11 +131,13 @@ impl InFlight {
         Some((place.connection, batch))
     }
 
-    /// The send in flight of a connection: a walk over all of them, for the rare case that one must be stopped.
-    pub(super) fn find(&self, connection: Token) -> Option<UserData> {
+    /// Marks the send in flight of a connection as stopped, and says which it is: a walk over all of them, for the rare
+    /// case that one must be stopped.
+    pub(super) fn stop(&mut self, connection: Token) -> Option<UserData> {
         let (index, place) = (0..)
-            .zip(&self.places)
+            .zip(&mut self.places)
             .find(|(_, place)| place.batch.is_some() && place.connection == connection)?;
+        place.is_stopped = true;
         Some(place.user_data(index))
     }
 }
@@ -95,6 +147,9 @@ impl Place {
         Place {
             batch: None,
             connection: Token { slot: 0, generation: 0 },
+            handle: Handle(0),
+            pace: Pace::Patient,
+            is_stopped: false,
             generation: 0,
             slices: [NO_SLICE; SLICES_MAX],
             // SAFETY: a message header is integers and pointers, for all of which zero is a value.
@@ -120,14 +175,16 @@ impl Place {
     fn send(&self, handle: Handle) -> Entry {
         let slice = &self.slices[0];
         let len = slice.iov_len.min(SLICE_BYTES_MAX) as u32;
-        opcode::Send::new(Tier::file(handle), slice.iov_base.cast(), len).flags(FLAGS).build()
+        opcode::Send::new(Tier::file(handle), slice.iov_base.cast(), len)
+            .flags(self.pace.flags())
+            .build()
     }
 
     fn send_slices(&mut self, handle: Handle, count: usize) -> Entry {
         self.header.msg_iov = self.slices.as_mut_ptr();
         self.header.msg_iovlen = count as _;
         opcode::SendMsg::new(Tier::file(handle), &raw const self.header)
-            .flags(FLAGS.cast_unsigned())
+            .flags(self.pace.flags().cast_unsigned())
             .build()
     }
 
@@ -153,7 +210,7 @@ mod tests {
     fn begin(sends: &mut InFlight, slot: u32) -> Token {
         let connection = Token { slot, generation: 7 };
         sends.begin(Tier::Plain, connection, Handle(0), batch(1));
-        sends.find(connection).expect("it is in flight").token
+        sends.stop(connection).expect("it is in flight").token
     }
 
     #[test]
@@ -163,7 +220,7 @@ mod tests {
         let (connection, batch) = sends.finish(send).expect("it is in flight");
         assert_eq!((connection, batch.len()), (Token { slot: 3, generation: 7 }, 5));
         assert!(sends.finish(send).is_none());
-        assert!(sends.find(connection).is_none());
+        assert!(sends.stop(connection).is_none());
     }
 
     #[test]
@@ -175,6 +232,41 @@ mod tests {
         assert_eq!((second.slot, second.generation), (first.slot, first.generation + 1));
         assert!(sends.finish(first).is_none(), "an old generation finishes nothing");
         assert_eq!(sends.places.len(), 1);
+    }
+
+    #[test]
+    fn a_send_that_found_no_room_is_tried_once_more_unless_it_was_stopped() {
+        let mut sends = InFlight::default();
+        let connection = Token { slot: 3, generation: 7 };
+        for is_stopped in [false, true] {
+            let (entry, pace) = sends.begin(Tier::Plain, connection, Handle(0), batch(1));
+            assert_eq!(pace, Pace::AtOnce);
+            let send = UserData::unpack(entry.get_user_data()).expect("it is ours").token;
+            if is_stopped {
+                sends.stop(connection).expect("it is in flight");
+                assert!(sends.retry(Tier::Plain, send).is_none());
+                assert!(sends.finish(send).is_some());
+            } else {
+                let entry = sends.retry(Tier::Plain, send).expect("it is in flight");
+                let again = UserData::unpack(entry.get_user_data()).expect("it is ours").token;
+                assert!(sends.retry(Tier::Plain, again).is_none(), "a patient send is final");
+                assert!(sends.finish(again).is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_large_or_the_rest_of_a_short_send_has_all_the_time_it_wants() {
+        let mut sends = InFlight::default();
+        let connection = Token { slot: 3, generation: 7 };
+        let mut rest = batch(2);
+        rest.advance(1);
+        let mut large = batch(1);
+        large.push(vec![0; AT_ONCE_BYTES_MAX].into());
+        for batch in [rest, large] {
+            let (_, pace) = sends.begin(Tier::Plain, connection, Handle(0), batch);
+            assert_eq!(pace, Pace::Patient);
+        }
     }
 
     #[test]

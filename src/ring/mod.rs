@@ -49,7 +49,7 @@ pub use crate::config::{Millis, NEVER};
 pub enum Wait {
     /// Submit, collect what is there, return.
     No,
-    /// Submit, then sleep until at least one completion is there.
+    /// Submit, then sleep until at least one completion is there, sends that were [relaxed](Kernel::relax) aside.
     ForOne,
 }
 
@@ -85,6 +85,9 @@ pub trait Kernel {
     /// Sends a batch, wholly if it can; the completion says how much left and gives the batch back. One at a time
     /// for each connection: two may overtake each other.
     fn send(&mut self, connection: Token, handle: Handle, batch: Box<Batch>);
+    /// The completion of the send just asked for changes nothing: a sleep need not end for it. It comes with the next one
+    /// that does. A kernel is free to ignore this.
+    fn relax(&mut self) {}
     /// Asks that the send in flight ends soon.
     fn stop_send(&mut self, connection: Token);
     /// Ends our direction: FIN behind everything sent. Only while no send is in flight.

@@ -28,7 +28,7 @@ use super::buffers::{BufferRing, GROUP};
 use super::clock::Clock;
 use super::control::{Control, new_eventfd};
 use super::error::{self, SetupError, errno};
-use super::inflight::InFlight;
+use super::inflight::{InFlight, Pace};
 use super::probe::Features;
 use super::setup;
 use super::tier::{self, Tier};
@@ -71,6 +71,10 @@ pub struct Ring<'r> {
     connections_max: u32,
     registered: bool,
     enter_flags: EnterFlags,
+    /// Sends queued for the next enter that complete within it and need not end its sleep.
+    sends_unheeded: u32,
+    /// Whether the last send asked for completes within the next enter.
+    is_last_at_once: bool,
     /// Submissions whose final completion has not been taken.
     in_flight: usize,
     /// Completions of what was done without the queue.
@@ -136,6 +140,8 @@ impl<'r> Ring<'r> {
             connections_max,
             registered,
             enter_flags,
+            sends_unheeded: 0,
+            is_last_at_once: false,
             in_flight: 0,
             done: VecDeque::new(),
             clock: Clock::start(),
@@ -262,11 +268,12 @@ impl<'r> Ring<'r> {
         let entered = unsafe {
             self.submitter.enter::<libc::sigset_t>(count, want, self.enter_flags.bits(), None)
         };
+        self.sends_unheeded = 0;
         self.submissions.sync();
         self.completions.sync();
         self.timer.unread = false;
         match entered.map_err(|error| (errno(&error).0, error)) {
-            // A signal woke us: the caller sees that nothing completed.
+            // A signal woke us, or patience is over: the caller sees that nothing completed.
             Ok(_) | Err((libc::EINTR, _)) => Ok(()),
             Err((libc::EAGAIN | libc::EBUSY, _)) => {
                 self.counters.refusals += 1;
@@ -350,6 +357,13 @@ impl<'r> Ring<'r> {
     }
 
     fn sent(&mut self, send: Token, outcome: Result<u32, Errno>) -> Option<Completion> {
+        if outcome == Err(Errno::AGAIN)
+            && let Some(entry) = self.sends.retry(self.tier, send)
+        {
+            // The socket is full: this one waits for its peer.
+            self.push([entry]);
+            return None;
+        }
         let finished = self.sends.finish(send);
         debug_assert!(finished.is_some(), "a send completes once");
         let (connection, batch) = finished?;
@@ -444,12 +458,17 @@ impl Kernel for Ring<'_> {
 
     fn send(&mut self, connection: Token, handle: Handle, batch: Box<Batch>) {
         debug_assert!(!batch.is_empty(), "a send has something to send");
-        let entry = self.sends.begin(self.tier, connection, handle, batch);
+        let (entry, pace) = self.sends.begin(self.tier, connection, handle, batch);
         self.push([entry]);
+        self.is_last_at_once = pace == Pace::AtOnce;
+    }
+
+    fn relax(&mut self) {
+        self.sends_unheeded += u32::from(mem::take(&mut self.is_last_at_once));
     }
 
     fn stop_send(&mut self, connection: Token) {
-        if let Some(send) = self.sends.find(connection) {
+        if let Some(send) = self.sends.stop(connection) {
             self.cancel(send);
         }
     }
@@ -524,7 +543,8 @@ impl Kernel for Ring<'_> {
             || self.submissions.taskrun()
             || self.submissions.cq_overflow()
         {
-            self.enter_kernel(u32::from(sleep))?;
+            // Sends that complete within this call and change nothing do not count: it waits for one event more.
+            self.enter_kernel(if sleep { 1 + self.sends_unheeded } else { 0 })?;
         }
         Ok(())
     }

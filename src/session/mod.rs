@@ -156,6 +156,11 @@ impl Session {
         self.has_more
     }
 
+    /// Whether it goes on when something has been sent.
+    pub fn is_blocked(&self) -> bool {
+        self.is_blocked
+    }
+
     /// Whether so much waits unread that the connection should not be received on.
     pub fn is_full(&self, limits: &Limits) -> bool {
         self.input.len() >= usize::from(limits.leases_max)
