@@ -1,5 +1,6 @@
 //! The `upring` binary: reads the command line, introduces the handlers that ship to the server, and runs it.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -127,25 +128,40 @@ fn text(body: &'static str) -> Ready {
     response.with_field("Content-Type", "text/plain").expect("a valid value").to_ready()
 }
 
-/// Says what is served and what to try.
+/// Says what is served and what to try. Whether anybody listens is not the server's business.
 fn introduce(running: &Running, host: HostKind) {
+    let _ = std::io::stdout().write_all(introduction(running, host).as_bytes());
+}
+
+fn introduction(running: &Running, host: HostKind) -> String {
     let host = match host {
         HostKind::Hosted => "hosted by tokio-uring",
         HostKind::Native => "native",
     };
-    println!("upring {}: {} workers, {host}", env!("CARGO_PKG_VERSION"), running.workers());
+    let version = env!("CARGO_PKG_VERSION");
+    let mut text = format!("upring {version}: {} workers, {host}\n", running.workers());
     for address in running.addresses() {
-        println!("  http://{address}/           a page");
-        println!("  http://{address}/plaintext  Hello, World!");
-        println!("  http://{address}/healthz    ok");
-        println!("  http://{address}/echo       Upgrade: echo, every byte comes back");
+        for (path, what) in SERVED {
+            text += &format!("  {:<32} {what}\n", format!("http://{address}{path}"));
+        }
     }
-    let Some(address) = running.addresses().first() else { return };
-    println!("try:");
-    println!("  curl -i http://{address}/plaintext");
-    println!(
-        "  printf 'GET /echo HTTP/1.1\\r\\nHost: a\\r\\nConnection: Upgrade\\r\\nUpgrade: echo\\r\\n\\r\\nhello\\n' | nc -N {} {}",
-        address.ip(),
-        address.port()
-    );
+    if let Some(address) = running.addresses().first() {
+        let (ip, port) = (address.ip(), address.port());
+        text += &format!(
+            "try:\n  curl -i http://{address}/plaintext\n  {TRY_SWITCH} | nc -N {ip} {port}\n"
+        );
+    }
+    text
 }
+
+const SERVED: [(&str, &str); 4] = [
+    ("/", "a page"),
+    ("/plaintext", "Hello, World!"),
+    ("/healthz", "ok"),
+    ("/echo", "Upgrade: echo, every byte comes back"),
+];
+
+const TRY_SWITCH: &str = concat!(
+    r"printf 'GET /echo HTTP/1.1\r\nHost: a\r\n",
+    r"Connection: Upgrade\r\nUpgrade: echo\r\n\r\nhello\n'"
+);
