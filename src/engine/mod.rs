@@ -65,6 +65,8 @@ pub struct Engine<K: Kernel> {
     touched: Vec<Token>,
     ready: VecDeque<Token>,
     starved: VecDeque<Token>,
+    /// A receive found no buffer in this turn.
+    has_starved: bool,
     date_due: Millis,
     tick_at: Millis,
     remote: Arc<Remote>,
@@ -100,6 +102,7 @@ impl<K: Kernel> Engine<K> {
             touched: Vec::new(),
             ready: VecDeque::new(),
             starved: VecDeque::new(),
+            has_starved: false,
             tick_at: NEVER,
             remote,
             drain_timeout,
@@ -126,6 +129,7 @@ impl<K: Kernel> Engine<K> {
         self.settle_touched();
         self.feed_starved();
         self.arm_tick();
+        self.note_buffers();
         Ok(self.outcome())
     }
 
@@ -229,6 +233,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn received(&mut self, token: Token, result: Result<Option<Lease>, Errno>, more: bool) {
+        self.has_starved |= matches!(result, Err(Errno::NOBUFS));
         self.with(token, |connection, core, batch_key| {
             if !more {
                 connection.receive = Receive::Idle;
@@ -393,6 +398,13 @@ impl<K: Kernel> Engine<K> {
             self.tick_at = next;
             self.kernel.wake_at(next);
         }
+    }
+
+    /// Once a turn, so that no lease pays for being counted.
+    fn note_buffers(&self) {
+        let pool = self.kernel.pool();
+        let held = pool.count() - pool.vacant() - self.kernel.lent();
+        self.core.counters.buffers_held.set(held as u64);
     }
 
     fn control(&mut self) {
