@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::buffer::{Batch, Lease};
+use crate::buffer::{Batch, Lease, Load};
 use crate::config::{Millis, NEVER};
 use crate::ring::{Completion, Errno, Handle, Kernel, ListenerId, Manner, Token, Wait};
 use crate::session::{Core, Port, Session};
@@ -275,14 +275,14 @@ impl<K: Kernel> Engine<K> {
         let is_wanted = matches!(connection.phase, Phase::Open | Phase::Detaching);
         if !is_lost && is_wanted && !batch.is_empty() {
             // The rest goes first: one send in flight, in order.
-            connection.in_flight = batch.load();
+            connection.set_in_flight(batch.load());
             connection.peer_deadline = now + self.core.limits.send_timeout_ms;
             self.kernel.send(token, connection.handle, batch);
         } else {
             self.core.recycle(batch);
             self.with(token, |connection, core, key| {
                 connection.is_sending = false;
-                connection.in_flight = Default::default();
+                connection.set_in_flight(Load::default());
                 connection.peer_deadline = NEVER;
                 if is_lost {
                     connection.end(Manner::Close, CloseReason::PeerReset);
@@ -450,7 +450,8 @@ impl Connection {
         key: u64,
         handle: impl FnOnce(&mut Session, &mut Port<'_>),
     ) {
-        let mut port = Port { core, batch: &mut self.batch, in_flight: self.in_flight, key };
+        let in_flight = self.in_flight();
+        let mut port = Port { core, batch: &mut self.batch, in_flight, key };
         handle(&mut self.session, &mut port);
     }
 

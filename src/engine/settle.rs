@@ -85,7 +85,7 @@ impl Connection {
         }
         if let Some(batch) = self.batch.take_if(|batch| !batch.is_empty()) {
             self.is_sending = true;
-            self.in_flight = batch.load();
+            self.set_in_flight(batch.load());
             self.peer_deadline = core.now + core.limits.send_timeout_ms;
             kernel.send(token, self.handle, batch);
         }

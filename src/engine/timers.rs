@@ -33,12 +33,12 @@ pub(super) struct Timers {
 struct Entry {
     when: Millis,
     next: u32,
-    /// The entry before, or the list: [`NONE`] marks the head of the list that `when` and `now` gave at linking.
+    /// The entry before; of the first one its list, marked by [`FIRST`]; or [`UNLINKED`].
     previous: u32,
-    list: u16,
 }
 
-const UNLINKED: u16 = u16::MAX;
+const FIRST: u32 = 1 << 31;
+const UNLINKED: u32 = u32::MAX;
 
 impl Timers {
     pub(super) fn new(now: Millis) -> Timers {
@@ -47,7 +47,7 @@ impl Timers {
 
     /// Makes room for slots below `bound`.
     pub(super) fn grow(&mut self, bound: u32) {
-        let entry = Entry { when: NEVER, next: NONE, previous: NONE, list: UNLINKED };
+        let entry = Entry { when: NEVER, next: NONE, previous: UNLINKED };
         while self.pages.len() * PAGE < bound as usize {
             self.pages.push(Box::new([entry; PAGE]));
         }
@@ -156,30 +156,30 @@ impl Timers {
         }
         let entry = self.entry_mut(slot);
         entry.next = head;
-        entry.previous = NONE;
-        entry.list = u16::try_from(level * SLOTS + digit).expect("few lists");
+        entry.previous = FIRST | u32::try_from(level * SLOTS + digit).expect("few lists");
         self.heads[level][digit] = slot;
         self.occupied[level] |= 1 << digit;
     }
 
     fn unlink(&mut self, slot: u32) {
-        let Entry { next, previous, list, .. } = *self.entry(slot);
-        if list == UNLINKED {
+        let Entry { next, previous, .. } = *self.entry(slot);
+        if previous == UNLINKED {
             return;
         }
-        let (level, digit) = (usize::from(list) / SLOTS, usize::from(list) % SLOTS);
         if next != NONE {
             self.entry_mut(next).previous = previous;
         }
-        if previous != NONE {
+        if previous & FIRST == 0 {
             self.entry_mut(previous).next = next;
         } else {
+            let list = (previous & !FIRST) as usize;
+            let (level, digit) = (list / SLOTS, list % SLOTS);
             self.heads[level][digit] = next;
             if next == NONE {
                 self.occupied[level] &= !(1 << digit);
             }
         }
-        self.entry_mut(slot).list = UNLINKED;
+        self.entry_mut(slot).previous = UNLINKED;
     }
 }
 
