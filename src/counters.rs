@@ -23,6 +23,11 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
     }
 
+    /// Sets the number; for gauges that are looked up now and then.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     /// The number now.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -102,6 +107,8 @@ counters! {
     outbox_overflows,
     /// Connections no longer read for a while because enough of them waits unread or unsent.
     backpressure,
+    /// Receive buffers that hold bytes of some connection, at the end of the last turn. An idle connection has none.
+    buffers_held,
     /// Receives that found no buffer.
     receives_starved,
     /// Multishot operations that had to be armed again.

@@ -191,6 +191,11 @@ impl Batch {
         }
     }
 
+    /// Bytes of text it has room for without allocating.
+    pub(crate) fn text_capacity(&self) -> usize {
+        self.text.capacity()
+    }
+
     /// Empties the batch and keeps its memory, within reason, for the next use.
     pub fn clear(&mut self) {
         self.pieces.clear();

@@ -19,8 +19,9 @@ pub(super) struct Connection {
     pub(super) session: Session,
     /// What the session writes in this turn.
     pub(super) batch: Option<Box<Batch>>,
-    /// What the kernel holds of it.
-    pub(super) in_flight: Load,
+    /// What the kernel holds of it, small: every idle connection pays for its size.
+    in_flight_bytes: u32,
+    in_flight_leases: u16,
     /// When the peer must have read something, or have ended, at the latest.
     pub(super) peer_deadline: Millis,
     pub(super) handle: Handle,
@@ -68,7 +69,8 @@ impl Connection {
         Connection {
             session,
             batch: None,
-            in_flight: Load::default(),
+            in_flight_bytes: 0,
+            in_flight_leases: 0,
             peer_deadline: NEVER,
             handle,
             linger_bytes_left: 0,
@@ -84,6 +86,17 @@ impl Connection {
             is_held: false,
             has_received: false,
         }
+    }
+
+    /// What the kernel holds of what the session wrote.
+    pub(super) fn in_flight(&self) -> Load {
+        Load { bytes: self.in_flight_bytes as usize, leases: self.in_flight_leases }
+    }
+
+    /// Notes what the kernel holds. Four gigabytes count for more: any bound is below.
+    pub(super) fn set_in_flight(&mut self, load: Load) {
+        self.in_flight_bytes = u32::try_from(load.bytes).unwrap_or(u32::MAX);
+        self.in_flight_leases = load.leases;
     }
 
     /// Whether something of it is with the kernel.
@@ -122,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_small() {
-        // With its slot's generation, its timer and an echo handler it stays below the promised 256 bytes.
-        assert!(size_of::<Connection>() <= 176, "{} bytes", size_of::<Connection>());
+        // With its slot's generation, its timer and an echo handler that is 168 bytes; promised are 256.
+        assert!(size_of::<Connection>() <= 144, "{} bytes", size_of::<Connection>());
     }
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::buffer::{Batch, Lease};
+use crate::buffer::{Batch, Lease, Load};
 use crate::config::{Millis, NEVER};
 use crate::ring::{Completion, Errno, Handle, Kernel, ListenerId, Manner, Token, Wait};
 use crate::session::{Core, Port, Session};
@@ -65,6 +65,8 @@ pub struct Engine<K: Kernel> {
     touched: Vec<Token>,
     ready: VecDeque<Token>,
     starved: VecDeque<Token>,
+    /// A receive found no buffer in this turn.
+    has_starved: bool,
     date_due: Millis,
     tick_at: Millis,
     remote: Arc<Remote>,
@@ -100,6 +102,7 @@ impl<K: Kernel> Engine<K> {
             touched: Vec::new(),
             ready: VecDeque::new(),
             starved: VecDeque::new(),
+            has_starved: false,
             tick_at: NEVER,
             remote,
             drain_timeout,
@@ -126,6 +129,7 @@ impl<K: Kernel> Engine<K> {
         self.settle_touched();
         self.feed_starved();
         self.arm_tick();
+        self.note_buffers();
         Ok(self.outcome())
     }
 
@@ -229,6 +233,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn received(&mut self, token: Token, result: Result<Option<Lease>, Errno>, more: bool) {
+        self.has_starved |= matches!(result, Err(Errno::NOBUFS));
         self.with(token, |connection, core, batch_key| {
             if !more {
                 connection.receive = Receive::Idle;
@@ -270,14 +275,14 @@ impl<K: Kernel> Engine<K> {
         let is_wanted = matches!(connection.phase, Phase::Open | Phase::Detaching);
         if !is_lost && is_wanted && !batch.is_empty() {
             // The rest goes first: one send in flight, in order.
-            connection.in_flight = batch.load();
+            connection.set_in_flight(batch.load());
             connection.peer_deadline = now + self.core.limits.send_timeout_ms;
             self.kernel.send(token, connection.handle, batch);
         } else {
             self.core.recycle(batch);
             self.with(token, |connection, core, key| {
                 connection.is_sending = false;
-                connection.in_flight = Default::default();
+                connection.set_in_flight(Load::default());
                 connection.peer_deadline = NEVER;
                 if is_lost {
                     connection.end(Manner::Close, CloseReason::PeerReset);
@@ -395,6 +400,13 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
+    /// Once a turn, so that no lease pays for being counted.
+    fn note_buffers(&self) {
+        let pool = self.kernel.pool();
+        let held = pool.count() - pool.vacant() - self.kernel.lent();
+        self.core.counters.buffers_held.set(held as u64);
+    }
+
     fn control(&mut self) {
         self.core.counters.wakes_across_cores.raise();
         if self.remote.is_stopping.load(Ordering::Acquire) && self.stop_at.is_none() {
@@ -438,7 +450,8 @@ impl Connection {
         key: u64,
         handle: impl FnOnce(&mut Session, &mut Port<'_>),
     ) {
-        let mut port = Port { core, batch: &mut self.batch, in_flight: self.in_flight, key };
+        let in_flight = self.in_flight();
+        let mut port = Port { core, batch: &mut self.batch, in_flight, key };
         handle(&mut self.session, &mut port);
     }
 

@@ -48,8 +48,12 @@ impl<K: Kernel> Engine<K> {
 
     /// Arms the receives again that found no buffer, as far as there are buffers now.
     pub(super) fn feed_starved(&mut self) {
-        let vacant = self.kernel.pool().vacant();
-        for _ in 0..vacant.min(self.starved.len()) {
+        if std::mem::take(&mut self.has_starved) {
+            self.kernel.starved();
+        }
+        // Those lent count: with all of them lent none is vacant, and nobody would ever be fed.
+        let there = self.kernel.pool().vacant() + self.kernel.lent();
+        for _ in 0..there.min(self.starved.len()) {
             let Some(token) = self.starved.pop_front() else { break };
             if let Some(connection) = self.connections.of(token) {
                 connection.is_starved = false;
@@ -81,7 +85,7 @@ impl Connection {
         }
         if let Some(batch) = self.batch.take_if(|batch| !batch.is_empty()) {
             self.is_sending = true;
-            self.in_flight = batch.load();
+            self.set_in_flight(batch.load());
             self.peer_deadline = core.now + core.limits.send_timeout_ms;
             kernel.send(token, self.handle, batch);
             if !self.awaits_send() && kernel.pool().vacant() > 0 {

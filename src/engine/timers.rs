@@ -15,6 +15,7 @@ const LEVELS: usize = 5;
 const SLOTS: usize = 64;
 const BITS: u32 = 6;
 const NONE: u32 = u32::MAX;
+const PAGE: usize = 256;
 /// As far ahead as the wheel goes; later times are looked at again then.
 const HORIZON: Millis = 1 << (BITS * LEVELS as u32);
 
@@ -24,43 +25,43 @@ pub(super) struct Timers {
     heads: [[u32; SLOTS]; LEVELS],
     /// A bit for each list that is not empty.
     occupied: [u64; LEVELS],
-    entries: Vec<Entry>,
+    /// In pages that never move: a list that is moved each time it grows leaves its old memory behind.
+    pages: Vec<Box<[Entry; PAGE]>>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     when: Millis,
     next: u32,
-    /// The entry before, or the list: [`NONE`] marks the head of the list that `when` and `now` gave at linking.
+    /// The entry before; of the first one its list, marked by [`FIRST`]; or [`UNLINKED`].
     previous: u32,
-    list: u16,
 }
 
-const UNLINKED: u16 = u16::MAX;
+const FIRST: u32 = 1 << 31;
+const UNLINKED: u32 = u32::MAX;
 
 impl Timers {
     pub(super) fn new(now: Millis) -> Timers {
-        Timers { now, heads: [[NONE; SLOTS]; LEVELS], occupied: [0; LEVELS], entries: Vec::new() }
+        Timers { now, heads: [[NONE; SLOTS]; LEVELS], occupied: [0; LEVELS], pages: Vec::new() }
     }
 
     /// Makes room for slots below `bound`.
     pub(super) fn grow(&mut self, bound: u32) {
-        let entry = Entry { when: NEVER, next: NONE, previous: NONE, list: UNLINKED };
-        if self.entries.len() < bound as usize {
-            self.entries.reserve_exact(bound as usize - self.entries.len());
-            self.entries.resize(bound as usize, entry);
+        let entry = Entry { when: NEVER, next: NONE, previous: UNLINKED };
+        while self.pages.len() * PAGE < bound as usize {
+            self.pages.push(Box::new([entry; PAGE]));
         }
     }
 
     /// When a slot comes up, or [`NEVER`].
     pub(super) fn when(&self, slot: u32) -> Millis {
-        self.entries[slot as usize].when
+        self.entry(slot).when
     }
 
     /// Has a slot come up at `when`; a time that is past comes up next.
     pub(super) fn set(&mut self, slot: u32, when: Millis) {
         self.unlink(slot);
-        self.entries[slot as usize].when = when;
+        self.entry_mut(slot).when = when;
         if when != NEVER {
             self.link(slot);
         }
@@ -102,6 +103,14 @@ impl Timers {
         NEVER
     }
 
+    fn entry(&self, slot: u32) -> &Entry {
+        &self.pages[slot as usize / PAGE][slot as usize % PAGE]
+    }
+
+    fn entry_mut(&mut self, slot: u32) -> &mut Entry {
+        &mut self.pages[slot as usize / PAGE][slot as usize % PAGE]
+    }
+
     fn take_due(&mut self) -> Option<u32> {
         let digit = usize::try_from(self.now & (SLOTS as u64 - 1)).expect("a digit is small");
         let slot = self.heads[0][digit];
@@ -109,7 +118,7 @@ impl Timers {
             return None;
         }
         self.unlink(slot);
-        self.entries[slot as usize].when = NEVER;
+        self.entry_mut(slot).when = NEVER;
         Some(slot)
     }
 
@@ -126,7 +135,7 @@ impl Timers {
             self.heads[level][digit] = NONE;
             self.occupied[level] &= !(1 << digit);
             while slot != NONE {
-                let next = self.entries[slot as usize].next;
+                let next = self.entry(slot).next;
                 self.link(slot);
                 slot = next;
             }
@@ -134,7 +143,7 @@ impl Timers {
     }
 
     fn link(&mut self, slot: u32) {
-        let when = self.entries[slot as usize].when.clamp(self.now, self.now + HORIZON / 2);
+        let when = self.entry(slot).when.clamp(self.now, self.now + HORIZON / 2);
         let differs = (when ^ self.now) | 1;
         let level = ((63 - differs.leading_zeros()) / BITS)
             .min(u32::try_from(LEVELS - 1).expect("few levels"));
@@ -143,34 +152,34 @@ impl Timers {
         let level = level as usize;
         let head = self.heads[level][digit];
         if head != NONE {
-            self.entries[head as usize].previous = slot;
+            self.entry_mut(head).previous = slot;
         }
-        let entry = &mut self.entries[slot as usize];
+        let entry = self.entry_mut(slot);
         entry.next = head;
-        entry.previous = NONE;
-        entry.list = u16::try_from(level * SLOTS + digit).expect("few lists");
+        entry.previous = FIRST | u32::try_from(level * SLOTS + digit).expect("few lists");
         self.heads[level][digit] = slot;
         self.occupied[level] |= 1 << digit;
     }
 
     fn unlink(&mut self, slot: u32) {
-        let Entry { next, previous, list, .. } = self.entries[slot as usize];
-        if list == UNLINKED {
+        let Entry { next, previous, .. } = *self.entry(slot);
+        if previous == UNLINKED {
             return;
         }
-        let (level, digit) = (usize::from(list) / SLOTS, usize::from(list) % SLOTS);
         if next != NONE {
-            self.entries[next as usize].previous = previous;
+            self.entry_mut(next).previous = previous;
         }
-        if previous != NONE {
-            self.entries[previous as usize].next = next;
+        if previous & FIRST == 0 {
+            self.entry_mut(previous).next = next;
         } else {
+            let list = (previous & !FIRST) as usize;
+            let (level, digit) = (list / SLOTS, list % SLOTS);
             self.heads[level][digit] = next;
             if next == NONE {
                 self.occupied[level] &= !(1 << digit);
             }
         }
-        self.entries[slot as usize].list = UNLINKED;
+        self.entry_mut(slot).previous = UNLINKED;
     }
 }
 

@@ -256,16 +256,14 @@ impl Head {
     fn note(&mut self, name: &[u8], value: &[u8], field: Field) -> Result<(), HeadError> {
         let first = name.first().map_or(0, |byte| byte | 0x20);
         match (name.len(), first) {
-            (4, b'h') if name.eq_ignore_ascii_case(b"host") => {
-                self.note_host(value, field.value)?
-            }
+            (4, b'h') if is_named(name, b"Host") => self.note_host(value, field.value)?,
             (6, b'e') if name.eq_ignore_ascii_case(b"expect") => {
                 self.expects_continue |=
                     members(value).any(|member| member.eq_ignore_ascii_case(b"100-continue"));
             }
-            (7, b'u') if name.eq_ignore_ascii_case(b"upgrade") => self.has_upgrade = true,
-            (10, b'c') if name.eq_ignore_ascii_case(b"connection") => self.connection.note(value),
-            (14, b'c') if name.eq_ignore_ascii_case(b"content-length") => self.lengths.note(value),
+            (7, b'u') if is_named(name, b"Upgrade") => self.has_upgrade = true,
+            (10, b'c') if is_named(name, b"Connection") => self.connection.note(value),
+            (14, b'c') if is_named(name, b"Content-Length") => self.lengths.note(value),
             (17, b't') if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                 self.codings.note(value);
             }
@@ -293,13 +291,19 @@ impl ConnectionOptions {
     fn note(&mut self, value: &[u8]) {
         for option in members(value) {
             match option.len() {
-                5 => self.close |= option.eq_ignore_ascii_case(b"close"),
-                7 => self.upgrade |= option.eq_ignore_ascii_case(b"upgrade"),
-                10 => self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive"),
+                5 => self.close |= is_named(option, b"close"),
+                7 => self.upgrade |= is_named(option, b"Upgrade"),
+                10 => self.keep_alive |= is_named(option, b"keep-alive"),
                 _ => {}
             }
         }
     }
+}
+
+/// Whether `name` is `usual` in any case: nearly always it is spelled like that, which is one comparison of words.
+#[inline]
+fn is_named<const N: usize>(name: &[u8], usual: &[u8; N]) -> bool {
+    name == usual || name.eq_ignore_ascii_case(usual)
 }
 
 #[cfg(test)]

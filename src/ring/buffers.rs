@@ -74,6 +74,11 @@ impl BufferRing {
         &self.pool
     }
 
+    /// Buffers the kernel holds now.
+    pub(super) fn lent_now(&self) -> usize {
+        usize::from(self.held)
+    }
+
     /// Lends vacant buffers until the kernel holds as many as it is to hold.
     pub(super) fn refill(&mut self) {
         if self.held >= self.lent {

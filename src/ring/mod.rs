@@ -75,6 +75,8 @@ pub trait Kernel {
     fn unix_seconds(&self) -> u64;
     /// The core's receive buffers.
     fn pool(&self) -> &Pool;
+    /// Buffers of the pool that receives may write to now: neither vacant nor held by a lease.
+    fn lent(&self) -> usize;
 
     /// Accepts connections on a listener until `more` is false.
     fn accept(&mut self, listener: ListenerId);

@@ -198,6 +198,12 @@ impl Running {
         self.counters().into_iter().find(|(at, _)| *at == name).map_or(0, |(_, value)| value)
     }
 
+    /// One counter of each core now; 0 for a name there is not.
+    pub fn counter_by_core(&self, name: &str) -> Vec<u64> {
+        let value = |core: &RunningCore| core.counters.each().find(|(at, _)| *at == name);
+        self.cores.iter().map(|core| value(core).map_or(0, |(_, value)| value)).collect()
+    }
+
     /// A handle that stops this server from another thread.
     pub fn stopper(&self) -> Stopper {
         let controls = self

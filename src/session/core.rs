@@ -33,8 +33,18 @@ pub struct Core {
     pub(super) assemblies: Vec<Vec<u8>>,
 }
 
-/// Spare memory a core keeps of each kind.
-const SPARE_MAX: usize = 64;
+/// Spare memory a core keeps of each kind: enough for as many connections as are likely to be busy in the same turn, or
+/// each one above would allocate anew (three times for an answer: batch, pieces, text). 4 MiB at most, when each is full.
+const SPARE_MAX: usize = 1024;
+const SPARE_BYTES_MAX: usize = 4096;
+
+/// Larger ones, of which only pipelines and encoders need some: another 4 MiB at most.
+const SPARE_LARGE_MAX: usize = 64;
+
+/// Whether another spare one of so many bytes is kept beside `count` others.
+fn is_worth_keeping(count: usize, bytes: usize) -> bool {
+    count < if bytes > SPARE_BYTES_MAX { SPARE_LARGE_MAX } else { SPARE_MAX }
+}
 
 impl Core {
     /// A core that serves `registry`.
@@ -62,7 +72,7 @@ impl Core {
     /// Keeps an emptied batch for the next connection that writes.
     pub fn recycle(&mut self, mut batch: Box<Batch>) {
         batch.clear();
-        if self.batches.len() < SPARE_MAX {
+        if is_worth_keeping(self.batches.len(), batch.text_capacity()) {
             self.batches.push(batch);
         }
     }
@@ -76,7 +86,8 @@ impl Core {
 
     pub(super) fn keep_assembly(&mut self, mut bytes: Vec<u8>) {
         bytes.clear();
-        if self.assemblies.len() < SPARE_MAX {
+        // One that never held anything would be handed out as warm and is not.
+        if bytes.capacity() > 0 && is_worth_keeping(self.assemblies.len(), bytes.capacity()) {
             self.assemblies.push(bytes);
         }
     }

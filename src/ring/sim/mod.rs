@@ -68,6 +68,10 @@ impl Kernel for Simulation {
         &self.pool
     }
 
+    fn lent(&self) -> usize {
+        self.state.borrow().lent()
+    }
+
     fn accept(&mut self, listener: ListenerId) {
         self.state.borrow_mut().accept(listener);
     }

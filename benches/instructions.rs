@@ -1,0 +1,123 @@
+//! Instructions for a request, a switch and an echo, counted by callgrind: figures that, unlike times, are the same in every
+//! run. What the simulated kernel does is left out. Each scenario runs twice in a process under valgrind, once for longer; the
+//! difference is free of what is done once.
+//!
+//! `cargo bench --bench instructions`; with `-- --test` each scenario runs once, without valgrind.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::env;
+use std::process::Command;
+
+use support::{Alone, PLAINTEXT, SWITCH, Simulated, registry};
+
+const ROUNDS: u64 = 1000;
+
+/// What is run so many times, and how many requests or messages each time is.
+struct Scenario {
+    name: &'static str,
+    units: u64,
+    run: fn(u64),
+}
+
+const SCENARIOS: [Scenario; 6] = [
+    Scenario { name: "request, session alone", units: 1, run: |rounds| session(1, rounds) },
+    Scenario {
+        name: "request, session alone, 16 pipelined",
+        units: 16,
+        run: |rounds| session(16, rounds),
+    },
+    Scenario { name: "request, engine", units: 1, run: |rounds| requests(1, rounds) },
+    Scenario {
+        name: "request, engine, 64 connections a turn",
+        units: 64,
+        run: |rounds| requests(64, rounds),
+    },
+    Scenario { name: "connection with a switch, engine", units: 1, run: switches },
+    Scenario { name: "echo of 64 bytes, engine", units: 1, run: echoes },
+];
+
+/// Collection begins in these and stops in what the kernel does; each entering and leaving toggles.
+const TOGGLES: [&str; 3] = ["*Alone*::*", "*Simulated*::turn*", "*Watched*::inside*"];
+
+fn main() {
+    let arguments: Vec<String> = env::args().collect();
+    match arguments.iter().position(|argument| argument == "--scenario") {
+        Some(at) => {
+            let number = |offset: usize| arguments[at + offset].parse::<usize>().expect("a number");
+            (SCENARIOS[number(1)].run)(number(2) as u64);
+        }
+        None if arguments.iter().any(|argument| argument == "--test") => {
+            SCENARIOS.iter().for_each(|scenario| (scenario.run)(1));
+        }
+        None => SCENARIOS.iter().enumerate().for_each(|(index, scenario)| {
+            match (counted(index, ROUNDS), counted(index, 2 * ROUNDS)) {
+                (Some(once), Some(twice)) => {
+                    println!("{:5} {}", (twice - once) / ROUNDS / scenario.units, scenario.name);
+                }
+                _ => println!("SKIPPED, valgrind does not run here: {}", scenario.name),
+            }
+        }),
+    }
+}
+
+/// Instructions of a scenario, run so many times in a process of its own.
+fn counted(index: usize, rounds: u64) -> Option<u64> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--collect-atstart=no"])
+        .args(TOGGLES.map(|pattern| format!("--toggle-collect={pattern}")))
+        .arg(env::current_exe().ok()?)
+        .args(["--scenario", &index.to_string(), &rounds.to_string()])
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let line = text.lines().find(|line| line.contains("Collected :"))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+fn session(pipelined: usize, rounds: u64) {
+    let bytes = PLAINTEXT.repeat(pipelined);
+    let mut alone = Alone::new(registry());
+    for _ in 0..rounds {
+        alone.receive(&bytes);
+        alone.send();
+    }
+}
+
+fn requests(connections: usize, rounds: u64) {
+    let mut simulated = Simulated::new(registry(), |_| {});
+    let clients: Vec<_> = (0..connections).map(|_| simulated.connect()).collect();
+    for _ in 0..rounds {
+        clients.iter().for_each(|client| client.write(PLAINTEXT));
+        simulated.settle();
+        clients.iter().for_each(|client| drop(client.read()));
+    }
+}
+
+/// Accepted, switched, one message echoed, ended by the client, closed.
+fn switches(rounds: u64) {
+    let bytes = [SWITCH, b"early"].concat();
+    let mut simulated = Simulated::new(registry(), |_| {});
+    for _ in 0..rounds {
+        let client = simulated.connect();
+        client.write(&bytes);
+        simulated.settle();
+        client.read();
+        client.finish();
+        simulated.settle();
+    }
+}
+
+fn echoes(rounds: u64) {
+    let mut simulated = Simulated::new(registry(), |_| {});
+    let client = simulated.connect();
+    client.write(SWITCH);
+    simulated.settle();
+    client.read();
+    for _ in 0..rounds {
+        client.write(&[b'x'; 64]);
+        simulated.settle();
+        client.read();
+    }
+}

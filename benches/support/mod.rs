@@ -1,0 +1,176 @@
+//! What benches and tests of costs share: heads as clients send them, a session without an engine, and an engine without a
+//! kernel. Nothing here measures.
+
+#![allow(dead_code, reason = "each bench and test that includes this tree uses a part of it")]
+#![allow(unreachable_pub, reason = "what is public here is public to whoever includes this tree")]
+
+pub mod watched;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use upring::buffer::{Batch, Load, Pool};
+use upring::config::Limits;
+use upring::counters::Counters;
+use upring::engine::{Engine, Remote, Turn};
+use upring::http::{Ready, Request, Response, Status};
+use upring::protocols::echo;
+use upring::ring::sim::{Client, Faults, SimConfig, Simulation, World};
+use upring::ring::{Kernel, ListenerId, Wait};
+use upring::session::{Core, Port, Session};
+use upring::upgrade::{Protocol, Registry, Reply, Resource};
+use watched::Watched;
+
+/// Heads by the name of who sends them.
+pub const HEADS: [(&str, &[u8]); 5] = [
+    ("browser", include_bytes!("../corpus/browser.http")),
+    ("curl", include_bytes!("../corpus/curl.http")),
+    ("gateway", include_bytes!("../corpus/gateway.http")),
+    ("plaintext", PLAINTEXT),
+    ("websocket", WEBSOCKET),
+];
+
+/// The request of the well-known plaintext benchmark.
+pub const PLAINTEXT: &[u8] = include_bytes!("../corpus/plaintext.http");
+
+/// A browser's opening handshake of RFC 6455.
+pub const WEBSOCKET: &[u8] = include_bytes!("../corpus/websocket.http");
+
+/// A request to switch to `echo`, as short as it can be.
+pub const SWITCH: &[u8] =
+    b"GET /echo HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+
+/// Enough requests to have seen every allocation that is made once.
+pub const WARM: usize = 200;
+
+/// A ready-made answer, one made for each request, and `echo`.
+pub fn registry() -> Registry {
+    let text = |body: &'static str| Response::text(Status::OK, body).to_ready();
+    let mut registry = Registry::default();
+    registry.insert("/", Resource::new().get(text("ok\n")));
+    registry.insert("/plaintext", Resource::new().get(text("Hello, World!")));
+    registry.insert("/dynamic", Resource::new().get(dynamic));
+    registry.insert("/echo", Resource::new().upgrade(echo::protocol()));
+    registry
+}
+
+fn dynamic(request: &Request<'_>, _: &[u8], reply: &mut Reply<'_>) {
+    let path = String::from_utf8_lossy(request.path()).into_owned();
+    reply.send(&Response::text(Status::OK, path));
+}
+
+/// `resource` with protocols that nobody offers.
+pub fn with_unused_protocols(mut resource: Resource, count: usize) -> Resource {
+    for number in 0..count {
+        resource =
+            resource.upgrade(Protocol::callback(&format!("unused-{number}"), |_| echo::Echo));
+    }
+    resource
+}
+
+/// A core that serves `registry`, with default limits.
+pub fn core(registry: Registry) -> Core {
+    Core::new(registry, Limits::default(), Arc::new(Counters::default()), 784_111_777)
+}
+
+/// A session without an engine: what it wrote has left as soon as the caller says so.
+pub struct Alone {
+    pub pool: Pool,
+    pub core: Core,
+    pub session: Session,
+    pub batch: Option<Box<Batch>>,
+}
+
+impl Alone {
+    pub fn new(registry: Registry) -> Alone {
+        let core = core(registry);
+        let session = Session::open(&core);
+        Alone { pool: Pool::new(64, 16 * 1024), core, session, batch: None }
+    }
+
+    /// The next connection; the one before is over.
+    pub fn open(&mut self) {
+        self.session = Session::open(&self.core);
+    }
+
+    /// A segment arrives.
+    #[inline(never)]
+    pub fn receive(&mut self, bytes: &[u8]) {
+        let lease = self.pool.take().expect("a buffer is vacant").fill(bytes);
+        let mut port = Port {
+            core: &mut self.core,
+            batch: &mut self.batch,
+            in_flight: Load::default(),
+            key: 0,
+        };
+        self.session.received(lease, &mut port);
+    }
+
+    /// Everything written leaves; its bytes.
+    #[inline(never)]
+    pub fn send(&mut self) -> usize {
+        let Some(batch) = self.batch.take() else { return 0 };
+        let sent = batch.len();
+        self.core.recycle(batch);
+        let mut port = Port {
+            core: &mut self.core,
+            batch: &mut self.batch,
+            in_flight: Load::default(),
+            key: 0,
+        };
+        self.session.sent(&mut port);
+        sent
+    }
+}
+
+/// An engine on a kernel that is simulated, in which nothing goes wrong.
+pub struct Simulated {
+    pub engine: Engine<Watched<Simulation>>,
+    pub world: World,
+}
+
+impl Simulated {
+    /// An engine that tells `watch` when it goes into its kernel, and when it comes back.
+    pub fn new(registry: Registry, watch: fn(bool)) -> Simulated {
+        let config = SimConfig {
+            buffers: 2048,
+            buffer_bytes: 4096,
+            buffers_lent: 1024,
+            window_bytes: 1 << 20,
+            faults: Faults::none(),
+            ..SimConfig::default()
+        };
+        let kernel = Simulation::new(1, config);
+        let world = kernel.world();
+        let engine = engine(Watched::new(kernel, watch), core(registry));
+        Simulated { engine, world }
+    }
+
+    /// A connection, accepted.
+    pub fn connect(&mut self) -> Client {
+        let client = self.world.connect(ListenerId(0));
+        self.settle();
+        client
+    }
+
+    /// Turns until nothing is left to do.
+    pub fn settle(&mut self) {
+        while self.turn() == Turn::Again {}
+    }
+
+    /// One turn, in a function of its own that an account of instructions can begin at.
+    #[inline(never)]
+    fn turn(&mut self) -> Turn {
+        self.engine.turn(Wait::No).expect("a simulated kernel goes on")
+    }
+}
+
+/// An engine with one listener.
+pub fn engine<K: Kernel>(kernel: K, core: Core) -> Engine<K> {
+    Engine::new(kernel, core, 1, Arc::new(Remote::default()), Duration::from_secs(1))
+}
+
+/// A ready-made answer for tests that route on their own.
+pub fn ready(body: &'static str) -> Ready {
+    Response::text(Status::OK, body).to_ready()
+}

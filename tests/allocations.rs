@@ -1,0 +1,332 @@
+//! What is allocated: nothing for a request on the fast path, whatever is registered and however its bytes are cut; at most
+//! a handler's own state for a switch. Counted by this binary's allocator on the thread that serves, after a warm-up; what
+//! a simulated kernel allocates for itself is not the engine's.
+
+#![allow(unsafe_code, reason = "an allocator that counts is unsafe by its interface")]
+
+#[path = "../benches/support/mod.rs"]
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use support::{Alone, PLAINTEXT, SWITCH, Simulated, WARM, ready, registry, with_unused_protocols};
+use upring::buffer::Lease;
+use upring::config::{Config, HostKind};
+use upring::http::{Ready, Request};
+use upring::protocols::echo;
+use upring::server::{Server, ServerError};
+use upring::upgrade::{Handler, Io, Protocol, Registry, Reply, Resource};
+
+const DYNAMIC: &[u8] = b"GET /dynamic HTTP/1.1\r\nHost: a\r\n\r\n";
+const MISSING: &[u8] = b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n";
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// The system's allocator, with an account for each thread.
+struct Counting;
+
+thread_local! {
+    static ALLOCATED: Cell<u64> = const { Cell::new(0) };
+    static IS_PAUSED: Cell<bool> = const { Cell::new(false) };
+}
+
+fn count() {
+    if !IS_PAUSED.get() {
+        ALLOCATED.set(ALLOCATED.get() + 1);
+    }
+}
+
+// SAFETY: every call is passed on to the system's allocator as it is; counting touches two cells of the thread that need
+// neither an allocation nor a destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are those `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as in `alloc`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        count();
+        // SAFETY: as in `alloc`; the memory came from `System`.
+        unsafe { System.realloc(memory, layout, bytes) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the memory came from `System`, by one of the calls above.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+/// What this thread allocates while `run` runs.
+fn allocations(run: impl FnOnce()) -> u64 {
+    let before = ALLOCATED.get();
+    run();
+    ALLOCATED.get() - before
+}
+
+/// Not a session's, an engine's or a client's: the simulated kernel's own.
+fn in_kernel(is_inside: bool) {
+    IS_PAUSED.set(is_inside);
+}
+
+/// A handler with something to remember.
+struct Remembering(u64);
+
+impl Handler for Remembering {
+    fn on_bytes(&mut self, bytes: Lease, io: &mut Io<'_>) {
+        self.0 += bytes.len() as u64;
+        io.send(bytes);
+    }
+}
+
+fn with_remembering() -> Registry {
+    let mut registry = registry();
+    let protocol = Protocol::callback("echo", |_| Remembering(0));
+    registry.insert("/echo", Resource::new().upgrade(protocol));
+    registry
+}
+
+/// `count` of a request, one behind the other.
+fn pipelined(request: &[u8], count: usize) -> Vec<u8> {
+    request.repeat(count)
+}
+
+#[test]
+fn a_session_allocates_nothing_for_a_request() {
+    for (pipeline, segments) in [(1, 1), (1, 2), (16, 1), (64, 1), (64, 2)] {
+        let bytes = pipelined(PLAINTEXT, pipeline);
+        // Two segments: cut inside the last head, so that it has to be assembled.
+        let cut = if segments == 2 { bytes.len() - 20 } else { bytes.len() };
+        let mut alone = Alone::new(registry());
+        let mut round = || {
+            alone.receive(&bytes[..cut]);
+            if segments == 2 {
+                alone.receive(&bytes[cut..]);
+            }
+            assert!(alone.send() >= pipeline * 100, "every request has its answer");
+        };
+        (0..WARM).for_each(|_| round());
+        let allocated = allocations(|| (0..WARM).for_each(|_| round()));
+        assert_eq!(allocated, 0, "{pipeline} requests in {segments} segments, {WARM} times");
+    }
+}
+
+#[test]
+fn an_answer_made_for_its_request_pays_for_itself_alone() {
+    for (request, allowed) in [(DYNAMIC, 1), (MISSING, 0)] {
+        let mut alone = Alone::new(registry());
+        let mut round = || {
+            alone.receive(request);
+            assert!(alone.send() > 100);
+        };
+        (0..WARM).for_each(|_| round());
+        let allocated = allocations(|| (0..WARM).for_each(|_| round()));
+        // The handler makes its content; the server adds nothing.
+        assert_eq!(allocated, allowed * WARM as u64, "{}", String::from_utf8_lossy(request));
+    }
+}
+
+#[test]
+fn an_engine_allocates_nothing_for_a_request() {
+    for (pipeline, connections) in [(1, 1), (16, 1), (64, 1), (1, 512), (16, 64)] {
+        let bytes = pipelined(PLAINTEXT, pipeline);
+        for cut in [bytes.len(), bytes.len() - 20] {
+            let mut simulated = Simulated::new(registry(), in_kernel);
+            let clients: Vec<_> = (0..connections).map(|_| simulated.connect()).collect();
+            let round = |simulated: &mut Simulated| {
+                clients.iter().for_each(|client| client.write_exactly(&bytes[..cut]));
+                let mut allocated = allocations(|| simulated.settle());
+                clients.iter().for_each(|client| client.write_exactly(&bytes[cut..]));
+                allocated += allocations(|| simulated.settle());
+                assert!(clients.iter().all(|client| client.read().len() >= pipeline * 100));
+                allocated
+            };
+            for _ in 0..3 {
+                round(&mut simulated);
+            }
+            let allocated: u64 = (0..10).map(|_| round(&mut simulated)).sum();
+            assert_eq!(allocated, 0, "{connections} connections, {pipeline} each, cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn a_request_costs_the_same_whatever_is_registered() {
+    for protocols in [0, 20] {
+        let mut registry = Registry::default();
+        let resource = Resource::new().get(ready("Hello, World!"));
+        registry.insert("/plaintext", with_unused_protocols(resource, protocols));
+        let mut alone = Alone::new(registry);
+        let mut round = || {
+            alone.receive(PLAINTEXT);
+            alone.send();
+        };
+        (0..WARM).for_each(|_| round());
+        let allocated = allocations(|| (0..WARM).for_each(|_| round()));
+        assert_eq!(allocated, 0, "U-115, {protocols} protocols registered");
+    }
+}
+
+#[test]
+fn a_switch_allocates_its_handlers_state_and_nothing_else() {
+    for (registry, allowed) in [(registry as fn() -> Registry, 0), (with_remembering, 1)] {
+        let bytes = [SWITCH, b"early"].concat();
+        for cut in [bytes.len(), bytes.len() - 8, 20] {
+            let mut alone = Alone::new(registry());
+            let mut round = || {
+                alone.open();
+                alone.receive(&bytes[..cut]);
+                alone.receive(&bytes[cut..]);
+                assert!(alone.send() > b"early".len() + 60);
+            };
+            (0..WARM).for_each(|_| round());
+            let allocated = allocations(|| (0..WARM).for_each(|_| round()));
+            assert_eq!(allocated, allowed * WARM as u64, "a session, cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn an_engine_adds_nothing_to_a_switch() {
+    for (registry, allowed) in [(registry as fn() -> Registry, 0), (with_remembering, 1)] {
+        let bytes = [SWITCH, b"early"].concat();
+        let mut simulated = Simulated::new(registry(), in_kernel);
+        let round = |simulated: &mut Simulated| {
+            let client = simulated.world.connect(upring::ring::ListenerId(0));
+            client.write(&bytes);
+            let mut allocated = allocations(|| simulated.settle());
+            assert!(client.read().ends_with(b"\r\n\r\nearly"));
+            client.finish();
+            allocated += allocations(|| simulated.settle());
+            assert!(!client.is_open(), "an echo ends with its peer");
+            allocated
+        };
+        for _ in 0..WARM {
+            round(&mut simulated);
+        }
+        let allocated: u64 = (0..WARM).map(|_| round(&mut simulated)).sum();
+        assert_eq!(allocated, allowed * WARM as u64, "from accept to close");
+    }
+}
+
+/// What the serving thread has allocated, as it says itself.
+static NOTED: AtomicU64 = AtomicU64::new(0);
+
+fn note(_: &Request<'_>, _: &[u8], reply: &mut Reply<'_>) {
+    NOTED.store(ALLOCATED.get(), Ordering::Relaxed);
+    static READY: LazyLock<Ready> = LazyLock::new(|| ready("noted"));
+    reply.ready(&READY);
+}
+
+/// What one serving thread allocates while `run` runs against its server, which had `warm` before.
+fn served(host: HostKind, warm: impl Fn(SocketAddr), run: impl Fn(SocketAddr)) -> Option<u64> {
+    let config = Config {
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+        workers: 1,
+        host,
+        ..Config::default()
+    };
+    let server = Server::new(config)
+        .route("/plaintext", Resource::new().get(ready("Hello, World!")))
+        .route("/note", Resource::new().get(note))
+        .route("/echo", Resource::new().upgrade(echo::protocol()));
+    let running = match server.start() {
+        Ok(running) => running,
+        Err(ServerError::Setup(error)) if error.is_denied() => {
+            eprintln!("SKIPPED, io_uring is denied here: {error}");
+            return None;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let address = running.addresses()[0];
+    let noted = || {
+        let mut stream = TcpStream::connect(address).expect("the server listens");
+        answered(&mut stream, b"GET /note HTTP/1.1\r\nHost: a\r\n\r\n");
+        NOTED.load(Ordering::Relaxed)
+    };
+    warm(address);
+    noted();
+    let before = noted();
+    let idle = noted() - before;
+    run(address);
+    let after = noted();
+    running.stop().expect("it served to the end");
+    // Asking allocates, too: as much as it did when nothing happened between two questions.
+    Some(after - before - 2 * idle)
+}
+
+/// One request and its answer, whose content has no line end behind an empty line.
+fn answered(stream: &mut TcpStream, request: &[u8]) {
+    stream.write_all(request).expect("the server reads");
+    let (mut answer, mut len) = ([0; 512], 0);
+    while !answer[..len].windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+        let read = stream.read(&mut answer[len..]).expect("the server answers");
+        assert!(read > 0, "the server answers before it closes");
+        len += read;
+    }
+}
+
+/// `rounds` rounds in which each of `connections` has sent its request before the first reads its answer.
+fn rounds(address: SocketAddr, connections: usize, rounds: usize) {
+    let mut streams: Vec<TcpStream> = (0..connections)
+        .map(|_| TcpStream::connect(address).expect("the server listens"))
+        .collect();
+    let mut answer = [0; 4096];
+    for _ in 0..rounds {
+        streams.iter_mut().for_each(|stream| stream.write_all(PLAINTEXT).expect("it reads"));
+        for stream in &mut streams {
+            assert!(stream.read(&mut answer).expect("it answers") > 100);
+        }
+    }
+}
+
+#[test]
+fn a_core_allocates_nothing_for_requests_over_loopback() {
+    for host in [HostKind::Native, HostKind::Hosted] {
+        for connections in [1, 64, 512] {
+            let allocated = served(
+                host,
+                |address| rounds(address, connections, 50),
+                |address| rounds(address, connections, 50),
+            );
+            let Some(allocated) = allocated else { return };
+            let requests = connections * 50;
+            println!(
+                "{host:?}: {allocated} allocations for {requests} requests of {connections} connections"
+            );
+            // How many answers leave in one turn is chance here: more than in the warm-up, and the table of sends grows.
+            assert!(allocated * 100 <= requests as u64, "{host:?}, {connections} connections");
+        }
+    }
+}
+
+#[test]
+fn a_core_allocates_nothing_for_an_echo_over_loopback() {
+    let switch = |address: SocketAddr| {
+        for _ in 0..100 {
+            let mut stream = TcpStream::connect(address).expect("the server listens");
+            answered(&mut stream, SWITCH);
+            for _ in 0..10 {
+                stream.write_all(b"ping").expect("it reads");
+                stream.read_exact(&mut [0; 4]).expect("it echoes");
+            }
+        }
+    };
+    for host in [HostKind::Native, HostKind::Hosted] {
+        let Some(allocated) = served(host, switch, switch) else { return };
+        println!("{host:?}: {allocated} allocations for 100 switches and 1000 echoes");
+        assert_eq!(allocated, 0, "{host:?}");
+    }
+}

@@ -1,0 +1,168 @@
+//! Promise 4: an idle connection owns no buffer, and next to no memory. Ten thousand idle echo connections against the
+//! binary, each host with one worker; what its resident memory grows by is divided among them.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource as Limit, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, Socket, Type};
+use upring::config::Config;
+use upring::protocols::echo;
+use upring::server::{Server, ServerError};
+use upring::upgrade::Resource;
+
+const CONNECTIONS: usize = 10_000;
+const WARM: usize = 2000;
+/// What the promise allows, and what is aimed for is less.
+const BYTES_MAX: u64 = 256;
+
+const REQUEST: &[u8] =
+    b"GET /echo HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+
+/// The server as a process of its own.
+struct Serving {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Serving {
+    /// Starts it; `None` if it cannot serve here.
+    fn start(host: &str) -> Option<Serving> {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_upring"))
+            .args(["--listen", "127.0.0.1:0", "--workers", "1", "--host", host])
+            // With huge pages memory comes two megabytes at a time: 210 bytes for each of ten thousand.
+            .env("MIMALLOC_ALLOW_THP", "0")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary is built with its tests");
+        let output = process.stdout.take().expect("it is piped");
+        let words: Vec<String> = BufReader::new(output)
+            .lines()
+            .map_while(Result::ok)
+            .find(|line| line.contains("http://"))
+            .map(|line| line.split('/').map(str::to_owned).collect())
+            .unwrap_or_default();
+        match words.get(2).and_then(|address| address.parse().ok()) {
+            Some(address) => Some(Serving { process, address }),
+            None => {
+                let status = process.wait().expect("it was started");
+                assert_eq!(status.code(), Some(69), "it says that it cannot serve here");
+                eprintln!("SKIPPED, the server cannot start here");
+                None
+            }
+        }
+    }
+
+    /// Resident memory that is no file's.
+    fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = fs::read_to_string(path).expect("the server runs");
+        let line = status.lines().find(|line| line.starts_with("RssAnon:"));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        number.and_then(|number| number.parse::<u64>().ok()).expect("Linux says it in kB") * 1024
+    }
+
+    /// The same once it has not changed for a while: connections end a moment after their peer.
+    fn settled_bytes(&self) -> u64 {
+        let mut bytes = self.resident_bytes();
+        loop {
+            thread::sleep(Duration::from_millis(300));
+            let now = self.resident_bytes();
+            if now == bytes {
+                return now;
+            }
+            bytes = now;
+        }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// `count` switched connections that have had one byte echoed, from several addresses: ports of one would run short.
+fn upgraded(server: SocketAddr, count: usize) -> Vec<TcpStream> {
+    let connect = |index: usize| {
+        let from = Ipv4Addr::new(127, 0, 0, 2 + (index / 4000) as u8);
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor is free");
+        socket.bind(&SocketAddr::from((from, 0)).into()).expect("all of 127/8 is ours");
+        socket.connect(&server.into()).expect("the server listens");
+        let mut stream = TcpStream::from(socket);
+        stream.write_all(REQUEST).expect("the server reads");
+        stream.write_all(b"x").expect("the server reads");
+        let (mut answer, mut len) = ([0; 512], 0);
+        while !answer[..len].ends_with(b"\r\n\r\nx") {
+            let read = stream.read(&mut answer[len..]).expect("the server answers");
+            assert!(read > 0, "an echo does not end before its peer");
+            len += read;
+        }
+        stream
+    };
+    (0..count).map(connect).collect()
+}
+
+/// Descriptors for this process, and for the table of the server, which inherits the limit.
+fn has_descriptors() -> bool {
+    let limit = getrlimit(Limit::Nofile);
+    let wanted = CONNECTIONS as u64 + 1000;
+    let is_enough = limit.maximum.is_none_or(|maximum| maximum >= wanted);
+    if is_enough {
+        setrlimit(Limit::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("it may rise");
+    } else {
+        eprintln!("SKIPPED, {wanted} descriptors are needed: raise the hard limit (ulimit -Hn)");
+    }
+    is_enough
+}
+
+#[test]
+fn an_idle_upgraded_connection_costs_at_most_256_bytes() {
+    if !has_descriptors() {
+        return;
+    }
+    for host in ["native", "hosted"] {
+        let Some(serving) = Serving::start(host) else { return };
+        drop(upgraded(serving.address, WARM));
+        let before = serving.settled_bytes();
+        let connections = upgraded(serving.address, CONNECTIONS);
+        let growth = serving.settled_bytes().saturating_sub(before);
+        // Those of the warm-up had to be paid for, too.
+        let (all, new) = (CONNECTIONS as u64, (CONNECTIONS - WARM) as u64);
+        println!(
+            "{host}: {growth} bytes more for {all} idle connections: {} each, {} for each beyond the warm-up",
+            growth / all,
+            growth / new
+        );
+        assert!(growth / new <= BYTES_MAX, "{host}: {} bytes each", growth / new);
+        drop(connections);
+    }
+}
+
+#[test]
+fn idle_connections_hold_no_receive_buffer() {
+    let config =
+        Config { listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))], ..Config::default() };
+    let resource = Resource::new().upgrade(echo::protocol());
+    let running = match Server::new(config).route("/echo", resource).start() {
+        Ok(running) => running,
+        Err(ServerError::Setup(error)) if error.is_denied() => {
+            return eprintln!("SKIPPED, io_uring is denied here: {error}");
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let connections = upgraded(running.addresses()[0], 500);
+    assert_eq!(running.counter("upgrades_open"), 500);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while running.counter("buffers_held") > 0 {
+        assert!(Instant::now() < deadline, "a buffer is given back when its bytes have left");
+        thread::sleep(Duration::from_millis(1));
+    }
+    drop(connections);
+    running.stop().expect("it served to the end");
+}
