@@ -39,6 +39,13 @@ pub struct Config {
     pub ring: RingConfig,
 }
 
+impl Config {
+    /// The defaults, on this address alone.
+    pub fn listening(address: SocketAddr) -> Config {
+        Config { listen: vec![address], ..Config::default() }
+    }
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {

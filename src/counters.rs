@@ -97,7 +97,7 @@ counters! {
     upgrades_early_bytes_refused,
     /// Decisions that did not come in time (U-37).
     upgrades_timeout,
-    /// Panics in handlers; each cost one connection.
+    /// Panics in handlers, and in the futures of async ones; each cost one connection.
     handler_panics,
     /// Connections closed because nothing came in time: no request, no rest of a head, no content.
     timeouts_received,
@@ -115,6 +115,8 @@ counters! {
     rearmed,
     /// Completions of an earlier tenant of their slot. Always zero: a slot is reused only when nothing of it is in flight.
     completions_stale,
+    /// Times a hosted core had nothing to do and slept until its ring, a task or another thread woke it.
+    sleeps,
     /// Wake-ups by another thread. None is needed to accept, answer or switch.
     wakes_across_cores,
 }

@@ -1,6 +1,8 @@
 //! **upring**: a thread-per-core io_uring server for Linux edge hosts that answers HTTP/1.1 on a fast path and makes
 //! the Upgrade first-class. A client asks to change protocols (RFC 9110 §7.8); upring negotiates, answers 101 and hands
 //! the *same* connection, with the bytes already received, uncopied, to a protocol handler in the same process.
+//!
+//! What a server with handlers of its own needs is named here at the root; the modules below hold the rest.
 
 pub mod buffer;
 pub mod config;
@@ -14,3 +16,13 @@ pub mod scan;
 pub mod server;
 pub mod session;
 pub mod upgrade;
+
+pub use buffer::{Lease, LeaseQueue, Payload};
+pub use config::{Config, HostKind, Limits};
+pub use http::{Fields, Method, OwnedRequest, Ready, Request, Response, Status};
+pub use server::{Running, Server, ServerError, Stopper};
+pub use upgrade::asynchronous::{Closed, Upgraded, UpgradedStream};
+pub use upgrade::{
+    CloseReason, ConnectionWaker, Decision, Handler, Io, Opening, Promise, Protocol, Reply,
+    Resource, Switch,
+};

@@ -62,6 +62,12 @@ impl From<&'static str> for Payload {
     }
 }
 
+impl From<String> for Payload {
+    fn from(text: String) -> Payload {
+        Payload::Owned(text.into_bytes())
+    }
+}
+
 impl From<Vec<u8>> for Payload {
     fn from(bytes: Vec<u8>) -> Payload {
         Payload::Owned(bytes)

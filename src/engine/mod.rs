@@ -186,11 +186,15 @@ impl<K: Kernel> Engine<K> {
             Completion::Installed { connection, result } => {
                 self.with(connection, |connection, core, _| {
                     debug_assert_eq!(connection.phase, Phase::Installing);
-                    connection.phase =
-                        Phase::Ending { manner: Manner::Close, reason: CloseReason::Finished };
-                    if let Ok(socket) = result {
-                        connection.session.detached(socket, core);
-                    }
+                    let (manner, reason) = match result {
+                        Ok(socket) => {
+                            connection.session.detached(socket, core);
+                            (Manner::Close, CloseReason::Finished)
+                        }
+                        // The handler took the connection out: nobody is left to end it in order.
+                        Err(_) => (Manner::Reset, CloseReason::NoDescriptor),
+                    };
+                    connection.phase = Phase::Ending { manner, reason };
                 })
             }
             Completion::Tick => self.tick_at = NEVER,

@@ -112,6 +112,9 @@ impl Connection {
         }
         let control = self.session.control();
         if control.is_detaching {
+            if control.is_ended {
+                self.shut(token, kernel);
+            }
             self.phase = Phase::Detaching;
         } else if self.session.is_finished()
             || (control.is_closing && self.session.is_input_ended())

@@ -9,9 +9,11 @@
 //! The eventfd is silent while we run, or it would wake us a second time for what we have seen. It is registered
 //! edge-triggered and never read.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,6 +21,7 @@ use std::task::{Context, Poll};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::counters::Counters;
 use crate::engine::{Engine, Turn};
 use crate::ring::{Ring, Wait};
 use crate::upgrade::{Mailbox, Spawn};
@@ -40,8 +43,10 @@ pub fn run(engine: &mut Engine<Ring<'_>>, wake: Arc<OwnedFd>) -> io::Result<()> 
 }
 
 async fn serve(engine: &mut Engine<Ring<'_>>, wake: Arc<OwnedFd>) -> io::Result<()> {
-    let spawn: Spawn = Rc::new(|future| {
-        tokio_uring::spawn(future);
+    let counters = Arc::clone(&engine.core().counters);
+    let counted = Arc::clone(&counters);
+    let spawn: Spawn = Rc::new(move |future| {
+        tokio_uring::spawn(Fenced { future, counters: Arc::clone(&counted) });
     });
     engine.core().spawn = Some(spawn);
     let mailbox = Rc::clone(&engine.core().mailbox);
@@ -61,7 +66,15 @@ async fn serve(engine: &mut Engine<Ring<'_>>, wake: Arc<OwnedFd>) -> io::Result<
             Turn::Idle => {}
         }
         turns_left = TURNS_MAX;
-        poll_fn(|context| poll_woken(&wake, &mailbox, context)).await?;
+        let mut is_asleep = false;
+        poll_fn(|context| {
+            let woken = poll_woken(&wake, &mailbox, context);
+            if woken.is_pending() && !std::mem::replace(&mut is_asleep, true) {
+                counters.sleeps.raise();
+            }
+            woken
+        })
+        .await?;
         engine.kernel().disarm_wake();
     }
 }
@@ -77,6 +90,26 @@ fn poll_woken(
         return Poll::Ready(Ok(()));
     }
     wake.poll_read_ready(context).map_ok(|mut guard| guard.clear_ready())
+}
+
+/// A task of a handler. If it panics, what it owns is dropped, its connection with it; here that is counted.
+struct Fenced {
+    future: Pin<Box<dyn Future<Output = ()>>>,
+    counters: Arc<Counters>,
+}
+
+impl Future for Fenced {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        match catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(context))) {
+            Ok(poll) => poll,
+            Err(_) => {
+                self.counters.handler_panics.raise();
+                Poll::Ready(())
+            }
+        }
+    }
 }
 
 /// The eventfd our ring rings.

@@ -4,6 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Core, InputEnd, Port, Session, State};
+use crate::buffer::Outbox;
 use crate::upgrade::{CloseReason, Detached, Handler, Io};
 
 impl Session {
@@ -35,10 +36,16 @@ impl Session {
         call: impl FnOnce(&mut dyn Handler, &mut Io<'_>),
     ) {
         let State::Switched(handler) = &mut self.state else { return };
-        let mailbox = std::rc::Rc::clone(&port.core.mailbox);
-        let (now, key) = (port.core.now, port.key);
-        let mut io =
-            Io { outbox: port.outbox(), control: &mut self.control, mailbox: &mailbox, key, now };
+        let Core { batches, limits, mailbox, spawn, now, .. } = &mut *port.core;
+        let outbox = Outbox::new(port.batch, batches, port.in_flight, limits.outbox_bytes_max);
+        let mut io = Io {
+            outbox,
+            control: &mut self.control,
+            mailbox,
+            spawn: spawn.as_ref(),
+            key: port.key,
+            now: *now,
+        };
         if !fenced(|| call(&mut **handler, &mut io)) {
             port.core.counters.handler_panics.raise();
             self.control.is_reset = true;

@@ -1,11 +1,12 @@
 //! The callback handler: a plain value that is told what happens on its connection and writes into an outbox.
 
 use std::fmt;
+use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{ConnectionWaker, Mailbox};
+use super::{ConnectionWaker, Mailbox, Spawn};
 use crate::buffer::{Lease, LeaseQueue, Load, Outbox, Payload};
 use crate::config::{Millis, NEVER};
 
@@ -89,6 +90,8 @@ pub enum CloseReason {
     ReceiveTimeout,
     /// The server stopped.
     Drained,
+    /// The kernel refused the descriptor that a detached connection needs.
+    NoDescriptor,
 }
 
 impl fmt::Display for CloseReason {
@@ -102,6 +105,7 @@ impl fmt::Display for CloseReason {
             CloseReason::OutboxFull => "more waited to be sent than may",
             CloseReason::ReceiveTimeout => "nothing came in time",
             CloseReason::Drained => "the server stopped",
+            CloseReason::NoDescriptor => "no descriptor to detach it as",
         })
     }
 }
@@ -140,13 +144,19 @@ impl Default for Control {
 }
 
 /// A handler's grip on its connection during one call.
-#[derive(Debug)]
 pub struct Io<'a> {
     pub(crate) outbox: Outbox<'a>,
     pub(crate) control: &'a mut Control,
     pub(crate) mailbox: &'a Rc<Mailbox>,
+    pub(crate) spawn: Option<&'a Spawn>,
     pub(crate) key: u64,
     pub(crate) now: Millis,
+}
+
+impl fmt::Debug for Io<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Io").field("outbox", &self.outbox).field("control", &self.control).finish()
+    }
 }
 
 impl Io<'_> {
@@ -219,5 +229,12 @@ impl Io<'_> {
     /// Wakes this connection's handler from elsewhere on this core.
     pub fn waker(&self) -> ConnectionWaker {
         self.mailbox.waker(self.key)
+    }
+
+    /// Runs a future on this core. `false` in the native mode, which has no runtime to run it.
+    pub fn spawn(&self, future: impl Future<Output = ()> + 'static) -> bool {
+        let Some(spawn) = self.spawn else { return false };
+        spawn(Box::pin(future));
+        true
     }
 }

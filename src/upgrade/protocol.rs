@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::asynchronous::{self, Upgraded};
 use super::{Awaiting, ConnectionWaker, Handler, Mailbox, Promise, Spawn};
-use crate::http::{Fields, Method, MethodSet, OwnedRequest, Request, Response, list};
+use crate::http::{FieldError, Fields, Method, MethodSet, OwnedRequest, Request, Response, list};
 use std::rc::Rc;
 
 /// Which offered versions a registration takes (U-16, U-17).
@@ -86,10 +86,44 @@ impl fmt::Debug for Switch {
     }
 }
 
+impl Switch {
+    /// To a callback handler, with nothing in the 101 but what it must have.
+    pub fn to(handler: impl Handler) -> Switch {
+        Switch { handler: Box::new(handler), fields: Fields::new() }
+    }
+
+    /// To the future that `run` makes: see [`Protocol::needs_runtime`]. It begins when the connection is switched.
+    pub fn to_async<Task>(run: impl FnOnce(Upgraded) -> Task) -> Switch
+    where
+        Task: Future<Output = ()> + 'static,
+    {
+        Switch::to(asynchronous::handler(run))
+    }
+
+    /// With another field in the 101.
+    ///
+    /// # Errors
+    /// If the name or value is malformed or the field is the server's own (U-39).
+    pub fn with_field(
+        mut self,
+        name: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<Switch, FieldError> {
+        self.fields.push(name.as_ref(), value.as_ref())?;
+        Ok(self)
+    }
+}
+
+impl From<Switch> for Decision {
+    fn from(switch: Switch) -> Decision {
+        Decision::Switch(switch)
+    }
+}
+
 impl Decision {
-    /// Switches to `handler`, with nothing in the 101 but what it must have.
+    /// Switches to a callback handler, with nothing in the 101 but what it must have.
     pub fn switch(handler: impl Handler) -> Decision {
-        Decision::Switch(Switch { handler: Box::new(handler), fields: Fields::new() })
+        Switch::to(handler).into()
     }
 }
 
@@ -172,10 +206,19 @@ impl Protocol {
         F: Fn(OwnedRequest, Upgraded) -> Task + Send + Sync + 'static,
         Task: Future<Output = ()> + 'static,
     {
-        let mut protocol =
-            Protocol::new(name, move |opening: &Opening<'_>| asynchronous::open(opening, &run));
-        protocol.needs_spawn = true;
-        protocol
+        let decide = move |opening: &Opening<'_>| {
+            let request = opening.request().into_owned();
+            Switch::to_async(|upgraded| run(request, upgraded)).into()
+        };
+        Protocol::new(name, decide).needs_runtime()
+    }
+
+    /// Says that its decision may be [`Switch::to_async`], or spawns: the native mode, which has no runtime, refuses to
+    /// start with it.
+    #[must_use]
+    pub fn needs_runtime(mut self) -> Protocol {
+        self.needs_spawn = true;
+        self
     }
 
     /// Takes exactly `name/version` instead of the bare name.

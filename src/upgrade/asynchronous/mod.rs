@@ -17,27 +17,21 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::{CloseReason, Decision, Opening};
+use super::{CloseReason, Handler};
 use crate::buffer::{Lease, LeaseQueue, Payload};
-use crate::http::OwnedRequest;
 use bridge::{Bridge, Channel};
 
-/// Accepts with a future; the registration has made sure that the host can run it.
-pub(super) fn open<F, Task>(opening: &Opening<'_>, run: &F) -> Decision
+/// A handler that is a future: `run` makes it now, it begins when the connection is switched, and never if it is not.
+pub(super) fn handler<Task>(run: impl FnOnce(Upgraded) -> Task) -> impl Handler
 where
-    F: Fn(OwnedRequest, Upgraded) -> Task,
     Task: Future<Output = ()> + 'static,
 {
-    let channel = Rc::new(RefCell::new(Channel::new(opening.waker())));
+    let channel = Rc::<RefCell<Channel>>::default();
     let upgraded = Upgraded {
         receiver: Receiver { channel: Rc::clone(&channel) },
         sender: Sender { channel: Rc::clone(&channel) },
     };
-    if opening.spawn(run(opening.request().into_owned(), upgraded)) {
-        return Decision::switch(Bridge::new(channel));
-    }
-    let text = "An async handler needs the hosted mode.\n";
-    Decision::Answer(crate::http::Response::text(crate::http::Status::INTERNAL_SERVER_ERROR, text))
+    Bridge::new(channel, Box::pin(run(upgraded)))
 }
 
 /// A switched connection in the hands of a future. Dropping it closes the connection in order; dropping it in a panic
@@ -80,10 +74,12 @@ impl Upgraded {
         self.receiver.recv().await
     }
 
-    /// Sends bytes by ownership, uncopied. Returns when they are on their way and there is room for more.
+    /// Sends bytes by ownership, uncopied. Waits while 64 KiB are unsent, then hands them over and returns.
+    ///
+    /// One piece larger than the limit `outbox_bytes_max` costs the connection.
     ///
     /// # Errors
-    /// The connection was lost.
+    /// The connection was lost, or our direction has ended.
     pub async fn send(&mut self, payload: impl Into<Payload>) -> Result<(), Closed> {
         self.sender.send(payload).await
     }
@@ -111,6 +107,13 @@ impl Upgraded {
         self.receiver.channel.borrow().is_draining
     }
 
+    /// Ready when the server is stopping or the connection is over: to wait for beside [`Upgraded::recv`]. The latest
+    /// one asked for is the one that is woken.
+    pub fn draining(&self) -> impl Future<Output = ()> + use<> {
+        let channel = Rc::clone(&self.receiver.channel);
+        poll_fn(move |context| channel.borrow_mut().poll_draining(context))
+    }
+
     /// Both halves, for two tasks on this core.
     pub fn split(self) -> (Receiver, Sender) {
         (self.receiver, self.sender)
@@ -121,7 +124,10 @@ impl Upgraded {
         UpgradedStream::new(self)
     }
 
-    /// Takes the connection out of the engine: a real tokio-uring stream, and the bytes received but not read yet.
+    /// Takes the connection out of the engine, once everything sent has left: a real tokio-uring stream, and the bytes
+    /// received but not read yet, which come before all that the stream will read.
+    ///
+    /// The server no longer knows the connection: it does not wait for it when it stops, and no limit of time holds it.
     ///
     /// # Errors
     /// The connection was lost, or the kernel refused it a descriptor.
@@ -180,17 +186,19 @@ impl Drop for Receiver {
     fn drop(&mut self) {
         let mut channel = self.channel.borrow_mut();
         channel.inbox.clear();
-        channel.want(|wants| wants.no_input = true);
+        channel.want(|wants| {
+            wants.no_input = true;
+            wants.reset |= std::thread::panicking();
+        });
     }
 }
 
 impl Drop for Sender {
     fn drop(&mut self) {
         let mut channel = self.channel.borrow_mut();
-        if std::thread::panicking() {
-            channel.want(|wants| wants.reset = true);
-        } else {
-            channel.want(|wants| wants.end = true);
-        }
+        channel.want(|wants| {
+            wants.end = true;
+            wants.reset |= std::thread::panicking();
+        });
     }
 }

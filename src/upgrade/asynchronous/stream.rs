@@ -53,8 +53,7 @@ impl AsyncWrite for UpgradedStream {
     ) -> Poll<io::Result<usize>> {
         let mut channel = self.upgraded.sender.channel.borrow_mut();
         ready!(channel.poll_room(context))?;
-        channel.write(bytes);
-        Poll::Ready(Ok(bytes.len()))
+        Poll::Ready(Ok(channel.write(bytes)))
     }
 
     /// Nothing is held back: what was written leaves in the core's next turn.

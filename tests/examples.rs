@@ -1,0 +1,185 @@
+//! Each example is run as a stranger would run it, and used by a real client over loopback.
+
+#[path = "support/loopback.rs"]
+#[allow(dead_code)] // Shared with tests that use more of it.
+mod loopback;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use futures_util::{SinkExt, StreamExt};
+use loopback::{config, connect, pattern, read_head, read_to_end, request, serve};
+use tokio_tungstenite::tungstenite::Message;
+
+/// A running example; killed when the test is over.
+struct Example {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Example {
+    /// Starts `examples/NAME` on a free port, or returns `None` where io_uring is denied.
+    fn start(name: &str) -> Option<Example> {
+        serve(config(), upring::protocols::echo::protocol())?.stop().expect("it stops");
+        let mut child = Command::new(binary(name))
+            .arg("127.0.0.1:0")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name}: {error}; `cargo build --examples` builds it, as a plain `cargo test` does"));
+        let mut said = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut line = String::new();
+        said.read_line(&mut line).expect("it says where it listens");
+        let address = line.strip_prefix("listening on ").and_then(|rest| rest.split(';').next());
+        let address = address.and_then(|address| address.parse().ok());
+        let address = address.unwrap_or_else(|| panic!("{name} says {line:?}"));
+        // What else it says is to be read, or it could not go on.
+        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        Some(Example { child, address })
+    }
+
+    fn upgrade(&self, target: &str, protocol: &str, early: &[u8]) -> std::net::TcpStream {
+        let mut client = connect(self.address);
+        let head = request(target, protocol);
+        client.write_all(&[head.as_bytes(), early].concat()).expect("it is open");
+        let head = read_head(&mut client);
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        client
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Cargo builds examples with the tests: target/PROFILE/deps/THIS and target/PROFILE/examples/NAME.
+fn binary(name: &str) -> PathBuf {
+    let this = std::env::current_exe().expect("a test has a path");
+    let profile = this.ancestors().nth(2).expect("it lies in target/PROFILE/deps");
+    profile.join("examples").join(name)
+}
+
+#[test]
+fn custom_protocol_adds_up_lines_however_they_are_cut() {
+    let Some(example) = Example::start("custom_protocol") else { return };
+    let lines = b"1\n22\r\n-3\nx\n2147483647\n9999999999\nbye\n7\n";
+    let answers =
+        "1\n23\n20\nthat is no number\n2147483667\nthat is no number\n2147483667 in all, bye\n";
+    for cut in 0..=lines.len() {
+        let mut client = example.upgrade("/tally", "tally", &lines[..cut]);
+        client.write_all(&lines[cut..]).expect("it is open");
+        client.shutdown(Shutdown::Write).expect("it is open");
+        assert_eq!(String::from_utf8_lossy(&read_to_end(&mut client)), answers, "cut at {cut}");
+    }
+    let mut client = example.upgrade("/tally", "tally", &[b'1'; 500]);
+    assert_eq!(read_to_end(&mut client), b"that line is too long\n");
+}
+
+#[test]
+fn custom_protocol_asks_others_to_upgrade() {
+    let Some(example) = Example::start("custom_protocol") else { return };
+    let mut client = connect(example.address);
+    client.write_all(b"GET /tally HTTP/1.1\r\nHost: a\r\n\r\n").expect("it is open");
+    let head = read_head(&mut client);
+    assert!(head.starts_with("HTTP/1.1 426 ") && head.contains("Upgrade: tally\r\n"), "{head}");
+}
+
+#[test]
+fn async_protocol_keeps_what_it_is_sent() {
+    let Some(example) = Example::start("async_protocol") else { return };
+    let bytes = pattern(200_000);
+    let mut client = example.upgrade("/record", "record", &bytes[..500]);
+    let mut said = BufReader::new(client.try_clone().expect("descriptors are left"));
+    let mut line = String::new();
+    said.read_line(&mut line).expect("it says where it records");
+    let path = PathBuf::from(line.trim_end().strip_prefix("recording to ").expect("a path"));
+    client.write_all(&bytes[500..]).expect("it is open");
+    client.shutdown(Shutdown::Write).expect("it is open");
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).expect("it ends in order");
+    assert_eq!(rest, "200000 bytes are safe\n");
+    assert!(std::fs::read(&path).expect("it was recorded") == bytes);
+    std::fs::remove_file(path).expect("it is ours");
+}
+
+#[test]
+fn existing_crate_speaks_with_tungstenite() {
+    let Some(example) = Example::start("existing_crate") else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let stream = tokio::net::TcpStream::connect(example.address).await.expect("it listens");
+        let url = format!("ws://{}/", example.address);
+        let opened = tokio_tungstenite::client_async(url, stream).await;
+        // The client checks Sec-WebSocket-Accept.
+        let (mut socket, _) = opened.expect("it switches");
+        for len in [0, 1, 125, 126, 65_535, 65_536, 1_000_000] {
+            let text = "a".repeat(len);
+            for message in [Message::text(text), Message::binary(pattern(len))] {
+                socket.send(message.clone()).await.expect("it is open");
+                let back = socket.next().await.expect("it is open").expect("a frame");
+                assert!(back == message, "a message of {len} bytes comes back");
+            }
+        }
+        socket.send(Message::Ping(b"are you there"[..].into())).await.expect("it is open");
+        let pong = socket.next().await.expect("it is open").expect("a frame");
+        assert_eq!(pong, Message::Pong(b"are you there"[..].into()));
+        socket.close(None).await.expect("it is open");
+        while let Some(message) = socket.next().await {
+            assert!(message.expect("it closes in order").is_close());
+        }
+    });
+}
+
+#[test]
+fn existing_crate_refuses_other_versions_and_keys() {
+    let Some(example) = Example::start("existing_crate") else { return };
+    let ask = |fields: &str| {
+        let mut client = connect(example.address);
+        let head = request("/", "websocket").replace("\r\n\r\n", &format!("\r\n{fields}\r\n"));
+        client.write_all(head.as_bytes()).expect("it is open");
+        read_head(&mut client)
+    };
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let head = ask(&format!("{key}Sec-WebSocket-Version: 13\r\n"));
+    // The example of RFC 6455 §1.3.
+    assert!(head.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{head}");
+    for fields in [key.to_owned(), format!("{key}Sec-WebSocket-Version: 8\r\n")] {
+        let head = ask(&fields);
+        assert!(head.starts_with("HTTP/1.1 426 "), "{head}");
+        assert!(head.contains("Sec-WebSocket-Version: 13\r\n"), "{head}");
+        assert!(head.contains("Upgrade: websocket\r\n"), "{head}");
+    }
+    for key in ["", "Sec-WebSocket-Key: short\r\n"] {
+        let head = ask(&format!("{key}Sec-WebSocket-Version: 13\r\n"));
+        assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    }
+}
+
+#[test]
+fn existing_crate_speaks_with_pythons_websockets() {
+    let import = Command::new("python3").args(["-c", "import websockets.sync.client"]).output();
+    if !import.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: python3 cannot import websockets (pip install websockets)");
+        return;
+    }
+    let Some(example) = Example::start("existing_crate") else { return };
+    let script = "import sys\nfrom websockets.sync.client import connect\n\
+        with connect(sys.argv[1]) as socket:\n\
+        \x20   for message in ['', 'text', b'\\x00\\xff', 'x' * 70000, b'y' * 500000]:\n\
+        \x20       socket.send(message)\n\
+        \x20       assert socket.recv(timeout=10) == message\n\
+        \x20   assert socket.ping().wait(10)\n\
+        print('closed', socket.close_code)\n";
+    let url = format!("ws://{}/", example.address);
+    let output = Command::new("python3").args(["-c", script, &url]).output().expect("it was there");
+    assert!(
+        output.status.success() && output.stdout == b"closed 1000\n",
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
