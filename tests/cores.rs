@@ -78,11 +78,11 @@ fn assert_bytes_stay(running: &Running, accepted: &[u64]) {
     let expected = |bytes: &[u8]| -> Vec<u64> {
         accepted.iter().map(|count| count * bytes.len() as u64).collect()
     };
-    assert_eq!(running.counter_by_core("bytes_received"), expected(REQUEST));
-    assert_eq!(running.counter_by_core("bytes_sent"), expected(answer));
     let deadline = Instant::now() + Duration::from_secs(5);
     while running.counter("connections_open") > 0 || running.counter("buffers_held") > 0 {
         assert!(Instant::now() < deadline, "every connection ends with its peer");
         thread::sleep(Duration::from_millis(1));
     }
+    assert_eq!(running.counter_by_core("bytes_received"), expected(REQUEST));
+    assert_eq!(running.counter_by_core("bytes_sent"), expected(answer));
 }

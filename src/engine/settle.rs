@@ -88,7 +88,8 @@ impl Connection {
             self.set_in_flight(batch.load());
             self.peer_deadline = core.now + core.limits.send_timeout_ms;
             kernel.send(token, self.handle, batch);
-            if !self.awaits_send() && kernel.pool().vacant() > 0 {
+            // A lease goes back to the ring with its completion: an idle core holds none.
+            if self.in_flight_leases == 0 && !self.awaits_send() {
                 kernel.relax();
             }
         }
