@@ -89,7 +89,7 @@ impl Connection {
             self.peer_deadline = core.now + core.limits.send_timeout_ms;
             kernel.send(token, self.handle, batch);
             // A lease goes back to the ring with its completion: an idle core holds none.
-            if self.in_flight_leases == 0 && !self.awaits_send() {
+            if self.in_flight().leases == 0 && !self.awaits_send() {
                 kernel.relax();
             }
         }
