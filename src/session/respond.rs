@@ -247,12 +247,12 @@ fn answer(
         unreachable!("a resource without this method was refused from the head");
     };
     let form = Form { advertise: resource.advertised(), ..form(request.head(), false, port.core) };
-    let mailbox = std::rc::Rc::clone(&port.core.mailbox);
+    let (mailbox, spawn) = (std::rc::Rc::clone(&port.core.mailbox), port.core.spawn.clone());
     let (key, before) = (port.key, port.outbox().queued().bytes);
     let mut state = ReplyState::Unanswered;
     let is_fine = fenced(|| {
         port.with_text(|text, date| {
-            let mut reply = Reply::new(text, date, form, &mailbox, key);
+            let mut reply = Reply::new(text, date, form, &mailbox, key, spawn.as_ref());
             answer.answer(&request, content, &mut reply);
             state = reply.into_state();
         });
