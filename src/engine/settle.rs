@@ -48,8 +48,11 @@ impl<K: Kernel> Engine<K> {
 
     /// Arms the receives again that found no buffer, as far as there are buffers now.
     pub(super) fn feed_starved(&mut self) {
-        let vacant = self.kernel.pool().vacant();
-        for _ in 0..vacant.min(self.starved.len()) {
+        // Once a turn, however many found none: what circulates is to stay small.
+        if std::mem::take(&mut self.is_short_of_buffers) {
+            self.kernel.starved();
+        }
+        for _ in 0..self.kernel.receivable().min(self.starved.len()) {
             let Some(token) = self.starved.pop_front() else { break };
             if let Some(connection) = self.connections.of(token) {
                 connection.is_starved = false;

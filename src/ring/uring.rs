@@ -551,6 +551,10 @@ impl Kernel for Ring<'_> {
             || self.failure.is_some()
     }
 
+    fn receivable(&self) -> usize {
+        self.buffers.receivable()
+    }
+
     fn starved(&mut self) {
         self.buffers.starved();
     }

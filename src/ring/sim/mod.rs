@@ -119,6 +119,10 @@ impl Kernel for Simulation {
         !self.state.borrow().is_quiet()
     }
 
+    fn receivable(&self) -> usize {
+        self.state.borrow().lent() + self.pool.vacant()
+    }
+
     fn starved(&mut self) {
         self.state.borrow_mut().starved();
     }
