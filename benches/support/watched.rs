@@ -57,10 +57,6 @@ impl<K: Kernel> Kernel for Watched<K> {
         self.kernel.pool()
     }
 
-    fn lent(&self) -> usize {
-        self.kernel.lent()
-    }
-
     fn accept(&mut self, listener: ListenerId) {
         self.inside(|this| this.kernel.accept(listener));
     }
@@ -120,6 +116,10 @@ impl<K: Kernel> Kernel for Watched<K> {
 
     fn has_work(&mut self) -> bool {
         self.inside(|this| this.kernel.has_work())
+    }
+
+    fn receivable(&self) -> usize {
+        self.kernel.receivable()
     }
 
     fn starved(&mut self) {

@@ -10,6 +10,9 @@
 mod connection;
 mod settle;
 mod slots;
+#[cfg(test)]
+// In a file of their own: they show what the files do together.
+mod tests;
 mod timers;
 
 use std::collections::VecDeque;
@@ -65,8 +68,8 @@ pub struct Engine<K: Kernel> {
     touched: Vec<Token>,
     ready: VecDeque<Token>,
     starved: VecDeque<Token>,
-    /// A receive found no buffer in this turn.
-    has_starved: bool,
+    /// A receive of this turn found no buffer: too few are lent.
+    is_short_of_buffers: bool,
     date_due: Millis,
     tick_at: Millis,
     remote: Arc<Remote>,
@@ -102,7 +105,7 @@ impl<K: Kernel> Engine<K> {
             touched: Vec::new(),
             ready: VecDeque::new(),
             starved: VecDeque::new(),
-            has_starved: false,
+            is_short_of_buffers: false,
             tick_at: NEVER,
             remote,
             drain_timeout,
@@ -237,26 +240,26 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn received(&mut self, token: Token, result: Result<Option<Lease>, Errno>, more: bool) {
-        self.has_starved |= matches!(result, Err(Errno::NOBUFS));
-        self.with(token, |connection, core, batch_key| {
+        if matches!(result, Err(Errno::NOBUFS)) {
+            self.core.counters.receives_starved.raise();
+            self.is_short_of_buffers = true;
+        }
+        self.with(token, |connection, core, key| {
             if !more {
                 connection.receive = Receive::Idle;
             }
             match (connection.phase, result) {
                 (Phase::Open | Phase::Detaching, Ok(Some(bytes))) => {
-                    connection.call(core, batch_key, |session, port| session.received(bytes, port));
+                    connection.call(core, key, |session, port| session.received(bytes, port));
                 }
                 (Phase::Open | Phase::Detaching, Ok(None)) => {
-                    connection.call(core, batch_key, |session, port| session.ended(port));
+                    connection.call(core, key, |session, port| session.ended(port));
                 }
                 (Phase::Lingering, Ok(Some(bytes))) => connection.discard(bytes.len()),
                 (Phase::Lingering, Ok(None)) => {
                     connection.end(Manner::Close, CloseReason::Finished)
                 }
-                (_, Err(Errno::NOBUFS)) => {
-                    core.counters.receives_starved.raise();
-                    connection.is_starved = true;
-                }
+                (_, Err(Errno::NOBUFS)) => connection.is_starved = true,
                 // Stopped by us, or for no reason: armed again if it is wanted.
                 (_, Err(Errno::CANCELED)) => {}
                 (_, Err(_)) => connection.end(Manner::Close, CloseReason::PeerReset),
@@ -407,7 +410,7 @@ impl<K: Kernel> Engine<K> {
     /// Once a turn, so that no lease pays for being counted.
     fn note_buffers(&self) {
         let pool = self.kernel.pool();
-        let held = pool.count() - pool.vacant() - self.kernel.lent();
+        let held = pool.count() - self.kernel.receivable();
         self.core.counters.buffers_held.set(held as u64);
     }
 

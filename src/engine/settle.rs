@@ -48,12 +48,11 @@ impl<K: Kernel> Engine<K> {
 
     /// Arms the receives again that found no buffer, as far as there are buffers now.
     pub(super) fn feed_starved(&mut self) {
-        if std::mem::take(&mut self.has_starved) {
+        // Once a turn, however many found none: what circulates is to stay small.
+        if std::mem::take(&mut self.is_short_of_buffers) {
             self.kernel.starved();
         }
-        // Those lent count: with all of them lent none is vacant, and nobody would ever be fed.
-        let there = self.kernel.pool().vacant() + self.kernel.lent();
-        for _ in 0..there.min(self.starved.len()) {
+        for _ in 0..self.kernel.receivable().min(self.starved.len()) {
             let Some(token) = self.starved.pop_front() else { break };
             if let Some(connection) = self.connections.of(token) {
                 connection.is_starved = false;

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use super::waiting::Waiting;
 use super::{Core, Port};
 use crate::buffer::{Lease, LeaseQueue};
+use crate::config::NEVER;
 use crate::http::{
     HeadError, Persistence, Request, Response, Status, list, overflow_fault, read_head,
 };
@@ -82,8 +83,8 @@ impl Exchange {
             let step = match self.waiting.take() {
                 Some(waiting) => waiting.advance(input, is_ended, control, port),
                 None if input.is_empty() => break,
-                None if port.is_full() => return Progress::Blocked,
-                None if budget == 0 => return Progress::More,
+                None if port.is_full() => return self.pause(Progress::Blocked, control),
+                None if budget == 0 => return self.pause(Progress::More, control),
                 None => match self.next_head(input, port.core) {
                     None => break,
                     Some(Err(fault)) => {
@@ -138,6 +139,13 @@ impl Exchange {
             waiting.abandon(core);
         }
         core.keep_assembly(std::mem::take(&mut self.assembly));
+    }
+
+    /// Stops with bytes of the peer unread: until they are looked at, it is not the peer that is late.
+    fn pause(&mut self, progress: Progress, control: &mut Control) -> Progress {
+        self.has_begun = false;
+        control.deadline = NEVER;
+        progress
     }
 
     /// Nothing is left to do with what was received: waits for more, or ends.

@@ -12,6 +12,9 @@ mod core;
 mod exchange;
 mod respond;
 mod switched;
+#[cfg(test)]
+// In a file of their own: they show what the files do together.
+mod tests;
 mod waiting;
 
 pub use self::core::{Core, Port};

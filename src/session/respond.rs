@@ -69,7 +69,7 @@ pub(super) fn begin(
         None => port.core.limits.content_bytes_max,
     };
     if matches!(framing, Framing::Length(length) if length > content_max as u64) {
-        return too_large(control, port);
+        return too_large(&route, control, port);
     }
     if request.head().expects_continue && input.is_empty() {
         port.outbox().write(CONTINUE);
@@ -102,7 +102,10 @@ pub(super) fn finish(
 }
 
 /// Content over its bound: never a switch with content unread (U-28).
-pub(super) fn too_large(control: &mut Control, port: &mut Port<'_>) -> Step {
+pub(super) fn too_large(route: &Route<'_>, control: &mut Control, port: &mut Port<'_>) -> Step {
+    if route.chosen.is_some() {
+        Missed::Unfit.count(port.core);
+    }
     let text = "The content is larger than this resource takes.\n";
     answer_and_close(&Response::text(Status::CONTENT_TOO_LARGE, text), control, port);
     Step::Answered
@@ -247,12 +250,12 @@ fn answer(
         unreachable!("a resource without this method was refused from the head");
     };
     let form = Form { advertise: resource.advertised(), ..form(request.head(), false, port.core) };
-    let mailbox = std::rc::Rc::clone(&port.core.mailbox);
+    let (mailbox, spawn) = (std::rc::Rc::clone(&port.core.mailbox), port.core.spawn.clone());
     let (key, before) = (port.key, port.outbox().queued().bytes);
     let mut state = ReplyState::Unanswered;
     let is_fine = fenced(|| {
         port.with_text(|text, date| {
-            let mut reply = Reply::new(text, date, form, &mailbox, key);
+            let mut reply = Reply::new(text, date, form, &mailbox, key, spawn.as_ref());
             answer.answer(&request, content, &mut reply);
             state = reply.into_state();
         });
@@ -345,11 +348,12 @@ pub(super) fn decided(
         Decision::Answer(response) => response,
         Decision::UpgradeRequired(response) => require(response, route.resource),
     };
-    port.core.counters.upgrades_declined.raise();
     // U-25: a client that broke the no-early-data rule of its token may not have those bytes read as a request.
     let is_early = protocol.early_data() == EarlyData::Forbidden && !input.is_empty();
-    if is_early {
-        port.core.counters.upgrades_early_bytes_refused.raise();
+    let counters = &port.core.counters;
+    match is_early {
+        true => counters.upgrades_early_bytes_refused.raise(),
+        false => counters.upgrades_declined.raise(),
     }
     conclude(request, &response, is_early, control, port)
 }

@@ -98,7 +98,9 @@ impl Waiting {
                         Step::Answered
                     }
                     Collected::Partial => Step::Waiting(self),
-                    Collected::TooLarge => respond::too_large(control, port),
+                    Collected::TooLarge => {
+                        respond::too_large(&self.route(&registry).1, control, port)
+                    }
                     Collected::Faulty(text) => {
                         port.core.counters.requests_faulty.raise();
                         answer_and_close(&Response::text(Status::BAD_REQUEST, text), control, port);

@@ -1,8 +1,10 @@
 //! What a resource answers over HTTP.
 
+use std::fmt;
+use std::future::Future;
 use std::rc::Rc;
 
-use super::{Awaiting, Mailbox, Promise};
+use super::{Awaiting, Mailbox, Promise, Spawn};
 use crate::http::{Date, Form, Ready, Request, Response};
 
 /// Answers requests for a resource. One value serves every core.
@@ -39,7 +41,6 @@ pub enum ReplyState {
 }
 
 /// Where the answer to one request goes: straight into the connection's outbox.
-#[derive(Debug)]
 pub struct Reply<'a> {
     text: &'a mut Vec<u8>,
     date: &'a Date,
@@ -47,6 +48,7 @@ pub struct Reply<'a> {
     state: ReplyState,
     mailbox: &'a Rc<Mailbox>,
     key: u64,
+    spawn: Option<&'a Spawn>,
 }
 
 impl<'a> Reply<'a> {
@@ -56,8 +58,9 @@ impl<'a> Reply<'a> {
         form: Form<'a>,
         mailbox: &'a Rc<Mailbox>,
         key: u64,
+        spawn: Option<&'a Spawn>,
     ) -> Reply<'a> {
-        Reply { text, date, form, state: ReplyState::Unanswered, mailbox, key }
+        Reply { text, date, form, state: ReplyState::Unanswered, mailbox, key, spawn }
     }
 
     /// Answers with a ready-made response.
@@ -91,11 +94,26 @@ impl<'a> Reply<'a> {
         promise
     }
 
+    /// Runs a future on this core: one that keeps a promised answer. `false` in the native mode, which has no runtime
+    /// to run it.
+    pub fn spawn(&self, future: impl Future<Output = ()> + 'static) -> bool {
+        self.spawn.is_some_and(|spawn| {
+            spawn(Box::pin(future));
+            true
+        })
+    }
+
     pub(crate) fn into_state(self) -> ReplyState {
         self.state
     }
 
     fn begin(&self) {
         assert!(matches!(self.state, ReplyState::Unanswered), "a request has one answer");
+    }
+}
+
+impl fmt::Debug for Reply<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").field("state", &self.state).finish_non_exhaustive()
     }
 }

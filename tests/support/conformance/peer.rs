@@ -12,6 +12,11 @@ pub trait Target {
     /// `Err` is the reason to count the case as skipped.
     fn supports(&self, case: &Case) -> Result<(), String>;
 
+    /// The connections from here on are for this case: a target may set up its fixture for it.
+    fn prepare(&mut self, case: &Case) {
+        let _ = case;
+    }
+
     /// A fresh connection.
     fn connect(&mut self) -> Box<dyn Peer>;
 

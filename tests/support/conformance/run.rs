@@ -74,6 +74,18 @@ impl Report {
     pub fn passed(&self) -> bool {
         self.failures.is_empty()
     }
+
+    /// Takes in what another run of the same target over other rows has done.
+    pub fn add(&mut self, other: Self) {
+        self.target = other.target;
+        self.rows += other.rows;
+        self.cases += other.cases;
+        self.runs += other.runs;
+        for (reason, count) in other.skips {
+            *self.skips.entry(reason).or_default() += count;
+        }
+        self.failures.extend(other.failures);
+    }
 }
 
 impl fmt::Display for Report {
@@ -111,6 +123,7 @@ impl fmt::Display for Failure {
 
 fn replay(target: &mut dyn Target, case: &Case, variants: Variants, report: &mut Report) {
     report.cases += 1;
+    target.prepare(case);
     let mut failed = 0;
     for variant in variants.of(case) {
         report.runs += 1;

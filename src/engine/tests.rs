@@ -1,0 +1,165 @@
+//! What an engine promises of a whole core, shown on the simulated kernel: nothing leaks, nothing hangs.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::buffer::Lease;
+use crate::config::Limits;
+use crate::counters::Counters;
+use crate::ring::sim::{Client, Faults, SimConfig, Simulation, World};
+use crate::upgrade::{Decision, Handler, Io, Opening, Promise, Protocol, Registry, Resource};
+
+const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+
+struct Scene {
+    engine: Engine<Simulation>,
+    world: World,
+    counters: Arc<Counters>,
+}
+
+impl Scene {
+    fn new(protocol: Protocol, config: SimConfig) -> Scene {
+        let (kernel, counters) = (Simulation::new(1, config), Arc::<Counters>::default());
+        let mut registry = Registry::default();
+        registry.insert("/", Resource::new().upgrade(protocol));
+        let core = Core::new(registry, Limits::default(), Arc::clone(&counters), 0);
+        let world = kernel.world();
+        let engine = Engine::new(kernel, core, 1, Arc::default(), Duration::from_secs(5));
+        Scene { engine, world, counters }
+    }
+
+    fn connect(&mut self) -> Client {
+        let client = self.world.connect(ListenerId(0));
+        self.settle();
+        client
+    }
+
+    /// Everything that happens now.
+    fn settle(&mut self) {
+        while self.engine.turn(Wait::No).expect("a simulation goes on") == Turn::Again
+            || !self.world.is_quiet()
+        {}
+    }
+
+    fn pass(&mut self, millis: Millis) {
+        self.world.advance(millis);
+        self.settle();
+    }
+
+    fn assert_nothing_is_held(&mut self) {
+        let counters = &self.counters;
+        let gauges = [
+            counters.connections_open.value(),
+            counters.upgrades_open.value(),
+            counters.upgrades_deciding.value(),
+        ];
+        assert_eq!(gauges, [0; 3], "connections open, upgrades open, deciding");
+        assert_eq!((self.world.open_handles(), self.world.in_flight()), (0, 0));
+        let pool = self.engine.kernel().pool().clone();
+        assert_eq!(pool.vacant() + self.world.lent(), pool.count(), "buffers");
+    }
+}
+
+fn without_faults() -> SimConfig {
+    SimConfig { faults: Faults::none(), ..SimConfig::default() }
+}
+
+thread_local! {
+    static PROMISES: RefCell<Vec<Promise<Decision>>> = const { RefCell::new(Vec::new()) };
+}
+
+fn undecided() -> Protocol {
+    Protocol::new("echo", |opening: &Opening<'_>| {
+        let (promise, decision) = opening.later();
+        PROMISES.with_borrow_mut(|promises| promises.push(promise));
+        decision
+    })
+}
+
+// U-36.
+#[test]
+fn ten_thousand_resets_while_the_handler_decides_leave_nothing_behind() {
+    let mut scene = Scene::new(undecided(), without_faults());
+    for round in 0..10_000 {
+        let client = scene.connect();
+        client.write(UPGRADE);
+        // Every other one has early bytes, which wait in a receive buffer.
+        client.write(if round % 2 == 0 { b"" } else { b"early" });
+        scene.settle();
+        assert_eq!(scene.counters.upgrades_deciding.value(), 1, "round {round}");
+        scene.pass(50);
+        client.reset();
+        scene.settle();
+        let promise = PROMISES.take().pop().expect("the handler was asked");
+        assert!(promise.is_abandoned(), "round {round}: the handler can see that nobody waits");
+        promise.keep(Decision::switch(Holding::default()));
+        scene.settle();
+    }
+    assert_eq!(scene.counters.upgrades_switched.value(), 0);
+    assert_eq!(scene.counters.connections_accepted.value(), 10_000);
+    assert_eq!(scene.counters.completions_stale.value(), 0);
+    scene.assert_nothing_is_held();
+}
+
+/// Keeps what it receives until it is woken by time.
+#[derive(Default)]
+struct Holding {
+    held: Vec<Lease>,
+}
+
+impl Handler for Holding {
+    fn on_open(&mut self, io: &mut Io<'_>) {
+        io.set_deadline(Duration::from_secs(1));
+    }
+
+    fn on_bytes(&mut self, bytes: Lease, _: &mut Io<'_>) {
+        self.held.push(bytes);
+    }
+
+    fn on_deadline(&mut self, io: &mut Io<'_>) {
+        for lease in self.held.drain(..) {
+            io.send(lease);
+        }
+    }
+}
+
+#[test]
+fn a_receive_that_finds_no_buffer_has_more_of_them_lent() {
+    let config = SimConfig { buffers_lent: 1, ..without_faults() };
+    let mut scene = Scene::new(Protocol::callback("echo", |_| Holding::default()), config);
+    let clients: Vec<Client> = (0..8).map(|_| scene.connect()).collect();
+    assert_eq!(scene.world.lent(), 1);
+    for client in &clients {
+        client.write(UPGRADE);
+    }
+    scene.settle();
+    assert!(clients.iter().all(|client| client.arrived() > 0), "everyone was answered");
+    assert!(scene.counters.receives_starved.value() > 0);
+    scene.settle();
+    assert!(scene.world.lent() > 1, "{} lent", scene.world.lent());
+}
+
+#[test]
+fn a_starved_receive_goes_on_when_buffers_come_back() {
+    // As many buffers lent as there are: none is ever vacant but while it is on its way from a handler to the kernel.
+    let config = SimConfig { buffers: 4, buffers_lent: 4, ..without_faults() };
+    let mut scene = Scene::new(Protocol::callback("echo", |_| Holding::default()), config);
+    let client = scene.connect();
+    client.write(UPGRADE);
+    scene.settle();
+    let head = client.read().len();
+    assert!(head > 0, "switched");
+    for piece in [b"a", b"b", b"c", b"d", b"e", b"f"] {
+        client.write_exactly(piece);
+        scene.settle();
+    }
+    assert_eq!(client.unread(), 2, "four buffers are held, and two bytes wait for one");
+    scene.pass(1000);
+    assert_eq!(client.read(), b"abcd");
+    assert_eq!(client.unread(), 0, "the receive has gone on");
+    client.reset();
+    scene.settle();
+    scene.assert_nothing_is_held();
+}

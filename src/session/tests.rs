@@ -1,0 +1,388 @@
+//! What the conformance rows do not show of a session: counters, limits, timeouts, and turns.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::buffer::{Batch, Load, Pool};
+use crate::config::{Millis, NEVER};
+use crate::counters::Counters;
+use crate::http::{Method, Request, Response, Status};
+use crate::upgrade::{Decision, Io, Opening, Promise, Protocol, Registry, Reply, Resource};
+
+thread_local! {
+    static DECISIONS: RefCell<Vec<Promise<Decision>>> = const { RefCell::new(Vec::new()) };
+    static RESPONSES: RefCell<Vec<Promise<Response>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A connection whose network is a vector.
+struct Scene {
+    core: Core,
+    counters: Arc<Counters>,
+    pool: Pool,
+    session: Session,
+    batch: Option<Box<Batch>>,
+    in_flight: Load,
+}
+
+impl Scene {
+    fn new(limits: Limits) -> Scene {
+        let counters = Arc::<Counters>::default();
+        let core = Core::new(registry(), limits, Arc::clone(&counters), 0);
+        let session = Session::open(&core);
+        let (pool, in_flight) = (Pool::new(64, 4096), Load::default());
+        Scene { core, counters, pool, session, batch: None, in_flight }
+    }
+
+    fn call(&mut self, handle: impl FnOnce(&mut Session, &mut Port<'_>)) {
+        let Scene { core, batch, in_flight, .. } = self;
+        handle(&mut self.session, &mut Port { core, batch, in_flight: *in_flight, key: 1 });
+    }
+
+    fn receive(&mut self, text: impl AsRef<[u8]>) {
+        for piece in text.as_ref().chunks(4096) {
+            let lease = self.pool.take().expect("a buffer").fill(piece);
+            self.call(|session, port| session.received(lease, port));
+        }
+    }
+
+    /// Delivers the wakes of promises kept meanwhile.
+    fn wake(&mut self) {
+        while self.core.mailbox.take().is_some() {
+            self.call(|session, port| session.woken(port));
+        }
+    }
+
+    /// Lets time pass up to the deadline, and says how much that was.
+    fn expire(&mut self) -> Millis {
+        let deadline = self.session.control().deadline;
+        assert_ne!(deadline, NEVER, "there is a deadline");
+        let millis = deadline - std::mem::replace(&mut self.core.now, deadline);
+        self.call(|session, port| session.deadline_reached(port));
+        millis
+    }
+
+    /// Everything written since the last call.
+    fn sent(&mut self) -> String {
+        let batch = self.batch.take().unwrap_or_default();
+        let bytes: Vec<u8> = batch.slices().flatten().copied().collect();
+        String::from_utf8(bytes).expect("the tests speak ASCII")
+    }
+
+    /// The statuses of everything written since the last call.
+    fn statuses(&mut self) -> Vec<u16> {
+        let sent = self.sent();
+        let lines = sent.split("HTTP/1.1 ").skip(1);
+        lines.map(|line| line[..3].parse().expect("a status")).collect()
+    }
+
+    fn is_closing(&self) -> bool {
+        self.session.control().is_closing
+    }
+
+    /// The names of the upgrade counters that are not zero, and how much they are; gauges left out.
+    fn results(&self) -> Vec<(&'static str, u64)> {
+        let gauges = ["upgrades_open", "upgrades_deciding"];
+        let is_result = |name: &str| name.starts_with("upgrades_") && !gauges.contains(&name);
+        self.counters.each().filter(|(name, count)| is_result(name) && *count > 0).collect()
+    }
+}
+
+struct Silent;
+
+impl Handler for Silent {
+    fn on_bytes(&mut self, _: Lease, _: &mut Io<'_>) {}
+}
+
+fn registry() -> Registry {
+    let mut registry = Registry::default();
+    let ok = Response::text(Status::OK, "ok").to_ready();
+    let plain = Resource::new().get(ok.clone()).on(Method::Post, ok);
+    registry.insert("/", plain.clone().upgrade(Protocol::callback("echo", |_| Silent)));
+    registry.insert("/body", plain.clone().upgrade(with_content()));
+    registry.insert("/deny", plain.clone().upgrade(Protocol::new("echo", deny)));
+    registry
+        .insert("/early", plain.clone().upgrade(Protocol::new("echo", deny).forbid_early_data()));
+    registry.insert("/undecided", plain.upgrade(Protocol::new("echo", undecided)));
+    registry.insert("/later", Resource::new().get(later));
+    registry
+}
+
+fn with_content() -> Protocol {
+    Protocol::callback("echo", |_| Silent).methods(&[Method::Post]).content_bytes_max(4)
+}
+
+fn deny(_: &Opening<'_>) -> Decision {
+    Decision::Answer(Response::text(Status::FORBIDDEN, "no"))
+}
+
+fn undecided(opening: &Opening<'_>) -> Decision {
+    let (promise, decision) = opening.later();
+    DECISIONS.with_borrow_mut(|promises| promises.push(promise));
+    decision
+}
+
+fn later(_: &Request<'_>, _: &[u8], reply: &mut Reply<'_>) {
+    RESPONSES.with_borrow_mut(|promises| promises.push(reply.later()));
+}
+
+/// A request with these fields, and what follows it.
+fn request(line: &str, fields: &str) -> String {
+    format!("{line}\r\nHost: a\r\n{fields}\r\n")
+}
+
+fn get(path: &str) -> String {
+    request(&format!("GET {path} HTTP/1.1"), "")
+}
+
+fn upgrade(path: &str) -> String {
+    request(&format!("GET {path} HTTP/1.1"), "Connection: Upgrade\r\nUpgrade: echo\r\n")
+}
+
+// U-111.
+#[test]
+fn each_result_of_an_offer_raises_exactly_one_counter() {
+    let of = |line: &str, upgrade: &str| {
+        request(line, &format!("Connection: Upgrade\r\nUpgrade: {upgrade}\r\n"))
+    };
+    let body = |length: &str| format!("Connection: Upgrade\r\nUpgrade: echo\r\n{length}\r\n");
+    for (name, input, status) in [
+        ("upgrades_switched", upgrade("/"), 101),
+        ("upgrades_http10", of("GET / HTTP/1.0", "echo"), 200),
+        ("upgrades_no_connection_option", request("GET / HTTP/1.1", "Upgrade: echo\r\n"), 200),
+        ("upgrades_malformed", of("GET / HTTP/1.1", "echo;q=1"), 200),
+        ("upgrades_too_long", of("GET / HTTP/1.1", &"a,".repeat(17)), 200),
+        ("upgrades_unknown", of("GET / HTTP/1.1", "h2c"), 200),
+        ("upgrades_unfit", of("POST / HTTP/1.1", "echo"), 200),
+        ("upgrades_unfit", request("GET / HTTP/1.1", &body("Content-Length: 2")) + "hi", 200),
+        ("upgrades_unfit", request("POST /body HTTP/1.1", &body("Content-Length: 5")), 413),
+        (
+            "upgrades_unfit",
+            request("POST /body HTTP/1.1", &body("Transfer-Encoding: chunked"))
+                + "5\r\nhello\r\n0\r\n\r\n",
+            413,
+        ),
+        ("upgrades_declined", upgrade("/deny"), 403),
+        ("upgrades_declined", upgrade("/deny") + "early", 403),
+        ("upgrades_declined", upgrade("/early"), 403),
+        ("upgrades_early_bytes_refused", upgrade("/early") + "early", 403),
+    ] {
+        let mut scene = Scene::new(Limits::default());
+        scene.receive(&input);
+        assert_eq!(scene.results(), [(name, 1)], "{input:?}");
+        assert_eq!(scene.statuses(), [status], "{input:?}");
+    }
+    let mut scene = Scene::new(Limits::default());
+    scene.receive(get("/"));
+    scene.receive(request("GET / HTTP/1.1", "Connection: Upgrade\r\n"));
+    assert_eq!(scene.results(), [], "nothing was offered");
+}
+
+// U-37.
+#[test]
+fn a_decision_that_does_not_come_is_a_503_and_a_timeout() {
+    let mut scene = Scene::new(Limits { decision_timeout_ms: 700, ..Limits::default() });
+    scene.receive(upgrade("/undecided"));
+    assert_eq!(scene.counters.upgrades_deciding.value(), 1);
+    assert_eq!((scene.statuses(), scene.expire()), (vec![], 700));
+    assert_eq!((scene.statuses(), scene.is_closing()), (vec![503], true));
+    assert_eq!(scene.results(), [("upgrades_timeout", 1)]);
+    assert_eq!(scene.counters.upgrades_deciding.value(), 0);
+    let promise = DECISIONS.take().pop().expect("the handler was asked");
+    assert!(promise.is_abandoned());
+}
+
+#[test]
+fn a_promise_that_is_dropped_is_a_503_at_once() {
+    for path in ["/undecided", "/later"] {
+        let mut scene = Scene::new(Limits::default());
+        scene.receive(upgrade(path));
+        drop((DECISIONS.take(), RESPONSES.take()));
+        scene.wake();
+        assert_eq!((scene.statuses(), scene.is_closing()), (vec![503], true), "{path}");
+    }
+}
+
+// U-36.
+#[test]
+fn a_reset_while_the_handler_decides_leaves_nothing_behind() {
+    let mut scene = Scene::new(Limits::default());
+    for _ in 0..10_000 {
+        scene.session = Session::open(&scene.core);
+        scene.receive(upgrade("/undecided") + "early");
+        assert_eq!(scene.counters.upgrades_deciding.value(), 1);
+        assert_eq!(scene.pool.vacant(), 63, "the early bytes wait where they were received");
+        let Scene { session, core, .. } = &mut scene;
+        session.close(CloseReason::PeerReset, core);
+        let promise = DECISIONS.take().pop().expect("the handler was asked");
+        assert!(promise.is_abandoned());
+        promise.keep(Decision::switch(Silent));
+        scene.wake();
+        assert_eq!(scene.counters.upgrades_deciding.value(), 0);
+        assert_eq!((scene.pool.vacant(), scene.sent().len()), (64, 0));
+    }
+    assert_eq!(scene.results(), []);
+    assert_eq!(scene.counters.upgrades_open.value(), 0);
+}
+
+#[test]
+fn answers_that_come_late_keep_their_order() {
+    let mut scene = Scene::new(Limits::default());
+    scene.receive(get("/later") + &get("/"));
+    assert_eq!(scene.statuses(), []);
+    let promise = RESPONSES.take().pop().expect("the handler was asked");
+    promise.keep(Response::text(Status::CREATED, "late"));
+    scene.wake();
+    assert_eq!(scene.statuses(), [201, 200]);
+}
+
+// U-66.
+#[test]
+fn a_head_over_its_limit_is_refused_as_soon_as_that_is_clear() {
+    let limits = Limits { head_bytes_max: 1000, target_bytes_max: 100, ..Limits::default() };
+    let fields = |count: usize| request("GET / HTTP/1.1", &"X: y\r\n".repeat(count));
+    for (input, status) in [
+        (get(&format!("/{}", "x".repeat(99))), 404),
+        (get(&format!("/{}", "x".repeat(100))), 414),
+        // Longer than a whole head, and no end of the request line in sight.
+        (format!("GET /{}", "x".repeat(1000)), 414),
+        // A head of exactly 1000 bytes, and one more.
+        (request("GET / HTTP/1.1", &format!("X: {}\r\n", "y".repeat(968))), 200),
+        (request("GET / HTTP/1.1", &format!("X: {}\r\n", "y".repeat(969))), 431),
+        (format!("GET / HTTP/1.1\r\nX: {}", "y".repeat(1000)), 431),
+        // Host counts.
+        (fields(99), 200),
+        (fields(100), 431),
+    ] {
+        for piece in [1, 7, 4096] {
+            let mut scene = Scene::new(limits.clone());
+            input.as_bytes().chunks(piece).for_each(|piece| scene.receive(piece));
+            let told = format!("{:.40}, {} bytes in pieces of {piece}", input, input.len());
+            assert_eq!(scene.statuses(), [status], "{told}");
+            assert_eq!(scene.is_closing(), status > 404, "{told}");
+        }
+    }
+}
+
+#[test]
+fn a_head_that_does_not_end_in_time_is_a_408_however_busy_its_bytes_are() {
+    let mut scene = Scene::new(Limits { head_timeout_ms: 900, ..Limits::default() });
+    scene.core.now = 5;
+    scene.receive("GET / HT");
+    for byte in ["T", "P", "/"] {
+        scene.core.now += 100;
+        scene.receive(byte);
+    }
+    assert_eq!(scene.expire(), 600);
+    assert_eq!((scene.statuses(), scene.is_closing()), (vec![408], true));
+    assert_eq!(scene.counters.timeouts_received.value(), 1);
+}
+
+#[test]
+fn content_that_does_not_end_in_time_is_a_408() {
+    let mut scene = Scene::new(Limits { content_timeout_ms: 900, ..Limits::default() });
+    scene.receive(request("POST / HTTP/1.1", "Content-Length: 4\r\n"));
+    scene.core.now += 500;
+    scene.receive("ab");
+    assert_eq!(scene.expire(), 400);
+    assert_eq!((scene.statuses(), scene.is_closing()), (vec![408], true));
+}
+
+#[test]
+fn a_connection_without_a_request_is_closed_without_a_word() {
+    let mut scene = Scene::new(Limits { idle_timeout_ms: 800, ..Limits::default() });
+    scene.core.now = 300;
+    scene.receive(get("/"));
+    assert_eq!(scene.statuses(), [200]);
+    assert_eq!(scene.expire(), 800, "the time begins anew behind each answer");
+    assert_eq!((scene.statuses(), scene.is_closing()), (vec![], true));
+    assert_eq!(scene.counters.timeouts_received.value(), 1);
+}
+
+// U-106.
+#[test]
+fn no_timeout_of_http_outlives_the_switch() {
+    for input in [upgrade("/"), upgrade("/") + "GET / HT"] {
+        let mut scene = Scene::new(Limits::default());
+        scene.receive(&input[..20]);
+        scene.receive(&input[20..]);
+        assert!(scene.session.is_switched());
+        assert_eq!(scene.session.control().deadline, NEVER);
+    }
+}
+
+#[test]
+fn a_long_pipeline_takes_several_turns() {
+    let mut scene = Scene::new(Limits { requests_per_turn: 10, ..Limits::default() });
+    scene.receive(get("/").repeat(25));
+    for (count, has_more) in [(10, true), (10, true), (5, false)] {
+        assert_eq!((scene.statuses().len(), scene.session.has_more()), (count, has_more));
+        scene.call(|session, port| session.woken(port));
+    }
+    assert_eq!(scene.statuses(), []);
+}
+
+#[test]
+fn a_peer_that_does_not_read_is_not_answered_further_and_not_called_late() {
+    let mut scene = Scene::new(Limits { outbox_bytes_high: 500, ..Limits::default() });
+    scene.receive(get("/").repeat(25) + "GET / HT");
+    let answered = scene.statuses().len();
+    assert!(answered < 10, "{answered} answers fit into the outbox");
+    assert_eq!(scene.session.control().deadline, NEVER, "the engine watches the send");
+    let mut total = answered;
+    while total < 25 {
+        scene.core.now += 1_000_000;
+        scene.call(|session, port| session.sent(port));
+        let more = scene.statuses();
+        assert!(!more.is_empty() && more.iter().all(|status| *status == 200), "{more:?}");
+        total += more.len();
+    }
+    scene.call(|session, port| session.sent(port));
+    assert_eq!(scene.expire(), Limits::default().head_timeout_ms, "now the rest is awaited");
+    assert_eq!(scene.statuses(), [408]);
+}
+
+// U-28 for plain requests.
+#[test]
+fn content_over_its_limit_is_a_413_and_is_not_collected() {
+    let limits = Limits { content_bytes_max: 8, ..Limits::default() };
+    let chunked = |chunks: &str| {
+        request("POST / HTTP/1.1", "Transfer-Encoding: chunked\r\n") + chunks + "0\r\n\r\n"
+    };
+    for (input, status) in [
+        (request("POST / HTTP/1.1", "Content-Length: 8\r\n") + "12345678", 200),
+        (request("POST / HTTP/1.1", "Content-Length: 9\r\n"), 413),
+        (request("POST / HTTP/1.1", "Content-Length: 9\r\nExpect: 100-continue\r\n"), 413),
+        (chunked("8\r\n12345678\r\n"), 200),
+        (chunked("4\r\n1234\r\n4\r\n5678\r\n"), 200),
+        (chunked("9\r\n123456789\r\n"), 413),
+        (chunked("8\r\n12345678\r\n1\r\n9\r\n"), 413),
+    ] {
+        let mut scene = Scene::new(limits.clone());
+        scene.receive(&input);
+        assert_eq!(
+            (scene.statuses(), scene.is_closing()),
+            (vec![status], status == 413),
+            "{input}"
+        );
+    }
+}
+
+#[test]
+fn a_server_that_stops_lets_go_of_idle_connections_and_closes_behind_the_others_answers() {
+    let mut scene = Scene::new(Limits::default());
+    scene.core.is_draining = true;
+    scene.call(|session, port| session.drain(Duration::from_secs(1), port));
+    assert_eq!((scene.statuses(), scene.is_closing()), (vec![], true));
+
+    let mut scene = Scene::new(Limits::default());
+    scene.receive(get("/later"));
+    scene.core.is_draining = true;
+    scene.call(|session, port| session.drain(Duration::from_secs(1), port));
+    assert!(!scene.is_closing());
+    let promise = RESPONSES.take().pop().expect("the handler was asked");
+    promise.keep(Response::text(Status::OK, "late"));
+    scene.wake();
+    assert!(scene.sent().contains("Connection: close") && scene.is_closing());
+}
