@@ -16,7 +16,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn settle(&mut self, token: Token) {
-        let Engine { kernel, core, connections, timers, ready, starved, .. } = self;
+        let Engine { kernel, core, connections, timers, ready, .. } = self;
         let Some(connection) = connections.of(token) else { return };
         connection.is_touched = false;
         connection.judge(core);
@@ -29,9 +29,6 @@ impl<K: Kernel> Engine<K> {
             Phase::Detaching => connection.detach(token, kernel, core),
             Phase::Ending { .. } => connection.wind_up(token, kernel, core),
             Phase::Closing | Phase::Installing => {}
-        }
-        if connection.is_starved && connection.wants_receive(core) {
-            starved.push_back(token);
         }
         if connection.phase == Phase::Open
             && connection.session.has_more()
@@ -46,10 +43,20 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
+    /// A receive found no buffer: it waits for one in line, once.
+    pub(super) fn starve(&mut self, token: Token) {
+        self.core.counters.receives_starved.raise();
+        self.kernel.starved();
+        if let Some(connection) = self.connections.of(token)
+            && !std::mem::replace(&mut connection.is_starved, true)
+        {
+            self.starved.push_back(token);
+        }
+    }
+
     /// Arms the receives again that found no buffer, as far as there are buffers now.
     pub(super) fn feed_starved(&mut self) {
-        let vacant = self.kernel.pool().vacant();
-        for _ in 0..vacant.min(self.starved.len()) {
+        for _ in 0..self.kernel.receivable().min(self.starved.len()) {
             let Some(token) = self.starved.pop_front() else { break };
             if let Some(connection) = self.connections.of(token) {
                 connection.is_starved = false;

@@ -74,6 +74,11 @@ impl BufferRing {
         &self.pool
     }
 
+    /// Buffers that could be received into.
+    pub(super) fn receivable(&self) -> usize {
+        self.pool.vacant() + usize::from(self.held)
+    }
+
     /// Lends vacant buffers until the kernel holds as many as it is to hold.
     pub(super) fn refill(&mut self) {
         if self.held >= self.lent {

@@ -75,6 +75,8 @@ pub trait Kernel {
     fn unix_seconds(&self) -> u64;
     /// The core's receive buffers.
     fn pool(&self) -> &Pool;
+    /// Buffers that could be received into: the vacant ones, and those lent that nothing was received into.
+    fn receivable(&self) -> usize;
 
     /// Accepts connections on a listener until `more` is false.
     fn accept(&mut self, listener: ListenerId);

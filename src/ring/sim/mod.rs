@@ -68,6 +68,10 @@ impl Kernel for Simulation {
         &self.pool
     }
 
+    fn receivable(&self) -> usize {
+        self.pool.vacant() + self.state.borrow().lent()
+    }
+
     fn accept(&mut self, listener: ListenerId) {
         self.state.borrow_mut().accept(listener);
     }
