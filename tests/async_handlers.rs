@@ -180,6 +180,38 @@ fn a_handler_that_does_not_receive_holds_the_client() {
 }
 
 #[test]
+fn buffers_that_a_task_gives_back_are_received_into_though_nothing_else_happens() {
+    const LEN: usize = 300_000;
+    let mut config = config();
+    (config.ring.buffers, config.ring.buffers_lent) = (4, 4);
+    let Some((running, address)) = hosted_with(config, |mut upgraded| async move {
+        let (mut count, mut hoard) = (0, Vec::new());
+        while count < LEN {
+            match tokio::time::timeout(Duration::from_millis(10), upgraded.recv()).await {
+                Ok(received) => {
+                    let lease = received.expect("the client is there").expect("and goes on");
+                    count += lease.len();
+                    hoard.push(lease);
+                }
+                // Nothing more comes while all buffers lie here.
+                Err(_) => hoard.clear(),
+            }
+        }
+        upgraded.send("all of it").await.expect("the client is there");
+    }) else {
+        return;
+    };
+    let mut client = upgrade(address, "t", b"");
+    let mut neighbour = upgrade(address, "t", b"");
+    client.write_all(&pattern(LEN)).expect("the server goes on");
+    assert_eq!(read_to_end(&mut client), b"all of it");
+    neighbour.write_all(&pattern(LEN)).expect("the server goes on");
+    assert_eq!(read_to_end(&mut neighbour), b"all of it");
+    assert!(running.counter("receives_starved") > 0, "the test is to exhaust the buffers");
+    running.stop().expect("it stops");
+}
+
+#[test]
 fn a_client_that_ends_first_still_gets_the_answer() {
     let Some((running, address)) = hosted(|mut upgraded| async move {
         let mut count = 0;
@@ -526,8 +558,9 @@ fn decides_later(begun: Arc<AtomicUsize>) -> Protocol {
             match &query[..] {
                 b"no" => promise.keep(Decision::Answer(Response::text(Status::FORBIDDEN, "no"))),
                 b"broken" => drop(promise),
-                _ => promise
-                    .keep(Switch::to_async(run_once(run)).with_field("X-A", "b").unwrap().into()),
+                _ => promise.keep(
+                    Switch::to_async(run_once(run)).with_field("X-A", "b").expect("valid").into(),
+                ),
             }
         });
         assert!(is_spawned);

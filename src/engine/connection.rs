@@ -38,7 +38,7 @@ pub(super) struct Connection {
     pub(super) is_touched: bool,
     /// On the list of those that have more to do without any event.
     pub(super) is_ready: bool,
-    /// A receive found no buffer; armed again when there is one.
+    /// A receive found no buffer; armed again when there is one. In line for it until then.
     pub(super) is_starved: bool,
     /// Not received on because enough waits.
     pub(super) is_held: bool,

@@ -34,6 +34,9 @@ use timers::Timers;
 const ACCEPT_PAUSE_MIN_MS: Millis = 10;
 const ACCEPT_PAUSE_MAX_MS: Millis = 100;
 
+/// How long receives without a buffer wait at most for one that was given back outside of a turn.
+const STARVED_PAUSE_MS: Millis = 10;
+
 /// What a core does when its turn is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
@@ -241,8 +244,7 @@ impl<K: Kernel> Engine<K> {
 
     fn received(&mut self, token: Token, result: Result<Option<Lease>, Errno>, more: bool) {
         if matches!(result, Err(Errno::NOBUFS)) {
-            self.core.counters.receives_starved.raise();
-            self.is_short_of_buffers = true;
+            self.starve(token);
         }
         self.with(token, |connection, core, key| {
             if !more {
@@ -259,9 +261,8 @@ impl<K: Kernel> Engine<K> {
                 (Phase::Lingering, Ok(None)) => {
                     connection.end(Manner::Close, CloseReason::Finished)
                 }
-                (_, Err(Errno::NOBUFS)) => connection.is_starved = true,
-                // Stopped by us, or for no reason: armed again if it is wanted.
-                (_, Err(Errno::CANCELED)) => {}
+                // Stopped by us, or for no reason, or without a buffer: armed again if and when it is wanted.
+                (_, Err(Errno::CANCELED | Errno::NOBUFS)) => {}
                 (_, Err(_)) => connection.end(Manner::Close, CloseReason::PeerReset),
                 (Phase::Ending { .. } | Phase::Closing | Phase::Installing, Ok(_)) => {}
             }
@@ -400,7 +401,9 @@ impl<K: Kernel> Engine<K> {
             .iter()
             .filter(|listener| !listener.is_armed)
             .map(|listener| listener.retry_at);
-        let next = retries.chain(self.stop_at).fold(self.timers.next(), Millis::min);
+        // Tasks give buffers back without a word to the engine.
+        let feeding = (!self.starved.is_empty()).then_some(self.core.now + STARVED_PAUSE_MS);
+        let next = retries.chain(self.stop_at).chain(feeding).fold(self.timers.next(), Millis::min);
         if next < self.tick_at {
             self.tick_at = next;
             self.kernel.wake_at(next);

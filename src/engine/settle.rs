@@ -16,7 +16,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn settle(&mut self, token: Token) {
-        let Engine { kernel, core, connections, timers, ready, starved, .. } = self;
+        let Engine { kernel, core, connections, timers, ready, .. } = self;
         let Some(connection) = connections.of(token) else { return };
         connection.is_touched = false;
         connection.judge(core);
@@ -30,9 +30,6 @@ impl<K: Kernel> Engine<K> {
             Phase::Ending { .. } => connection.wind_up(token, kernel, core),
             Phase::Closing | Phase::Installing => {}
         }
-        if connection.is_starved && connection.wants_receive(core) {
-            starved.push_back(token);
-        }
         if connection.phase == Phase::Open
             && connection.session.has_more()
             && !std::mem::replace(&mut connection.is_ready, true)
@@ -43,6 +40,17 @@ impl<K: Kernel> Engine<K> {
         // A time that moved later is left to come up: setting it at each request would cost more than looking once.
         if deadline < timers.when(token.slot) {
             timers.set(token.slot, deadline);
+        }
+    }
+
+    /// A receive found no buffer: it waits for one in line, once.
+    pub(super) fn starve(&mut self, token: Token) {
+        self.core.counters.receives_starved.raise();
+        self.is_short_of_buffers = true;
+        if let Some(connection) = self.connections.of(token)
+            && !std::mem::replace(&mut connection.is_starved, true)
+        {
+            self.starved.push_back(token);
         }
     }
 

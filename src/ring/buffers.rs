@@ -74,6 +74,11 @@ impl BufferRing {
         &self.pool
     }
 
+    /// Buffers that could be received into.
+    pub(super) fn receivable(&self) -> usize {
+        self.pool.vacant() + usize::from(self.held)
+    }
+
     /// Lends vacant buffers until the kernel holds as many as it is to hold.
     pub(super) fn refill(&mut self) {
         if self.held >= self.lent {
@@ -89,11 +94,6 @@ impl BufferRing {
             // Release: the kernel sees whole entries once it sees this tail.
             self.shared_tail().store(self.tail, Ordering::Release);
         }
-    }
-
-    /// Buffers with the kernel, and those that can be.
-    pub(super) fn receivable(&self) -> usize {
-        usize::from(self.held) + self.pool.vacant()
     }
 
     /// Doubles what is lent, as far as there are buffers.

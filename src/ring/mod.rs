@@ -75,6 +75,8 @@ pub trait Kernel {
     fn unix_seconds(&self) -> u64;
     /// The core's receive buffers.
     fn pool(&self) -> &Pool;
+    /// Buffers that could be received into: the vacant ones, and those lent that nothing was received into.
+    fn receivable(&self) -> usize;
 
     /// Accepts connections on a listener until `more` is false.
     fn accept(&mut self, listener: ListenerId);
@@ -108,8 +110,6 @@ pub trait Kernel {
     fn complete(&mut self) -> Option<Completion>;
     /// Whether something was asked for since the last [`enter`](Kernel::enter), or completions wait to be taken.
     fn has_work(&mut self) -> bool;
-    /// Buffers that receives find, now or once vacant ones are lent: zero while handlers and sends hold them all.
-    fn receivable(&self) -> usize;
     /// Notes that a receive found no buffer: more are lent from now on, if there are more.
     fn starved(&mut self);
 }

@@ -441,6 +441,10 @@ impl Kernel for Ring<'_> {
         self.buffers.pool()
     }
 
+    fn receivable(&self) -> usize {
+        self.buffers.receivable()
+    }
+
     fn accept(&mut self, listener: ListenerId) {
         let socket = Fd(self.listeners[usize::from(listener.0)].as_raw_fd());
         let user_data = UserData::single(Kind::Accept, u32::from(listener.0));
@@ -569,10 +573,6 @@ impl Kernel for Ring<'_> {
             || self.submissions.taskrun()
             || self.submissions.cq_overflow()
             || self.failure.is_some()
-    }
-
-    fn receivable(&self) -> usize {
-        self.buffers.receivable()
     }
 
     fn starved(&mut self) {

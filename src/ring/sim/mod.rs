@@ -68,6 +68,10 @@ impl Kernel for Simulation {
         &self.pool
     }
 
+    fn receivable(&self) -> usize {
+        self.pool.vacant() + self.state.borrow().lent()
+    }
+
     fn accept(&mut self, listener: ListenerId) {
         self.state.borrow_mut().accept(listener);
     }
@@ -117,10 +121,6 @@ impl Kernel for Simulation {
 
     fn has_work(&mut self) -> bool {
         !self.state.borrow().is_quiet()
-    }
-
-    fn receivable(&self) -> usize {
-        self.state.borrow().lent() + self.pool.vacant()
     }
 
     fn starved(&mut self) {

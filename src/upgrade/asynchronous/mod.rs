@@ -1,5 +1,5 @@
 //! Async handlers: a future on the core's tokio-uring runtime gets the request and an [`Upgraded`], the connection after
-//! its 101. Built on the callback interface alone: a [`bridge`] handler and the future share one channel, on one thread.
+//! its 101. Built on the callback interface alone: a bridge of a handler and the future share one channel, on one thread.
 //!
 //! ```text
 //!   engine ──► Bridge (callback handler) ──► channel ──► Upgraded::recv().await
@@ -66,7 +66,9 @@ impl From<Closed> for io::Error {
 }
 
 impl Upgraded {
-    /// The next bytes, where the kernel wrote them; `None` at the end of input.
+    /// The next bytes, where the kernel wrote them; `None` at the end of input. A wait that is given up takes nothing.
+    ///
+    /// Leases are the core's receive buffers, lent: one that is kept is missing to every connection of the core.
     ///
     /// # Errors
     /// The connection was lost.
@@ -75,6 +77,7 @@ impl Upgraded {
     }
 
     /// Sends bytes by ownership, uncopied. Waits while 64 KiB are unsent, then hands them over and returns.
+    /// A wait that is given up sends nothing.
     ///
     /// One piece larger than the limit `outbox_bytes_max` costs the connection.
     ///
