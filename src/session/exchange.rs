@@ -10,6 +10,7 @@ use std::rc::Rc;
 use super::waiting::Waiting;
 use super::{Core, Port};
 use crate::buffer::{Lease, LeaseQueue};
+use crate::config::NEVER;
 use crate::http::{
     HeadError, Persistence, Request, Response, Status, list, overflow_fault, read_head,
 };
@@ -82,8 +83,8 @@ impl Exchange {
             let step = match self.waiting.take() {
                 Some(waiting) => waiting.advance(input, is_ended, control, port),
                 None if input.is_empty() => break,
-                None if port.is_full() => return Progress::Blocked,
-                None if budget == 0 => return Progress::More,
+                None if port.is_full() => return self.hold(control, Progress::Blocked),
+                None if budget == 0 => return self.hold(control, Progress::More),
                 None => match self.next_head(input, port.core) {
                     None => break,
                     Some(Err(fault)) => {
@@ -140,9 +141,19 @@ impl Exchange {
         core.keep_assembly(std::mem::take(&mut self.assembly));
     }
 
+    /// Requests wait here for us, not we for the client: its clocks stand still, and begin anew when we are at rest.
+    fn hold(&mut self, control: &mut Control, progress: Progress) -> Progress {
+        self.has_begun = false;
+        control.deadline = NEVER;
+        progress
+    }
+
     /// Nothing is left to do with what was received: waits for more, or ends.
     fn rest(&mut self, is_ended: bool, control: &mut Control, core: &Core) {
-        if is_ended {
+        if control.is_closing || control.is_reset {
+            // The last answer is written; from here on the clocks are the send's and the linger's.
+            control.deadline = NEVER;
+        } else if is_ended {
             // RFC 9112 §8: a head that ends early is not processed.
             control.is_closing = true;
         } else if self.assembly.is_empty() && self.empty_lines == 0 {
