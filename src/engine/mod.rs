@@ -31,6 +31,9 @@ use timers::Timers;
 const ACCEPT_PAUSE_MIN_MS: Millis = 10;
 const ACCEPT_PAUSE_MAX_MS: Millis = 100;
 
+/// How soon to look again for a buffer while receives wait for one: whoever gives it back outside a turn wakes nobody.
+const STARVED_RETRY_MS: Millis = 10;
+
 /// What a core does when its turn is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
@@ -153,7 +156,9 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn has_work(&self) -> bool {
-        !self.ready.is_empty() || !self.core.mailbox.is_empty()
+        !self.ready.is_empty()
+            || !self.core.mailbox.is_empty()
+            || (!self.starved.is_empty() && self.kernel.buffers_free() > 0)
     }
 
     /// Asks the time once a turn, and for the date once a second.
@@ -229,6 +234,9 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn received(&mut self, token: Token, result: Result<Option<Lease>, Errno>, more: bool) {
+        if matches!(result, Err(Errno::NOBUFS)) {
+            self.starve(token);
+        }
         self.with(token, |connection, core, batch_key| {
             if !more {
                 connection.receive = Receive::Idle;
@@ -240,16 +248,15 @@ impl<K: Kernel> Engine<K> {
                 (Phase::Open | Phase::Detaching, Ok(None)) => {
                     connection.call(core, batch_key, |session, port| session.ended(port));
                 }
-                (Phase::Lingering, Ok(Some(bytes))) => connection.discard(bytes.len()),
+                (Phase::Lingering, Ok(Some(bytes))) => {
+                    core.counters.bytes_received.add(bytes.len() as u64);
+                    connection.discard(bytes.len());
+                }
                 (Phase::Lingering, Ok(None)) => {
                     connection.end(Manner::Close, CloseReason::Finished)
                 }
-                (_, Err(Errno::NOBUFS)) => {
-                    core.counters.receives_starved.raise();
-                    connection.is_starved = true;
-                }
-                // Stopped by us, or for no reason: armed again if it is wanted.
-                (_, Err(Errno::CANCELED)) => {}
+                // Stopped by us, or for no reason: armed again if it is wanted. Without a buffer: when there is one.
+                (_, Err(Errno::CANCELED | Errno::NOBUFS)) => {}
                 (_, Err(_)) => connection.end(Manner::Close, CloseReason::PeerReset),
                 (Phase::Ending { .. } | Phase::Closing | Phase::Installing, Ok(_)) => {}
             }
@@ -388,7 +395,8 @@ impl<K: Kernel> Engine<K> {
             .iter()
             .filter(|listener| !listener.is_armed)
             .map(|listener| listener.retry_at);
-        let next = retries.chain(self.stop_at).fold(self.timers.next(), Millis::min);
+        let starved = (!self.starved.is_empty()).then_some(self.core.now + STARVED_RETRY_MS);
+        let next = retries.chain(self.stop_at).chain(starved).fold(self.timers.next(), Millis::min);
         if next < self.tick_at {
             self.tick_at = next;
             self.kernel.wake_at(next);

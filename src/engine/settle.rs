@@ -16,7 +16,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn settle(&mut self, token: Token) {
-        let Engine { kernel, core, connections, timers, ready, starved, .. } = self;
+        let Engine { kernel, core, connections, timers, ready, .. } = self;
         let Some(connection) = connections.of(token) else { return };
         connection.is_touched = false;
         connection.judge(core);
@@ -29,9 +29,6 @@ impl<K: Kernel> Engine<K> {
             Phase::Detaching => connection.detach(token, kernel, core),
             Phase::Ending { .. } => connection.wind_up(token, kernel, core),
             Phase::Closing | Phase::Installing => {}
-        }
-        if connection.is_starved && connection.wants_receive(core) {
-            starved.push_back(token);
         }
         if connection.phase == Phase::Open
             && connection.session.has_more()
@@ -46,13 +43,30 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Arms the receives again that found no buffer, as far as there are buffers now.
+    /// Puts a connection whose receive found no buffer on the list of those that wait for one, each at most once.
+    pub(super) fn starve(&mut self, token: Token) {
+        let Some(connection) = self.connections.of(token) else { return };
+        self.core.counters.receives_starved.raise();
+        self.kernel.starved();
+        if !std::mem::replace(&mut connection.is_starved, true) {
+            self.starved.push_back(token);
+        }
+        // Those that have closed meanwhile are left on the list until they are half of it.
+        if self.starved.len() > 2 * self.connections.len() {
+            self.starved.retain(|token| self.connections.of(*token).is_some());
+        }
+    }
+
+    /// Arms the receives again that found no buffer, the longest waiting first, one for each buffer there is. A buffer
+    /// that none of them uses is the next ones' in the next turn.
     pub(super) fn feed_starved(&mut self) {
-        let vacant = self.kernel.pool().vacant();
-        for _ in 0..vacant.min(self.starved.len()) {
-            let Some(token) = self.starved.pop_front() else { break };
+        let mut buffers = self.kernel.buffers_free();
+        while buffers > 0
+            && let Some(token) = self.starved.pop_front()
+        {
             if let Some(connection) = self.connections.of(token) {
                 connection.is_starved = false;
+                buffers -= usize::from(connection.wants_receive(&self.core));
                 self.touch(token);
             }
         }

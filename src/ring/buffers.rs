@@ -91,6 +91,11 @@ impl BufferRing {
         }
     }
 
+    /// Buffers the kernel holds, and those it could be lent.
+    pub(super) fn free(&self) -> usize {
+        usize::from(self.held) + self.pool.vacant()
+    }
+
     /// Doubles what is lent, as far as there are buffers.
     pub(super) fn starved(&mut self) {
         self.lent = self.lent.saturating_mul(2).min(self.pool.count() as u16);

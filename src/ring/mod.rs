@@ -105,6 +105,9 @@ pub trait Kernel {
     fn complete(&mut self) -> Option<Completion>;
     /// Whether something was asked for since the last [`enter`](Kernel::enter), or completions wait to be taken.
     fn has_work(&mut self) -> bool;
+    /// Buffers to receive into: vacant, or lent and not used yet. While there is one, a receive that is armed finds one
+    /// or stays armed.
+    fn buffers_free(&self) -> usize;
     /// Notes that a receive found no buffer: more are lent from now on, if there are more.
     fn starved(&mut self);
 }

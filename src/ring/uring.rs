@@ -551,6 +551,10 @@ impl Kernel for Ring<'_> {
             || self.failure.is_some()
     }
 
+    fn buffers_free(&self) -> usize {
+        self.buffers.free()
+    }
+
     fn starved(&mut self) {
         self.buffers.starved();
     }

@@ -119,6 +119,10 @@ impl Kernel for Simulation {
         !self.state.borrow().is_quiet()
     }
 
+    fn buffers_free(&self) -> usize {
+        self.pool.vacant() + self.state.borrow().lent()
+    }
+
     fn starved(&mut self) {
         self.state.borrow_mut().starved();
     }
