@@ -375,6 +375,8 @@ impl<K: Kernel> Engine<K> {
         }
         if self.stop_at.is_some_and(|stop_at| stop_at <= now) {
             self.end_all();
+            // Once: what comes now is refused anyway, and a time that is past would have every turn followed by another.
+            self.stop_at = Some(NEVER);
         }
     }
 

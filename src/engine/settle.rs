@@ -3,7 +3,6 @@
 
 use super::Engine;
 use super::connection::{Connection, Phase, Receive};
-use crate::config::NEVER;
 use crate::ring::{Kernel, Manner, Token};
 use crate::session::Core;
 use crate::upgrade::CloseReason;
@@ -89,11 +88,15 @@ impl Connection {
     }
 
     /// Gives everything written in this turn to the kernel, unless it still holds something.
-    fn send<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &Core) {
-        if self.is_sending || self.is_shut {
+    fn send<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &mut Core) {
+        if self.is_sending {
             return;
         }
-        if let Some(batch) = self.batch.take_if(|batch| !batch.is_empty()) {
+        let Some(batch) = self.batch.take() else { return };
+        if batch.is_empty() {
+            core.recycle(batch);
+        } else {
+            debug_assert!(!self.is_shut, "nothing is written behind the end of our direction");
             self.is_sending = true;
             self.in_flight = batch.load();
             self.peer_deadline = core.now + core.limits.send_timeout_ms;
@@ -164,9 +167,8 @@ impl Connection {
     }
 
     /// Lets a connection go: its receive is stopped first, so that no byte is read by two.
-    fn detach<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &Core) {
+    fn detach<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &mut Core) {
         self.stop_receive(token, kernel);
-        self.peer_deadline = NEVER;
         self.send(token, kernel, core);
         if !self.is_in_flight() {
             self.phase = Phase::Installing;
