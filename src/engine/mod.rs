@@ -333,7 +333,7 @@ impl<K: Kernel> Engine<K> {
         // Only those there now: one that wakes itself again waits for the next turn.
         for _ in 0..self.core.mailbox.len() {
             let Some(key) = self.core.mailbox.take() else { break };
-            self.wake(token(key));
+            self.attend(token(key), Session::woken);
         }
     }
 
@@ -343,15 +343,15 @@ impl<K: Kernel> Engine<K> {
             let Some(token) = self.ready.pop_front() else { break };
             if let Some(connection) = self.connections.of(token) {
                 connection.is_ready = false;
-                self.wake(token);
+                self.attend(token, Session::go_on);
             }
         }
     }
 
-    fn wake(&mut self, token: Token) {
+    fn attend(&mut self, token: Token, how: impl FnOnce(&mut Session, &mut Port<'_>)) {
         if let Some(connection) = self.connections.of(token) {
             if matches!(connection.phase, Phase::Open | Phase::Detaching) {
-                connection.call(&mut self.core, key(token), |session, port| session.woken(port));
+                connection.call(&mut self.core, key(token), how);
             }
             self.touch(token);
         }

@@ -36,7 +36,7 @@ pub trait Handler: 'static {
         let _ = io;
     }
 
-    /// A [`ConnectionWaker`] of this connection was woken.
+    /// A [`ConnectionWaker`] of this connection was woken, or a [`Promise`](super::Promise) for its opening was kept.
     fn on_wake(&mut self, io: &mut Io<'_>) {
         let _ = io;
     }
