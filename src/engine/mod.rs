@@ -163,7 +163,9 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn has_work(&self) -> bool {
-        !self.ready.is_empty() || !self.core.mailbox.is_empty()
+        !self.ready.is_empty()
+            || !self.core.mailbox.is_empty()
+            || (!self.starved.is_empty() && self.kernel.receivable() > 0)
     }
 
     /// Asks the time once a turn, and for the date once a second.
@@ -257,7 +259,10 @@ impl<K: Kernel> Engine<K> {
                 (Phase::Open | Phase::Detaching, Ok(None)) => {
                     connection.call(core, key, |session, port| session.ended(port));
                 }
-                (Phase::Lingering, Ok(Some(bytes))) => connection.discard(bytes.len()),
+                (Phase::Lingering, Ok(Some(bytes))) => {
+                    core.counters.bytes_received.add(bytes.len() as u64);
+                    connection.discard(bytes.len());
+                }
                 (Phase::Lingering, Ok(None)) => {
                     connection.end(Manner::Close, CloseReason::Finished)
                 }
@@ -339,7 +344,7 @@ impl<K: Kernel> Engine<K> {
         // Only those there now: one that wakes itself again waits for the next turn.
         for _ in 0..self.core.mailbox.len() {
             let Some(key) = self.core.mailbox.take() else { break };
-            self.wake(token(key));
+            self.attend(token(key), Session::woken);
         }
     }
 
@@ -349,15 +354,15 @@ impl<K: Kernel> Engine<K> {
             let Some(token) = self.ready.pop_front() else { break };
             if let Some(connection) = self.connections.of(token) {
                 connection.is_ready = false;
-                self.wake(token);
+                self.attend(token, Session::go_on);
             }
         }
     }
 
-    fn wake(&mut self, token: Token) {
+    fn attend(&mut self, token: Token, how: impl FnOnce(&mut Session, &mut Port<'_>)) {
         if let Some(connection) = self.connections.of(token) {
             if matches!(connection.phase, Phase::Open | Phase::Detaching) {
-                connection.call(&mut self.core, key(token), |session, port| session.woken(port));
+                connection.call(&mut self.core, key(token), how);
             }
             self.touch(token);
         }
@@ -381,6 +386,8 @@ impl<K: Kernel> Engine<K> {
         }
         if self.stop_at.is_some_and(|stop_at| stop_at <= now) {
             self.end_all();
+            // Once: what comes now is refused anyway, and a time that is past would have every turn followed by another.
+            self.stop_at = Some(NEVER);
         }
     }
 

@@ -3,7 +3,6 @@
 
 use super::Engine;
 use super::connection::{Connection, Phase, Receive};
-use crate::config::NEVER;
 use crate::ring::{Kernel, Manner, Token};
 use crate::session::Core;
 use crate::upgrade::CloseReason;
@@ -43,27 +42,34 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// A receive found no buffer: it waits for one in line, once.
+    /// Puts a connection whose receive found no buffer on the list of those that wait for one, each at most once.
     pub(super) fn starve(&mut self, token: Token) {
+        let Some(connection) = self.connections.of(token) else { return };
         self.core.counters.receives_starved.raise();
         self.is_short_of_buffers = true;
-        if let Some(connection) = self.connections.of(token)
-            && !std::mem::replace(&mut connection.is_starved, true)
-        {
+        if !std::mem::replace(&mut connection.is_starved, true) {
             self.starved.push_back(token);
+        }
+        // Those that have closed meanwhile are left on the list until they are half of it.
+        if self.starved.len() > 2 * self.connections.len() {
+            self.starved.retain(|token| self.connections.of(*token).is_some());
         }
     }
 
-    /// Arms the receives again that found no buffer, as far as there are buffers now.
+    /// Arms the receives again that found no buffer, the longest waiting first, one for each buffer there is. A buffer
+    /// that none of them uses is the next ones' in the next turn.
     pub(super) fn feed_starved(&mut self) {
         // Once a turn, however many found none: what circulates is to stay small.
         if std::mem::take(&mut self.is_short_of_buffers) {
             self.kernel.starved();
         }
-        for _ in 0..self.kernel.receivable().min(self.starved.len()) {
-            let Some(token) = self.starved.pop_front() else { break };
+        let mut buffers = self.kernel.receivable();
+        while buffers > 0
+            && let Some(token) = self.starved.pop_front()
+        {
             if let Some(connection) = self.connections.of(token) {
                 connection.is_starved = false;
+                buffers -= usize::from(connection.wants_receive(&self.core));
                 self.touch(token);
             }
         }
@@ -86,11 +92,15 @@ impl Connection {
     }
 
     /// Gives everything written in this turn to the kernel, unless it still holds something.
-    fn send<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &Core) {
-        if self.is_sending || self.is_shut {
+    fn send<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &mut Core) {
+        if self.is_sending {
             return;
         }
-        if let Some(batch) = self.batch.take_if(|batch| !batch.is_empty()) {
+        let Some(batch) = self.batch.take() else { return };
+        if batch.is_empty() {
+            core.recycle(batch);
+        } else {
+            debug_assert!(!self.is_shut, "nothing is written behind the end of our direction");
             self.is_sending = true;
             self.set_in_flight(batch.load());
             self.peer_deadline = core.now + core.limits.send_timeout_ms;
@@ -179,9 +189,8 @@ impl Connection {
     }
 
     /// Lets a connection go: its receive is stopped first, so that no byte is read by two.
-    fn detach<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &Core) {
+    fn detach<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &mut Core) {
         self.stop_receive(token, kernel);
-        self.peer_deadline = NEVER;
         self.send(token, kernel, core);
         if !self.is_in_flight() {
             self.phase = Phase::Installing;

@@ -100,7 +100,15 @@ impl Timers {
                 return ((base + list) << shift).max(self.now);
             }
         }
-        NEVER
+        // Behind the top level's current digit lies what comes up after its last one: its next round.
+        let shift = BITS * u32::try_from(LEVELS - 1).expect("few levels");
+        match self.occupied[LEVELS - 1] {
+            0 => NEVER,
+            lists => {
+                (((self.now >> shift) | (SLOTS as u64 - 1)) + 1 + u64::from(lists.trailing_zeros()))
+                    << shift
+            }
+        }
     }
 
     fn entry(&self, slot: u32) -> &Entry {
@@ -200,7 +208,8 @@ mod tests {
 
     #[test]
     fn every_time_comes_up_in_its_millisecond_and_not_before() {
-        for start in [0, 63, 64, 4095, 262_143, 1_000_003] {
+        // A round of the wheel is 2^30 ms, twelve days.
+        for start in [0, 63, 64, 4095, 262_143, 1_000_003, HORIZON - 1, 7 * HORIZON - 5000] {
             let delays = [
                 0, 1, 2, 62, 63, 64, 65, 100, 4095, 4096, 4097, 60_000, 262_144, 300_000,
                 20_000_000,

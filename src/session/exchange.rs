@@ -150,7 +150,10 @@ impl Exchange {
 
     /// Nothing is left to do with what was received: waits for more, or ends.
     fn rest(&mut self, is_ended: bool, control: &mut Control, core: &Core) {
-        if is_ended {
+        if control.is_closing || control.is_reset {
+            // The last answer is written; from here on the clocks are the send's and the linger's.
+            control.deadline = NEVER;
+        } else if is_ended {
             // RFC 9112 §8: a head that ends early is not processed.
             control.is_closing = true;
         } else if self.assembly.is_empty() && self.empty_lines == 0 {

@@ -91,7 +91,12 @@ impl Session {
         }
     }
 
-    /// Work was left, or a promise or handler of this connection asked for attention.
+    /// Work was [left](Session::has_more).
+    pub fn go_on(&mut self, port: &mut Port<'_>) {
+        self.advance(port);
+    }
+
+    /// A promise or the handler of this connection asked for attention.
     pub fn woken(&mut self, port: &mut Port<'_>) {
         self.with_handler(port, |handler, io| handler.on_wake(io));
         self.advance(port);
@@ -154,7 +159,7 @@ impl Session {
         self.input_end != InputEnd::Open
     }
 
-    /// Whether to be [`woken`](Session::woken) again although nothing new has come.
+    /// Whether to [`go_on`](Session::go_on) although nothing new has come.
     pub fn has_more(&self) -> bool {
         self.has_more
     }

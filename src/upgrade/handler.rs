@@ -37,7 +37,7 @@ pub trait Handler: 'static {
         let _ = io;
     }
 
-    /// A [`ConnectionWaker`] of this connection was woken.
+    /// A [`ConnectionWaker`] of this connection was woken, or a [`Promise`](super::Promise) for its opening was kept.
     fn on_wake(&mut self, io: &mut Io<'_>) {
         let _ = io;
     }
@@ -162,17 +162,21 @@ impl fmt::Debug for Io<'_> {
 impl Io<'_> {
     /// Sends bytes without copying them: a lease that was received, static, owned or shared bytes.
     pub fn send(&mut self, payload: impl Into<Payload>) {
-        self.outbox.push(payload);
+        if !self.control.is_ended {
+            self.outbox.push(payload);
+        }
     }
 
     /// Sends a copy of `bytes`; everything written in one turn leaves in one send.
     pub fn write(&mut self, bytes: &[u8]) {
-        self.outbox.write(bytes);
+        self.encode(|text| text.extend_from_slice(bytes));
     }
 
     /// Sends what `write` appends: for encoders.
     pub fn encode(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        self.outbox.append(write);
+        if !self.control.is_ended {
+            self.outbox.append(write);
+        }
     }
 
     /// What waits to be sent.
@@ -180,7 +184,8 @@ impl Io<'_> {
         self.outbox.queued()
     }
 
-    /// Ends our direction behind what is written; the peer's goes on. When both have ended, the connection closes.
+    /// Ends our direction behind what is written; the peer's goes on. When both have ended, the connection closes. What is
+    /// written after this is dropped: it would have to follow our FIN.
     pub fn end(&mut self) {
         self.control.is_ended = true;
     }

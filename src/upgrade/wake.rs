@@ -58,7 +58,7 @@ impl Mailbox {
         }
     }
 
-    /// Posts each connection at most once: the mailbox is bounded by the connections there are.
+    /// Posts each waker at most once, whatever clones it has: the mailbox is bounded by the wakers there are.
     fn post(&self, post: &Rc<Post>) {
         if !post.is_posted.replace(true) {
             self.posted.borrow_mut().push_back(Rc::clone(post));

@@ -137,8 +137,10 @@ impl Connection {
         }
         assert!(self.peer == Peer::Open, "a client that has finished writes no more");
         if self.closed {
-            // The server's end is gone: its host answers bytes with a reset.
-            self.reset_the_client();
+            // The server's end is gone: its host answers bytes with a reset, unless someone holds the installed descriptor.
+            if !self.installed {
+                self.reset_the_client();
+            }
             return;
         }
         self.inbound_bytes += bytes.len();

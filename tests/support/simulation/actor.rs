@@ -1,0 +1,294 @@
+//! One client at play: it writes its script in pieces, reads what comes in pieces, leaves as it is told, and says at the
+//! end whether it got what it must get.
+
+use upring::config::Millis;
+use upring::http::{Date, Form, Persistence, Response, Status};
+use upring::ring::ListenerId;
+use upring::ring::sim::{Client, Ending, Random, World};
+
+use super::script::{Leave, Script};
+
+pub(super) struct Actor {
+    script: Script,
+    client: Option<Client>,
+    starts_at: u64,
+    connected_at: Millis,
+    ended_at: Millis,
+    written: usize,
+    read: Vec<u8>,
+    ending: Option<Ending>,
+    acts: u32,
+    write_max: usize,
+    read_max: usize,
+    window: usize,
+    has_finished: bool,
+    was_open: bool,
+    is_over: bool,
+}
+
+/// What a client can say of its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Everything came, and the end as it must be.
+    Whole,
+    /// Cut as scripted: by the client, or by its handler.
+    Cut,
+    /// So much time went by that the server may have given up.
+    Late,
+    /// The server was stopping.
+    Drained,
+    /// Its own bytes behind the last answer cost it something.
+    Rude,
+    /// A reset, or no service at all, without a reason of its own: the network's, or a full server's.
+    Unlucky,
+}
+
+/// What a verdict depends on.
+pub(super) struct Circumstances {
+    pub(super) timeout_min_ms: Millis,
+    pub(super) has_drained: bool,
+}
+
+impl Actor {
+    pub(super) fn new(script: Script, random: &mut Random) -> Actor {
+        // Large answers are not read a byte at a time: the world has to end.
+        let least = script.expected_bytes() / 60 + 1;
+        let reads = [random.index(50), random.index(2000), 1 << 20];
+        let writes = [1 + random.index(8), 1 + random.index(300), usize::MAX];
+        let window =
+            [least + random.index(60), least + random.index(4000), 1 << 16][random.index(3)];
+        Actor {
+            starts_at: random.below(30),
+            connected_at: 0,
+            ended_at: 0,
+            written: 0,
+            read: Vec::new(),
+            ending: None,
+            acts: 0,
+            write_max: writes[random.index(3)].max(script.bytes.len() / 60 + 1),
+            read_max: least + reads[random.index(3)],
+            window: if script.leave == Leave::Stall { 0 } else { window },
+            has_finished: false,
+            was_open: false,
+            is_over: false,
+            client: None,
+            script,
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Does the next thing it can do; whether there was one.
+    pub(super) fn act(&mut self, turn: u64, world: &World, random: &mut Random) -> bool {
+        if self.is_over || turn < self.starts_at {
+            return !self.is_over;
+        }
+        let Some(client) = self.client.clone() else {
+            let client = world.connect(ListenerId(0));
+            client.set_window(self.window);
+            self.client = Some(client);
+            self.connected_at = world.now();
+            return true;
+        };
+        self.acts += 1;
+        let did = self.leave_abruptly(&client)
+            || self.write(&client, random) | self.read(&client) | self.finish(&client);
+        if self.is_over {
+            self.ended_at = world.now();
+        }
+        // Those that leave after so many acts always have one.
+        did || matches!(self.script.leave, Leave::Abrupt(_) | Leave::Reset(_))
+    }
+
+    /// Looks whether the server holds the connection.
+    pub(super) fn look(&mut self) {
+        self.was_open |= self.client.as_ref().is_some_and(Client::is_open);
+    }
+
+    fn leave_abruptly(&mut self, client: &Client) -> bool {
+        match self.script.leave {
+            Leave::Abrupt(acts) if acts <= self.acts => client.close(),
+            Leave::Reset(acts) if acts <= self.acts => client.reset(),
+            _ => return false,
+        }
+        self.ending = client.ending();
+        self.is_over = true;
+        true
+    }
+
+    fn write(&mut self, client: &Client, random: &mut Random) -> bool {
+        let rest = &self.script.bytes[self.written..];
+        if rest.is_empty() || self.has_finished || client.ending().is_some() {
+            return false;
+        }
+        let (now, _) =
+            rest.split_at(rest.len().min(1 + random.index(self.write_max.min(rest.len()))));
+        match random.chance(0.5) {
+            true => client.write(now),
+            false => client.write_exactly(now),
+        }
+        self.written += now.len();
+        true
+    }
+
+    fn read(&mut self, client: &Client) -> bool {
+        let bytes = client.read_slowly(self.read_max);
+        self.read.extend_from_slice(&bytes);
+        !bytes.is_empty()
+    }
+
+    /// Ends its direction when it is time, and is over when the server's has ended.
+    fn finish(&mut self, client: &Client) -> bool {
+        let ending = client.ending();
+        if client.arrived() == 0 && (ending.is_some() || (self.was_open && !client.is_open())) {
+            self.ending = ending;
+            self.is_over = true;
+            client.close();
+            return true;
+        }
+        let is_due = match self.script.leave {
+            Leave::Early => true,
+            Leave::Late => self.read.len() >= self.script.expected_bytes(),
+            _ => false,
+        };
+        if is_due && self.written == self.script.bytes.len() && !self.has_finished {
+            self.has_finished = true;
+            client.finish();
+            return true;
+        }
+        false
+    }
+
+    /// Holds what came against the script.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn judge(&self, circumstances: &Circumstances) -> Result<Outcome, String> {
+        let place = self.place(circumstances.has_drained)?;
+        let is_late = self.ended_at - self.connected_at >= circumstances.timeout_min_ms;
+        if let Place::TimedOut = place
+            && !is_late
+        {
+            return Err("refused for a lack of time that has not passed".into());
+        }
+        let leaves_abruptly = matches!(self.script.leave, Leave::Abrupt(_) | Leave::Reset(_));
+        let is_whole = place == Place::End
+            && match self.ending {
+                Some(Ending::Finished) => !self.script.is_cut && !self.script.is_detached,
+                Some(Ending::Reset) => false,
+                None => self.script.is_detached,
+            };
+        match self.ending {
+            _ if leaves_abruptly => Ok(Outcome::Cut),
+            _ if is_whole => Ok(Outcome::Whole),
+            Some(Ending::Reset) if self.script.is_cut => Ok(Outcome::Cut),
+            Some(Ending::Reset) if self.script.is_rude => Ok(Outcome::Rude),
+            Some(_) if is_late && place != Place::Inside(Ending::Finished) => Ok(Outcome::Late),
+            Some(_) if circumstances.has_drained => Ok(Outcome::Drained),
+            Some(Ending::Reset) => Ok(Outcome::Unlucky),
+            Some(Ending::Finished) if self.read.is_empty() => Ok(Outcome::Unlucky),
+            ending => Err(format!("{place:?} of the script, and the end is {ending:?}")),
+        }
+    }
+
+    /// How far into the script what was read reaches; an error if it is not the script.
+    fn place(&self, has_drained: bool) -> Result<Place, String> {
+        let mut rest = &self.read[..];
+        for (number, item) in self.script.items.iter().enumerate() {
+            if rest.is_empty() {
+                return Ok(Place::Boundary);
+            }
+            if let Some(behind) = strip(rest, &item.bytes) {
+                rest = behind;
+            } else if has_drained && strip(rest, &item.closing) == Some(b"") {
+                return Ok(Place::Boundary);
+            } else if is_beginning(rest, &item.bytes)
+                || (has_drained && is_beginning(rest, &item.closing))
+            {
+                return self.inside();
+            } else if self.is_timeout(rest) {
+                return Ok(Place::TimedOut);
+            } else {
+                let text = String::from_utf8_lossy(&rest[..rest.len().min(300)]);
+                return Err(format!("answer {number} is not what it must be: {text:?}"));
+            }
+        }
+        if !rest.is_empty() && self.script.stream.is_empty() && self.is_timeout(rest) {
+            return Ok(Place::TimedOut);
+        }
+        if !self.script.stream.starts_with(rest) {
+            let wrong = rest.iter().zip(&self.script.stream).position(|(is, must)| is != must);
+            return Err(format!(
+                "byte {wrong:?} of {} behind the last answer is wrong",
+                rest.len()
+            ));
+        }
+        if rest.len() < self.script.stream.len() { self.inside() } else { Ok(Place::End) }
+    }
+
+    fn inside(&self) -> Result<Place, String> {
+        Ok(Place::Inside(self.ending.unwrap_or(Ending::Reset)))
+    }
+
+    /// Whether these bytes are one of the refusals for a lack of time, or a part of one that a reset has cut.
+    fn is_timeout(&self, bytes: &[u8]) -> bool {
+        let refusals = [
+            (Status::REQUEST_TIMEOUT, "The head of the request did not arrive in time.\n"),
+            (Status::REQUEST_TIMEOUT, "The content of the request did not arrive in time.\n"),
+            (Status::SERVICE_UNAVAILABLE, "The switch was not decided in time.\n"),
+            (Status::SERVICE_UNAVAILABLE, "The answer was not ready in time.\n"),
+        ];
+        refusals.into_iter().any(|(status, text)| {
+            let mut expected = Vec::new();
+            let form = Form { persistence: Persistence::Close, ..Form::default() };
+            Response::text(status, text).write(&mut expected, &Date::at(0), form);
+            is_beginning(bytes, &expected)
+                && (bytes.len() == expected.len() || self.ending != Some(Ending::Finished))
+        })
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let up = self.script.bytes.windows(4).position(|window| window == b"/up/").unwrap_or(0);
+        format!(
+            "{:?} of {} bytes written, {} of {} read, ending {:?}, cut {}, rude {}, starts {}",
+            (self.written, self.script.leave),
+            self.script.bytes.len(),
+            self.read.len(),
+            self.script.expected_bytes(),
+            self.ending,
+            self.script.is_cut,
+            self.script.is_rude,
+            self.script.bytes[up..self.script.bytes.len().min(up + 100)].escape_ascii(),
+        )
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    End,
+    Boundary,
+    /// Within an answer or a stream: a connection that finishes may not stop there.
+    Inside(Ending),
+    /// At a boundary, with a refusal for lack of time behind it.
+    TimedOut,
+}
+
+/// What is behind `expected`, whatever date `bytes` has in it.
+fn strip<'a>(bytes: &'a [u8], expected: &[u8]) -> Option<&'a [u8]> {
+    (bytes.len() >= expected.len() && is_beginning(&bytes[..expected.len()], expected))
+        .then(|| &bytes[expected.len()..])
+}
+
+/// Whether `expected` begins with `bytes`, but for the date.
+fn is_beginning(bytes: &[u8], expected: &[u8]) -> bool {
+    if bytes.len() > expected.len() {
+        return false;
+    }
+    let date = Date::at(0);
+    let head = &expected[..expected.len().min(200)];
+    let at = head.windows(Date::BYTES).position(|window| window == date.as_bytes());
+    let is_date = |index: usize| at.is_some_and(|at| (at..at + Date::BYTES).contains(&index));
+    bytes.iter().zip(expected).enumerate().all(|(index, (is, must))| is == must || is_date(index))
+}
