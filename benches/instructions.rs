@@ -43,12 +43,14 @@ const TOGGLES: [&str; 3] = ["*Alone*::*", "*Simulated*::turn*", "*Watched*::insi
 
 fn main() {
     let arguments: Vec<String> = env::args().collect();
+    let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
     match arguments.iter().position(|argument| argument == "--scenario") {
         Some(at) => {
             let number = |offset: usize| arguments[at + offset].parse::<usize>().expect("a number");
             (SCENARIOS[number(1)].run)(number(2) as u64);
         }
-        None if arguments.iter().any(|argument| argument == "--test") => {
+        // As criterion does it: cargo says `--bench` to measure, and nothing to test.
+        None if has("--test") || !has("--bench") => {
             SCENARIOS.iter().for_each(|scenario| (scenario.run)(1));
         }
         None => SCENARIOS.iter().enumerate().for_each(|(index, scenario)| {

@@ -299,15 +299,16 @@ fn a_core_allocates_nothing_for_requests_over_loopback() {
             let allocated = served(
                 host,
                 |address| rounds(address, connections, 50),
-                |address| rounds(address, connections, 50),
+                |address| rounds(address, connections, 200),
             );
             let Some(allocated) = allocated else { return };
-            let requests = connections * 50;
+            let requests = connections * 200;
             println!(
                 "{host:?}: {allocated} allocations for {requests} requests of {connections} connections"
             );
-            // How many answers leave in one turn is chance here: more than in the warm-up, and the table of sends grows.
-            assert!(allocated * 100 <= requests as u64, "{host:?}, {connections} connections");
+            // How many answers leave in one turn is chance here. When it is more than ever in the warm-up each of those
+            // makes its batch, pieces, text and place among the sends: once for a connection, never for a request.
+            assert!(allocated <= 4 * connections as u64, "{host:?}, {connections} connections");
         }
     }
 }

@@ -1,14 +1,18 @@
 //! Promise 4: an idle connection owns no buffer, and next to no memory. Ten thousand idle echo connections against the
 //! binary, each host with one worker; what its resident memory grows by is divided among them.
 
+#[path = "support/serving.rs"]
+#[allow(dead_code, reason = "each test takes the part of it that it needs")]
+mod serving;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource as Limit, Rlimit, getrlimit, setrlimit};
+use serving::Serving;
 use socket2::{Domain, Socket, Type};
 use upring::config::Config;
 use upring::protocols::echo;
@@ -23,76 +27,36 @@ const BYTES_MAX: u64 = 256;
 const REQUEST: &[u8] =
     b"GET /echo HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
 
-/// The server as a process of its own.
-struct Serving {
-    process: Child,
-    address: SocketAddr,
+/// Resident memory that is no file's.
+fn resident_bytes(server: &Serving) -> u64 {
+    let path = format!("/proc/{}/status", server.pid());
+    let status = fs::read_to_string(path).expect("the server runs");
+    let line = status.lines().find(|line| line.starts_with("RssAnon:"));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    number.and_then(|number| number.parse::<u64>().ok()).expect("Linux says it in kB") * 1024
 }
 
-impl Serving {
-    /// Starts it; `None` if it cannot serve here.
-    fn start(host: &str) -> Option<Serving> {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_upring"))
-            .args(["--listen", "127.0.0.1:0", "--workers", "1", "--host", host])
-            // With huge pages memory comes two megabytes at a time: 210 bytes for each of ten thousand.
-            .env("MIMALLOC_ALLOW_THP", "0")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary is built with its tests");
-        let output = process.stdout.take().expect("it is piped");
-        let words: Vec<String> = BufReader::new(output)
-            .lines()
-            .map_while(Result::ok)
-            .find(|line| line.contains("http://"))
-            .map(|line| line.split('/').map(str::to_owned).collect())
-            .unwrap_or_default();
-        match words.get(2).and_then(|address| address.parse().ok()) {
-            Some(address) => Some(Serving { process, address }),
-            None => {
-                let status = process.wait().expect("it was started");
-                assert_eq!(status.code(), Some(69), "it says that it cannot serve here");
-                eprintln!("SKIPPED, the server cannot start here");
-                None
-            }
+/// The same once it has not changed for a while: connections end a moment after their peer.
+fn settled_bytes(server: &Serving) -> u64 {
+    let mut bytes = resident_bytes(server);
+    loop {
+        thread::sleep(Duration::from_millis(300));
+        let now = resident_bytes(server);
+        if now == bytes {
+            return now;
         }
-    }
-
-    /// Resident memory that is no file's.
-    fn resident_bytes(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.process.id());
-        let status = fs::read_to_string(path).expect("the server runs");
-        let line = status.lines().find(|line| line.starts_with("RssAnon:"));
-        let number = line.and_then(|line| line.split_whitespace().nth(1));
-        number.and_then(|number| number.parse::<u64>().ok()).expect("Linux says it in kB") * 1024
-    }
-
-    /// The same once it has not changed for a while: connections end a moment after their peer.
-    fn settled_bytes(&self) -> u64 {
-        let mut bytes = self.resident_bytes();
-        loop {
-            thread::sleep(Duration::from_millis(300));
-            let now = self.resident_bytes();
-            if now == bytes {
-                return now;
-            }
-            bytes = now;
-        }
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        bytes = now;
     }
 }
 
 /// `count` switched connections that have had one byte echoed, from several addresses: ports of one would run short.
 fn upgraded(server: SocketAddr, count: usize) -> Vec<TcpStream> {
     let connect = |index: usize| {
-        let from = Ipv4Addr::new(127, 0, 0, 2 + (index / 4000) as u8);
+        let from = Ipv4Addr::new(127, 0, 0, 2 + (index / 500) as u8);
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor is free");
         socket.bind(&SocketAddr::from((from, 0)).into()).expect("all of 127/8 is ours");
+        // Closed with a reset: ten thousand ports in TIME_WAIT would slow down whoever looks for a free one.
+        socket.set_linger(Some(Duration::ZERO)).expect("it is a TCP socket");
         socket.connect(&server.into()).expect("the server listens");
         let mut stream = TcpStream::from(socket);
         stream.write_all(REQUEST).expect("the server reads");
@@ -127,11 +91,11 @@ fn an_idle_upgraded_connection_costs_at_most_256_bytes() {
         return;
     }
     for host in ["native", "hosted"] {
-        let Some(serving) = Serving::start(host) else { return };
-        drop(upgraded(serving.address, WARM));
-        let before = serving.settled_bytes();
-        let connections = upgraded(serving.address, CONNECTIONS);
-        let growth = serving.settled_bytes().saturating_sub(before);
+        let Some(serving) = Serving::start(&["--workers", "1", "--host", host]) else { return };
+        drop(upgraded(serving.address(), WARM));
+        let before = settled_bytes(&serving);
+        let connections = upgraded(serving.address(), CONNECTIONS);
+        let growth = settled_bytes(&serving).saturating_sub(before);
         // Those of the warm-up had to be paid for, too.
         let (all, new) = (CONNECTIONS as u64, (CONNECTIONS - WARM) as u64);
         println!(

@@ -35,7 +35,7 @@ struct Memory {
 }
 
 /// A lease without its owner, as a queue links it.
-#[derive(Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Parts {
     pub(super) buffer: u16,
     start: u32,
@@ -248,16 +248,12 @@ impl Lease {
         &self.pool
     }
 
-    pub(super) fn buffer(&self) -> u16 {
-        self.buffer
-    }
-
     /// Gives up ownership without dropping: the parts stand for the lease until it is rebuilt of them.
-    pub(super) fn into_parts(self) -> Parts {
+    pub(super) fn into_parts(self) -> (Pool, Parts) {
         let this = std::mem::ManuallyDrop::new(self);
+        let parts = Parts { buffer: this.buffer, start: this.start, len: this.len };
         // SAFETY: `this` is never used again, so its pool is moved out exactly once.
-        drop(unsafe { std::ptr::read(&this.pool) });
-        Parts { buffer: this.buffer, start: this.start, len: this.len }
+        (unsafe { std::ptr::read(&this.pool) }, parts)
     }
 
     /// Rebuilds a lease of the parts that [`Lease::into_parts`] gave, once.

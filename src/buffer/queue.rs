@@ -1,12 +1,14 @@
 //! Leases in the order they were received, for a connection that is not reading right now. The links lie
 //! in the pool beside the buffers, so that a queue of any length costs its connection no memory.
 
-use super::pool::{Lease, Parts};
+use super::pool::{Lease, Parts, Pool};
 
 /// A first-in first-out queue of leases, one per buffer.
 #[derive(Debug, Default)]
 pub struct LeaseQueue {
-    front: Option<Lease>,
+    /// The pool of all of them, while there are any.
+    pool: Option<Pool>,
+    front: Parts,
     last: u16,
     count: u16,
 }
@@ -24,37 +26,36 @@ impl LeaseQueue {
 
     /// Appends a lease. No other lease on its buffer may be in a queue.
     pub fn push(&mut self, lease: Lease) {
-        let buffer = lease.buffer();
-        match &self.front {
-            None => self.front = Some(lease),
-            Some(front) => {
-                let pool = front.pool().clone();
-                pool.link(self.last, lease.into_parts());
-            }
+        let (pool, parts) = lease.into_parts();
+        match &self.pool {
+            None => (self.pool, self.front) = (Some(pool), parts),
+            Some(pool) => pool.link(self.last, parts),
         }
-        self.last = buffer;
+        self.last = parts.buffer;
         self.count += 1;
     }
 
     /// Puts a lease before all others: the rest of one that was taken and not used up.
     pub fn push_front(&mut self, lease: Lease) {
-        match self.front.take() {
-            None => self.last = lease.buffer(),
-            Some(next) => lease.pool().link(lease.buffer(), next.into_parts()),
+        let (pool, parts) = lease.into_parts();
+        match self.count {
+            0 => self.last = parts.buffer,
+            _ => pool.link(parts.buffer, self.front),
         }
-        self.front = Some(lease);
+        (self.pool, self.front) = (Some(pool), parts);
         self.count += 1;
     }
 
     /// Takes the oldest lease.
     pub fn pop(&mut self) -> Option<Lease> {
-        let lease = self.front.take()?;
+        let pool = self.pool.take()?;
+        let front = self.front;
         self.count -= 1;
         if self.count > 0 {
-            let next: Parts = lease.pool().linked(lease.buffer());
-            self.front = Some(Lease::from_parts(lease.pool().clone(), next));
+            self.front = pool.linked(front.buffer);
+            self.pool = Some(pool.clone());
         }
-        Some(lease)
+        Some(Lease::from_parts(pool, front))
     }
 
     /// Drops everything.
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_costs_a_connection_at_most_thirty_two_bytes() {
-        assert!(size_of::<LeaseQueue>() <= 32);
+    fn a_queue_costs_a_connection_at_most_twenty_four_bytes() {
+        assert!(size_of::<LeaseQueue>() <= 24);
     }
 }

@@ -9,6 +9,8 @@
 //!                      every LF is looked at once, together with at most three bytes before it
 //! ```
 
+use memchr::memchr_iter;
+
 /// What one look at the received bytes showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scanned {
@@ -29,44 +31,18 @@ pub enum Scanned {
 #[inline]
 pub fn head_end(bytes: &[u8], from: usize) -> Scanned {
     let from = from.min(bytes.len());
-    let (words, rest) = bytes[from..].as_chunks::<WORD>();
-    let mut at = from;
-    for word in words {
-        let mut found = line_feeds(*word);
-        while found != 0 {
-            let line_feed = at + found.trailing_zeros() as usize / 8;
-            if let Some(end) = judge(bytes, line_feed) {
-                return end;
-            }
-            found &= found - 1;
+    for found in memchr_iter(b'\n', &bytes[from..]) {
+        let line_feed = from + found;
+        let before = &bytes[..line_feed];
+        // RFC 9112 §2.2 lets a recipient take a lone LF as a line end; U-61 does not, as that is where parsers disagree.
+        if before.last() != Some(&b'\r') {
+            return Scanned::BareLf(line_feed);
         }
-        at += WORD;
+        if before.ends_with(b"\r\n\r") {
+            return Scanned::Complete(line_feed + 1);
+        }
     }
-    let mut last = rest.iter().zip(at..).filter(|(byte, _)| **byte == b'\n');
-    last.find_map(|(_, line_feed)| judge(bytes, line_feed)).unwrap_or(Scanned::Partial)
-}
-
-/// Lines are short, and a call to search for each line feed costs more than the few words it would skip.
-const WORD: usize = 8;
-
-/// The highest bit of each byte of `word` that is a line feed, the first byte lowest.
-#[inline]
-fn line_feeds(word: [u8; WORD]) -> u64 {
-    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
-    let differs = u64::from_le_bytes(word) ^ u64::from_le_bytes([b'\n'; WORD]);
-    // A byte that differs has a bit among its low seven, which the addition carries into the highest, or has that itself.
-    !(((differs & LOW) + LOW) | differs | LOW)
-}
-
-/// What the line feed at this position ends: the head, nothing yet, or nothing that may be there.
-#[inline]
-fn judge(bytes: &[u8], line_feed: usize) -> Option<Scanned> {
-    let before = &bytes[..line_feed];
-    // RFC 9112 §2.2 lets a recipient take a lone LF as a line end; U-61 does not, as that is where parsers disagree.
-    if before.last() != Some(&b'\r') {
-        return Some(Scanned::BareLf(line_feed));
-    }
-    before.ends_with(b"\r\n\r").then_some(Scanned::Complete(line_feed + 1))
+    Scanned::Partial
 }
 
 /// Looks for the end of a head that begins in `before`, wholly scanned without finding it, and goes on in `bytes`.
