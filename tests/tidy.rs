@@ -96,7 +96,7 @@ fn functions_fit_a_screen() {
 #[test]
 fn the_bytes_column_asks_the_kernel_for_nothing() {
     let kernel = [
-        "std::net",
+        "std::net::Tcp",
         "std::time::Instant",
         "SystemTime",
         "libc::",

@@ -94,7 +94,7 @@ pub struct Head {
 ///
 /// `bytes` is exactly one head as `scan::head_end` delimited it, without empty lines before it. `fields` is cleared and
 /// then filled with the field lines in order; after an error its content means nothing. Faults of Content-Length and
-/// Transfer-Encoding are noted in the head and raised by [`framing`](super::framing), which must be asked before the
+/// Transfer-Encoding are noted in the head and raised by [`framing`](fn@super::framing), which must be asked before the
 /// request is processed.
 ///
 /// # Errors

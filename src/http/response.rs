@@ -2,7 +2,7 @@
 //!
 //! Handlers build a [`Response`], the session writes it behind what the outbox already holds. Fields of the server's own
 //! (Date, Content-Length, Connection, Upgrade) are added here and cannot be set by a handler (U-39). A response that is
-//! sent often is better made [`Ready`](super::Ready) once.
+//! sent often is better made [`Ready`] once.
 //!
 //! ```text
 //!   status line | Server | Date | Content-Type | Content-Length | handler's fields | Connection | empty line | content

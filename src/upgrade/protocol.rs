@@ -201,6 +201,19 @@ impl Protocol {
     }
 
     /// Always switches, to a future that runs on this core's tokio-uring runtime. Needs the hosted mode.
+    ///
+    /// ```
+    /// use upring::{OwnedRequest, Protocol, Upgraded};
+    ///
+    /// let lines = Protocol::asynchronous("lines", async |_: OwnedRequest, mut upgraded: Upgraded| {
+    ///     while let Ok(Some(bytes)) = upgraded.recv().await {
+    ///         if upgraded.send(bytes).await.is_err() {
+    ///             break;
+    ///         }
+    ///     }
+    /// });
+    /// assert_eq!(lines.name(), "lines");
+    /// ```
     pub fn asynchronous<F, Task>(name: &str, run: F) -> Protocol
     where
         F: Fn(OwnedRequest, Upgraded) -> Task + Send + Sync + 'static,
