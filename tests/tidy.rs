@@ -102,7 +102,7 @@ fn the_bytes_column_asks_the_kernel_for_nothing() {
         "libc::",
         "rustix::",
         "socket2::",
-        "io_uring::",
+        "use io_uring",
     ];
     for folder in ["src/scan", "src/http", "src/session", "src/buffer", "src/protocols"] {
         for (path, text) in sources(folder) {
