@@ -2,7 +2,7 @@
 #![no_main]
 
 #[path = "../../tests/support/fuzz/mod.rs"]
-#[expect(dead_code, reason = "each target calls one of the bodies")]
+#[allow(dead_code, unused_imports, reason = "each target calls one of the bodies")]
 mod fuzz;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::negotiation(bytes));
