@@ -1,4 +1,4 @@
-//! The whole server, engine, sessions and handlers, in ten thousand simulated worlds: whatever clients do and however the
+//! The whole server, engine, sessions and handlers, in twenty thousand simulated worlds: whatever clients do and however the
 //! kernel answers, every byte of every answer arrives once and in order, and at the end nothing is left.
 //!
 //! A failing seed is printed with the command that replays it. `UPRING_SEEDS=200000` lives through more, from
@@ -16,7 +16,7 @@ use std::thread;
 
 use simulation::{Lived, live};
 
-const SEEDS: u64 = 10_000;
+const SEEDS: u64 = 20_000;
 
 #[test]
 fn every_byte_of_every_answer_arrives_once_and_in_order_and_nothing_is_left() {
@@ -127,7 +127,7 @@ impl Tally {
         let reasons =
             ["Finished", "HandlerReset", "PeerReset", "SendTimeout", "OutboxFull", "Drained"];
         for reason in reasons {
-            assert!(self.of(&format!("reason {reason}")) >= 50, "{reason}");
+            assert!(self.of(&format!("reason {reason}")) >= 30, "{reason}");
         }
         let counters = [
             "connections_refused",

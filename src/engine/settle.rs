@@ -212,3 +212,67 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use crate::buffer::Lease;
+    use crate::counters::Counters;
+    use crate::engine::{Engine, Remote};
+    use crate::ring::sim::{Faults, SimConfig, Simulation};
+    use crate::ring::{ListenerId, Wait};
+    use crate::session::Core;
+    use crate::upgrade::{ConnectionWaker, Handler, Io, Protocol, Registry, Resource};
+
+    thread_local! {
+        static WAKER: RefCell<Option<ConnectionWaker>> = RefCell::default();
+    }
+
+    /// Asks to leave the engine at once, and writes whenever it is woken before it has.
+    struct Leaving;
+
+    impl Handler for Leaving {
+        fn on_open(&mut self, io: &mut Io<'_>) {
+            WAKER.set(Some(io.waker()));
+            io.detach();
+        }
+
+        fn on_bytes(&mut self, _: Lease, _: &mut Io<'_>) {}
+
+        fn on_wake(&mut self, io: &mut Io<'_>) {
+            io.write(b"one more thing");
+        }
+    }
+
+    fn engine() -> (Engine<Simulation>, Arc<Counters>) {
+        let config = SimConfig { faults: Faults::none(), ..SimConfig::default() };
+        let mut registry = Registry::default();
+        registry.insert("/", Resource::new().upgrade(Protocol::callback("leave", |_| Leaving)));
+        let counters = Arc::<Counters>::default();
+        let core = Core::new(registry, Default::default(), Arc::clone(&counters), 0);
+        let kernel = Simulation::new(1, config);
+        (Engine::new(kernel, core, 1, Arc::<Remote>::default(), Duration::ZERO), counters)
+    }
+
+    #[test]
+    fn a_connection_that_detaches_keeps_the_timeout_of_what_it_still_sends() {
+        let (mut engine, counters) = engine();
+        let client = engine.kernel().world().connect(ListenerId(0));
+        client.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: leave\r\n\r\n");
+        // Exactly the 101 fits; what comes behind it waits for a client that does not read.
+        client.set_window(73);
+        for _ in 0..20 {
+            engine.turn(Wait::No).expect("a simulation always enters");
+            if client.arrived() == 73 {
+                WAKER.with_borrow(|waker| waker.as_ref().map(ConnectionWaker::wake));
+            }
+        }
+        for _ in 0..20 {
+            engine.turn(Wait::ForOne).expect("a simulation always enters");
+        }
+        assert_eq!((counters.timeouts_sent.value(), engine.connections()), (1, 0));
+    }
+}

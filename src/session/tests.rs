@@ -386,3 +386,33 @@ fn a_server_that_stops_lets_go_of_idle_connections_and_closes_behind_the_others_
     scene.wake();
     assert!(scene.sent().contains("Connection: close") && scene.is_closing());
 }
+
+/// A session that has received `bytes` while so many others wait to be sent.
+fn received(bytes: &[u8], in_flight: usize) -> (Session, String) {
+    let limits = Limits { head_bytes_max: 64, outbox_bytes_high: 10, ..Limits::default() };
+    let mut core = Core::new(Registry::default(), limits, Default::default(), 0);
+    let mut session = Session::open(&core);
+    let mut batch: Option<Box<Batch>> = None;
+    let lease = Pool::new(1, 4096).take().expect("it is vacant").fill(bytes);
+    let in_flight = Load { bytes: in_flight, leases: 0 };
+    let mut port = Port { core: &mut core, batch: &mut batch, in_flight, key: 1 };
+    session.received(lease, &mut port);
+    let sent = batch.iter().flat_map(|batch| batch.slices()).flatten().copied().collect();
+    (session, String::from_utf8(sent).expect("answers are ASCII here"))
+}
+
+#[test]
+fn no_clock_of_the_client_runs_while_its_requests_wait_for_the_outbox() {
+    let (session, sent) = received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 10);
+    assert_eq!((session.control().deadline, sent.as_str()), (NEVER, ""));
+    let (session, _) = received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 0);
+    assert_ne!(session.control().deadline, NEVER, "at rest the idle clock runs");
+}
+
+#[test]
+fn behind_a_last_answer_no_clock_runs_that_would_write_another() {
+    let (session, sent) = received(&[b'a'; 100], 0);
+    assert!(sent.starts_with("HTTP/1.1 414 "), "{sent}");
+    assert!(session.control().is_closing);
+    assert_eq!(session.control().deadline, NEVER);
+}

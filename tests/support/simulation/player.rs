@@ -72,6 +72,7 @@ pub(super) struct Player {
     greeted: usize,
     held: Vec<u8>,
     is_told_of_end: bool,
+    is_paused: bool,
     is_opened: bool,
     is_over: bool,
     is_done: bool,
@@ -87,6 +88,7 @@ impl Player {
             greeted: 0,
             held: Vec::new(),
             is_told_of_end: false,
+            is_paused: false,
             is_opened: false,
             is_over: false,
             is_done: false,
@@ -106,6 +108,7 @@ impl Player {
         self.expect(!self.is_over && self.is_opened, "called while not open");
         let is_next = bytes.iter().zip(self.seen..).all(|(byte, at)| *byte == pattern(self.id, at));
         self.expect(is_next, "the bytes are not those that come next");
+        self.expect(!self.is_paused || self.is_over, "bytes in spite of its pause");
         self.seen += bytes.len();
     }
 
@@ -141,7 +144,10 @@ impl Player {
     fn go_on(&mut self, io: &mut Io<'_>) {
         self.expect(self.is_opened && !self.is_over, "called while not open");
         match self.kind {
-            Kind::Pause => io.resume(),
+            Kind::Pause => {
+                self.is_paused = false;
+                io.resume();
+            }
             Kind::Later => {
                 io.write(&std::mem::take(&mut self.held));
                 if self.is_told_of_end {
@@ -200,6 +206,7 @@ impl Handler for Player {
             Kind::Pause => {
                 io.send(bytes);
                 io.pause();
+                self.is_paused = true;
                 self.come_back(io);
             }
             Kind::Later => {
@@ -217,7 +224,10 @@ impl Handler for Player {
     }
 
     fn on_end(&mut self, io: &mut Io<'_>) {
-        self.expect(!self.is_told_of_end, "told of the end twice");
+        self.expect(
+            !self.is_told_of_end && !self.is_paused,
+            "told of the end twice, or in a pause",
+        );
         self.is_told_of_end = true;
         let has_more =
             !self.held.is_empty() || (self.kind == Kind::Greet && self.greeted < self.count);

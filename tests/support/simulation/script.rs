@@ -110,6 +110,7 @@ impl Script {
             1 => Leave::Reset(acts),
             2 if self.expected_bytes() > 0 => Leave::Stall,
             3 if is_http
+                && !self.is_rude
                 && self
                     .items
                     .last()

@@ -59,10 +59,14 @@ pub(super) fn begin(seed: u64) {
     drop(before);
 }
 
-/// Keeps something for up to ten turns.
+/// Keeps something for some turns.
 pub(super) fn keep(kept: Kept) {
     STAGE.with_borrow_mut(|stage| {
-        let delay = stage.random.as_mut().map_or(0, |random| random.below(10));
+        // Some so late that the connection may be gone, and its slot another's.
+        let delay = stage.random.as_mut().map_or(0, |random| match random.below(5) {
+            0 => random.below(80),
+            _ => random.below(10),
+        });
         stage.kept.push((stage.turn + delay, kept));
     });
 }

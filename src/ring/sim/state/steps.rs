@@ -244,7 +244,8 @@ impl State {
             return SendOutcome::Ends;
         }
         self.count(Fault::WindowFull);
-        if fits > 0 && self.strikes(Fault::PartialSend) {
+        // A send that was asked to end does not wait for room.
+        if stopping || (fits > 0 && self.strikes(Fault::PartialSend)) {
             return SendOutcome::Ends;
         }
         // The client's next read goes on with it.

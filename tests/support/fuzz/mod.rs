@@ -1,0 +1,141 @@
+//! What fuzzing holds the parsers and a whole connection to, as functions of arbitrary bytes that panic at the first
+//! thing that is wrong. `fuzz/` calls them with what libFuzzer finds, `tests/fuzz_bodies.rs` with seeded bytes.
+
+mod connection;
+
+pub(crate) use connection::connection;
+
+use upring::http::{
+    ChunkError, ChunkStep, Chunked, Field, Head, HeadLimits, Method, Request, framing, read_head,
+};
+use upring::protocols::echo;
+use upring::scan::{Scanned, head_end, head_end_across};
+use upring::upgrade::{Decision, Offer, Opening, Outcome, Protocol, Registry, Resource, negotiate};
+
+/// A head: its end is where a person would look for it, however it is cut; every view of it lies inside it.
+pub(crate) fn head(bytes: &[u8]) {
+    let scanned = head_end(bytes, 0);
+    assert_eq!(scanned, head_end_by_eye(bytes), "{:?}", bytes.escape_ascii());
+    for cut in 0..bytes.len().min(64) {
+        let (before, behind) = bytes.split_at(cut);
+        if head_end(before, 0) == Scanned::Partial {
+            let (resumed, across) = (head_end(bytes, cut), head_end_across(before, behind));
+            assert_eq!((resumed, moved(across, cut)), (scanned, scanned), "cut at {cut}");
+        }
+    }
+    if let Scanned::Complete(len) = scanned {
+        let mut fields = Vec::new();
+        if let Ok(head) = read_head(&bytes[..len], &mut fields, &HeadLimits::default()) {
+            look_at(&bytes[..len], &head, &fields);
+        }
+    }
+}
+
+fn head_end_by_eye(bytes: &[u8]) -> Scanned {
+    for at in 0..bytes.len() {
+        match (bytes[at], &bytes[..at]) {
+            (b'\n', [.., b'\r', b'\n', b'\r']) => return Scanned::Complete(at + 1),
+            (b'\n', [.., b'\r']) => {}
+            (b'\n', _) => return Scanned::BareLf(at),
+            _ => {}
+        }
+    }
+    Scanned::Partial
+}
+
+fn moved(scanned: Scanned, by: usize) -> Scanned {
+    match scanned {
+        Scanned::Complete(len) => Scanned::Complete(len + by),
+        Scanned::BareLf(at) => Scanned::BareLf(at + by),
+        Scanned::Partial => Scanned::Partial,
+    }
+}
+
+fn look_at(bytes: &[u8], head: &Head, fields: &[Field]) {
+    let request = Request::new(bytes, head, fields);
+    for (name, value) in request.fields() {
+        assert!(!name.is_empty() && !name.contains(&b':'), "{name:?}");
+        let is_clean = |byte: &u8| *byte == b'\t' || *byte >= b' ' && *byte != 0x7f;
+        assert!(value.iter().all(is_clean), "a control byte in {:?}", value.escape_ascii());
+    }
+    assert!(request.target().iter().all(u8::is_ascii_graphic));
+    let _ = (request.path(), request.query(), request.host(), request.method_name());
+    let owned = request.into_owned();
+    assert_eq!(owned.view().target(), request.target());
+    assert_eq!(framing(head), framing(owned.view().head()));
+}
+
+/// A chunked content: the same data, end and fault, however it is cut.
+pub(crate) fn chunked(bytes: &[u8]) {
+    let whole = decode(bytes, usize::MAX);
+    assert_eq!(whole, decode(bytes, 1), "byte by byte");
+    let cut = bytes.first().map_or(2, |first| 2 + usize::from(*first % 16));
+    assert_eq!(whole, decode(bytes, cut), "in pieces of {cut}");
+    assert!(whole.0.len() <= bytes.len());
+}
+
+/// Data, and where the content ends, if it does.
+type Decoded = (Vec<u8>, Result<Option<usize>, ChunkError>);
+
+fn decode(bytes: &[u8], piece_max: usize) -> Decoded {
+    let (mut decoder, mut data, mut at) = (Chunked::new(), Vec::new(), 0);
+    while at < bytes.len() {
+        let piece = &bytes[at..bytes.len().min(at.saturating_add(piece_max))];
+        match decoder.step(piece) {
+            Err(fault) => return (data, Err(fault)),
+            Ok(ChunkStep::Done { consumed }) => return (data, Ok(Some(at + consumed))),
+            Ok(ChunkStep::More { consumed }) => at += consumed,
+            Ok(ChunkStep::Data { consumed, len }) => {
+                assert!(len > 0 && consumed + len <= piece.len());
+                data.extend_from_slice(&piece[consumed..consumed + len]);
+                at += consumed + len;
+            }
+        }
+    }
+    (data, Ok(decoder.is_done().then_some(at)))
+}
+
+/// An Upgrade field of these bytes: what is chosen was offered and is registered, whoever's order decides.
+pub(crate) fn negotiation(bytes: &[u8]) {
+    let value: Vec<u8> = bytes.iter().copied().filter(|byte| !b"\r\n".contains(byte)).collect();
+    let head =
+        [b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: ", &value[..], b"\r\n\r\n"];
+    let (bytes, mut fields) = (head.concat(), Vec::new());
+    let Ok(head) = read_head(&bytes, &mut fields, &HeadLimits::default()) else { return };
+    let Ok(offer) = Offer::read(&Request::new(&bytes, &head, &fields)) else { return };
+    assert!(!offer.members().is_empty());
+    let registry = protocols();
+    let chosen = ["/server", "/client"].map(|path| {
+        let resource = registry.find(path.as_bytes()).expect("it was inserted");
+        match negotiate(&offer, resource, Method::Get) {
+            Outcome::Chosen { protocol, version } => {
+                let is_offered =
+                    |name: &[u8]| name.eq_ignore_ascii_case(protocol.name().as_bytes());
+                let mut members = offer.members().iter();
+                assert!(members.any(|member| is_offered(member.name) && member.version == version));
+                assert!(is_decided(&negotiate(&offer, resource, Method::Get)), "it is a function");
+                "chosen"
+            }
+            Outcome::Unknown => "unknown",
+            Outcome::Unfit => "unfit",
+        }
+    });
+    assert_eq!(chosen[0], chosen[1], "the order decides which, not whether");
+}
+
+fn is_decided(outcome: &Outcome<'_>) -> bool {
+    matches!(outcome, Outcome::Chosen { .. })
+}
+
+fn protocols() -> Registry {
+    let never = |_: &Opening<'_>| -> Decision { unreachable!("nothing is opened here") };
+    let resource = Resource::new()
+        .upgrade(echo::protocol())
+        .upgrade(Protocol::new("chat", never).version("13"))
+        .upgrade(Protocol::new("chat", never).any_version())
+        .upgrade(Protocol::new("posted", never).methods(&[Method::Post]));
+    let mut registry = Registry::default();
+    registry.insert("/server", resource.clone());
+    registry.insert("/client", resource.prefer_client());
+    registry
+}
