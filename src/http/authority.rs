@@ -4,27 +4,13 @@
 
 use std::net::Ipv6Addr;
 
+use super::list::letters_digits_and;
+
 /// Unreserved bytes and sub-delimiters, of which a host name consists besides escapes (RFC 3986 §3.2.2).
 ///
 /// The comma is a sub-delimiter, yet no host name holds one, and a recipient that joins two Host lines makes one: U-62
 /// refuses it.
-static NAME_BYTES: [bool; 256] = name_bytes();
-
-const fn name_bytes() -> [bool; 256] {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let marks = b"-._~!$&'()*+;=";
-    let mut mark = 0;
-    while mark < marks.len() {
-        table[marks[mark] as usize] = true;
-        mark += 1;
-    }
-    table
-}
+static NAME_BYTES: [bool; 256] = letters_digits_and(b"-._~!$&'()*+;=");
 
 /// Whether `bytes` is a host that is not empty, with or without a port, and nothing else: no user information.
 #[inline]

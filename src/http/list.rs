@@ -4,16 +4,16 @@
 //! are not understood: no field read here may contain one.
 
 /// Which bytes may stand in a token (RFC 9110 §5.6.2).
-static TOKEN_BYTES: [bool; 256] = token_bytes();
+static TOKEN_BYTES: [bool; 256] = letters_digits_and(b"!#$%&'*+-.^_`|~");
 
-const fn token_bytes() -> [bool; 256] {
+/// The table of a class of bytes: letters, digits and these marks.
+pub(super) const fn letters_digits_and(marks: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut byte = 0;
     while byte < 256 {
         table[byte] = (byte as u8).is_ascii_alphanumeric();
         byte += 1;
     }
-    let marks = b"!#$%&'*+-.^_`|~";
     let mut mark = 0;
     while mark < marks.len() {
         table[marks[mark] as usize] = true;

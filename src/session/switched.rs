@@ -57,22 +57,20 @@ impl Session {
 }
 
 /// Tells a handler that its connection is over.
-pub(super) fn close(mut handler: Box<dyn Handler>, reason: CloseReason, core: &Core) {
-    core.counters.upgrades_open.lower();
-    let is_fine = fenced(|| {
-        handler.on_close(reason);
-        drop(handler);
-    });
-    if !is_fine {
-        core.counters.handler_panics.raise();
-    }
+pub(super) fn close(handler: Box<dyn Handler>, reason: CloseReason, core: &Core) {
+    part_from(handler, core, |handler| handler.on_close(reason));
 }
 
 /// Gives a handler its connection as a descriptor.
-pub(super) fn detach(mut handler: Box<dyn Handler>, detached: Detached, core: &Core) {
+pub(super) fn detach(handler: Box<dyn Handler>, detached: Detached, core: &Core) {
+    part_from(handler, core, |handler| handler.on_detached(detached));
+}
+
+/// Calls a handler for the last time.
+fn part_from(mut handler: Box<dyn Handler>, core: &Core, call: impl FnOnce(&mut dyn Handler)) {
     core.counters.upgrades_open.lower();
     let is_fine = fenced(|| {
-        handler.on_detached(detached);
+        call(&mut *handler);
         drop(handler);
     });
     if !is_fine {
