@@ -61,7 +61,7 @@ counters! {
     connections_refused,
     /// Times accepting failed, whatever the reason.
     accept_errors,
-    /// Times accepting paused because descriptors or memory had run out.
+    /// Times accepting paused: descriptors or memory had run out, or the listener itself is broken.
     accept_pauses,
     /// Requests answered, the ones refused for a fault included.
     requests,

@@ -220,7 +220,7 @@ impl<K: Kernel> Engine<K> {
             }
             Err(errno) => {
                 self.core.counters.accept_errors.raise();
-                if errno.is_exhaustion() {
+                if !errno.is_of_one_connection() {
                     self.core.counters.accept_pauses.raise();
                     state.retry_at = self.core.now + state.pause_ms;
                     state.pause_ms = (state.pause_ms * 2).min(ACCEPT_PAUSE_MAX_MS);

@@ -86,8 +86,6 @@ pub enum CloseReason {
     SendTimeout,
     /// More waited to be sent than may.
     OutboxFull,
-    /// Nothing came in time.
-    ReceiveTimeout,
     /// The server stopped.
     Drained,
     /// The kernel refused the descriptor that a detached connection needs.
@@ -103,7 +101,6 @@ impl fmt::Display for CloseReason {
             CloseReason::PeerReset => "reset by the peer",
             CloseReason::SendTimeout => "the peer did not read",
             CloseReason::OutboxFull => "more waited to be sent than may",
-            CloseReason::ReceiveTimeout => "nothing came in time",
             CloseReason::Drained => "the server stopped",
             CloseReason::NoDescriptor => "no descriptor to detach it as",
         })
