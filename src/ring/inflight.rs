@@ -27,7 +27,7 @@ pub(super) const SLICES_MAX: usize = 16;
 pub(super) enum Pace {
     /// It completes within the call that submits it, short or with EAGAIN if the socket is full.
     AtOnce,
-    /// It completes when everything has left, however long the peer takes to read.
+    /// It completes when something has left, however long that takes: a peer that reads, however slowly, is seen to.
     Patient,
 }
 
@@ -36,7 +36,7 @@ impl Pace {
     fn flags(self) -> i32 {
         match self {
             Pace::AtOnce => libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT,
-            Pace::Patient => libc::MSG_NOSIGNAL | libc::MSG_WAITALL,
+            Pace::Patient => libc::MSG_NOSIGNAL,
         }
     }
 }

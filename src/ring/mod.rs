@@ -88,7 +88,7 @@ pub trait Kernel {
     /// for each connection: two may overtake each other.
     fn send(&mut self, connection: Token, handle: Handle, batch: Box<Batch>);
     /// The completion of the send just asked for changes nothing: a sleep need not end for it. It comes with the next one
-    /// that does. A kernel is free to ignore this.
+    /// that does, or soon. A kernel is free to ignore this.
     fn relax(&mut self) {}
     /// Asks that the send in flight ends soon.
     fn stop_send(&mut self, connection: Token);

@@ -43,6 +43,10 @@ const QUIET_MS_MAX: Millis = 1000;
 /// How often, a millisecond apart, a full submission queue is offered to a kernel that has no memory to take it.
 const OFFERS_MAX: u32 = 100;
 
+/// How long a sleep lasts at most that does not end for the sends it begins with: as long as the rest of one that came out
+/// short waits to be sent. Short enough not to be felt, long enough to cost nothing under load.
+const UNHEEDED_MS_MAX: Millis = 10;
+
 /// What a ring has counted since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RingCounters {
@@ -542,6 +546,10 @@ impl Kernel for Ring<'_> {
         self.buffers.refill();
         self.completions.sync();
         let sleep = wait == Wait::ForOne && self.completions.is_empty() && self.done.is_empty();
+        if sleep && self.sends_unheeded > 0 {
+            // A socket may turn out to be full, and then its connection does depend on the completion after all.
+            self.wake_at(self.clock.now() + UNHEEDED_MS_MAX);
+        }
         if sleep
             || !self.submissions.is_empty()
             || self.submissions.taskrun()
