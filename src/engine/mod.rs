@@ -289,7 +289,7 @@ impl<K: Kernel> Engine<K> {
         if !is_lost && is_wanted && !batch.is_empty() {
             // The rest goes first: one send in flight, in order.
             connection.set_in_flight(batch.load());
-            connection.peer_deadline = now + self.core.limits.send_timeout_ms;
+            connection.peer_deadline = now.saturating_add(self.core.limits.send_timeout_ms);
             self.kernel.send(token, connection.handle, batch);
         } else {
             self.core.recycle(batch);

@@ -12,7 +12,8 @@ use super::{Core, Port};
 use crate::buffer::{Lease, LeaseQueue};
 use crate::config::NEVER;
 use crate::http::{
-    HeadError, Persistence, Request, Response, Status, list, overflow_fault, read_head,
+    Head, HeadError, Method, Persistence, Request, Response, Status, list, overflow_fault,
+    read_head,
 };
 use crate::scan::{Scanned, head_end, head_end_across};
 use crate::upgrade::{Control, Handler};
@@ -88,7 +89,7 @@ impl Exchange {
                 None => match self.next_head(input, port.core) {
                     None => break,
                     Some(Err(fault)) => {
-                        refuse(fault, control, port);
+                        refuse(fault, None, control, port);
                         break;
                     }
                     Some(Ok(bytes)) => {
@@ -126,7 +127,7 @@ impl Exchange {
         } else if self.has_begun {
             port.core.counters.timeouts_received.raise();
             let text = "The head of the request did not arrive in time.\n";
-            answer_and_close(&Response::text(Status::REQUEST_TIMEOUT, text), control, port);
+            answer_and_close(&Response::text(Status::REQUEST_TIMEOUT, text), None, control, port);
         } else {
             port.core.counters.timeouts_received.raise();
             control.is_closing = true;
@@ -158,10 +159,10 @@ impl Exchange {
             control.is_closing = true;
         } else if self.assembly.is_empty() && self.empty_lines == 0 {
             self.has_begun = false;
-            control.deadline = core.now + core.limits.idle_timeout_ms;
+            control.deadline = core.now.saturating_add(core.limits.idle_timeout_ms);
         } else if !self.has_begun {
             self.has_begun = true;
-            control.deadline = core.now + core.limits.head_timeout_ms;
+            control.deadline = core.now.saturating_add(core.limits.head_timeout_ms);
         }
     }
 
@@ -282,7 +283,7 @@ fn begin(
             )
         }
         Err(fault) => {
-            refuse(fault, control, port);
+            refuse(fault, None, control, port);
             Step::Answered
         }
     };
@@ -294,14 +295,26 @@ fn begin(
 }
 
 /// Answers a fault of syntax or framing: nothing behind it can be trusted.
-pub(super) fn refuse(fault: HeadError, control: &mut Control, port: &mut Port<'_>) {
+pub(super) fn refuse(
+    fault: HeadError,
+    head: Option<&Head>,
+    control: &mut Control,
+    port: &mut Port<'_>,
+) {
     port.core.counters.requests_faulty.raise();
-    answer_and_close(&Response::text(fault.status(), format!("{fault}\n")), control, port);
+    answer_and_close(&Response::text(fault.status(), format!("{fault}\n")), head, control, port);
 }
 
-/// Writes a last answer.
-pub(super) fn answer_and_close(response: &Response, control: &mut Control, port: &mut Port<'_>) {
-    let form = crate::http::Form { persistence: Persistence::Close, ..Default::default() };
+/// Writes a last answer, to the request with this head if there is a whole one.
+pub(super) fn answer_and_close(
+    response: &Response,
+    head: Option<&Head>,
+    control: &mut Control,
+    port: &mut Port<'_>,
+) {
+    // RFC 9110 §9.3.2: no answer to HEAD has content, not even the last one.
+    let head_only = head.is_some_and(|head| head.method == Method::Head);
+    let form = crate::http::Form { head_only, persistence: Persistence::Close, advertise: None };
     write(response, form, port);
     control.is_closing = true;
 }

@@ -65,7 +65,7 @@ impl Session {
     /// A connection that was just accepted.
     pub fn open(core: &Core) -> Session {
         let mut session = Session::default();
-        session.control.deadline = core.now + core.limits.idle_timeout_ms;
+        session.control.deadline = core.now.saturating_add(core.limits.idle_timeout_ms);
         session
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Route<'a> {
     chosen: Option<(&'a Protocol, Option<&'a [u8]>)>,
     /// Why there is none, if something was offered.
     missed: Option<Missed>,
+    /// Something was offered that forbids early data, and is not even asked: what follows may be bytes of it.
+    is_guarded: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -47,7 +49,7 @@ pub(super) fn begin(
     let framing = match framing(request.head()) {
         Ok(framing) => framing,
         Err(fault) => {
-            refuse(fault, control, port);
+            refuse(fault, Some(request.head()), control, port);
             return Step::Answered;
         }
     };
@@ -59,7 +61,8 @@ pub(super) fn begin(
         missed.count(port.core);
     }
     if let Some(refusal) = route.refusal(request) {
-        return conclude(request, &refusal, has_content, control, port);
+        let must_close = has_content || route.must_close(input);
+        return conclude(request, &refusal, must_close, control, port);
     }
     if !has_content {
         return finish(&route, request, b"", input, control, port);
@@ -69,12 +72,12 @@ pub(super) fn begin(
         None => port.core.limits.content_bytes_max,
     };
     if matches!(framing, Framing::Length(length) if length > content_max as u64) {
-        return too_large(&route, control, port);
+        return too_large(&route, request, control, port);
     }
     if request.head().expects_continue && input.is_empty() {
         port.outbox().write(CONTINUE);
     }
-    let deadline = port.core.now + port.core.limits.content_timeout_ms;
+    let deadline = port.core.now.saturating_add(port.core.limits.content_timeout_ms);
     Step::Waiting(Box::new(Waiting::for_content(
         request.into_owned(),
         framing,
@@ -97,17 +100,23 @@ pub(super) fn finish(
             let decision = decide(protocol, version, request, content, port);
             decided(route, request, decision, input, control, port)
         }
-        None => answer(route.resource, request, content, control, port),
+        None => answer(route, request, content, input, control, port),
     }
 }
 
 /// Content over its bound: never a switch with content unread (U-28).
-pub(super) fn too_large(route: &Route<'_>, control: &mut Control, port: &mut Port<'_>) -> Step {
+pub(super) fn too_large(
+    route: &Route<'_>,
+    request: Request<'_>,
+    control: &mut Control,
+    port: &mut Port<'_>,
+) -> Step {
     if route.chosen.is_some() {
         Missed::Unfit.count(port.core);
     }
     let text = "The content is larger than this resource takes.\n";
-    answer_and_close(&Response::text(Status::CONTENT_TOO_LARGE, text), control, port);
+    let response = Response::text(Status::CONTENT_TOO_LARGE, text);
+    answer_and_close(&response, Some(request.head()), control, port);
     Step::Answered
 }
 
@@ -122,22 +131,41 @@ impl<'a> Route<'a> {
             return None;
         }
         let resource = registry.find(request.path())?;
-        let (mut chosen, mut missed) = (None, None);
+        let mut route = Route { resource, chosen: None, missed: None, is_guarded: false };
         // One flag test for all who do not upgrade (U-115).
         if request.head().has_upgrade {
-            match Offer::read(&request).map(|offer| negotiate(&offer, resource, request.method())) {
-                Ok(Outcome::Chosen { protocol, .. })
-                    if has_content && protocol.content_max() == 0 =>
-                {
-                    missed = Some(Missed::Unfit);
-                }
-                Ok(Outcome::Chosen { protocol, version }) => chosen = Some((protocol, version)),
-                Ok(Outcome::Unknown) => missed = Some(Missed::Unknown),
-                Ok(Outcome::Unfit) => missed = Some(Missed::Unfit),
-                Err(unusable) => missed = Some(Missed::Unusable(unusable)),
+            route.choose(request, has_content);
+        }
+        Some(route)
+    }
+
+    fn choose(&mut self, request: Request<'a>, has_content: bool) {
+        let offer = match Offer::read(&request) {
+            Ok(offer) => offer,
+            Err(unusable) => return self.missed = Some(Missed::Unusable(unusable)),
+        };
+        match negotiate(&offer, self.resource, request.method()) {
+            Outcome::Chosen { protocol, version } if !has_content || protocol.content_max() > 0 => {
+                self.chosen = Some((protocol, version));
+            }
+            Outcome::Unknown => self.missed = Some(Missed::Unknown),
+            Outcome::Chosen { .. } | Outcome::Unfit => {
+                self.missed = Some(Missed::Unfit);
+                let mut protocols = self.resource.protocols().iter();
+                self.is_guarded = protocols.any(|protocol| forbids(protocol, &offer));
             }
         }
-        Some(Route { resource, chosen, missed })
+    }
+
+    /// Whether an ordinary answer has to close the connection, for what waits behind the request (U-25).
+    fn must_close(&self, input: &LeaseQueue) -> bool {
+        self.is_guarded && !input.is_empty()
+    }
+
+    /// The form of an ordinary answer.
+    fn form(&self, request: Request<'_>, input: &LeaseQueue, core: &Core) -> Form<'a> {
+        let form = form(request.head(), self.must_close(input), core);
+        Form { advertise: self.resource.advertised(), ..form }
     }
 
     /// How long its decision may take.
@@ -167,6 +195,12 @@ impl<'a> Route<'a> {
         }
         None
     }
+}
+
+/// Whether a protocol is among those offered and forbids early data.
+fn forbids(protocol: &Protocol, offer: &Offer<'_>) -> bool {
+    protocol.early_data() == EarlyData::Forbidden
+        && offer.members().iter().any(|member| protocol.matches(member.name, member.version))
 }
 
 impl Missed {
@@ -199,7 +233,7 @@ fn unrouted(
         // RFC 9931 §8: rejecting CONNECT closes, for the bytes behind it are not HTTP.
         Method::Connect => {
             let text = "This server is no proxy.\n";
-            answer_and_close(&Response::text(Status::NOT_IMPLEMENTED, text), control, port);
+            answer_and_close(&Response::text(Status::NOT_IMPLEMENTED, text), None, control, port);
             return Step::Answered;
         }
         Method::Other => {
@@ -240,16 +274,17 @@ fn form(head: &Head, must_close: bool, core: &Core) -> Form<'static> {
 
 /// Has the resource answer.
 fn answer(
-    resource: &Resource,
+    route: &Route<'_>,
     request: Request<'_>,
     content: &[u8],
+    input: &LeaseQueue,
     control: &mut Control,
     port: &mut Port<'_>,
 ) -> Step {
-    let Some(answer) = resource.answer(request.method()) else {
+    let Some(answer) = route.resource.answer(request.method()) else {
         unreachable!("a resource without this method was refused from the head");
     };
-    let form = Form { advertise: resource.advertised(), ..form(request.head(), false, port.core) };
+    let form = route.form(request, input, port.core);
     let (mailbox, spawn) = (std::rc::Rc::clone(&port.core.mailbox), port.core.spawn.clone());
     let (key, before) = (port.key, port.outbox().queued().bytes);
     let mut state = ReplyState::Unanswered;
@@ -272,7 +307,7 @@ fn answer(
             Step::Answered
         }
         ReplyState::Later(awaiting) => {
-            let deadline = port.core.now + port.core.limits.decision_timeout_ms;
+            let deadline = port.core.now.saturating_add(port.core.limits.decision_timeout_ms);
             Step::Waiting(Box::new(Waiting::for_response(request.into_owned(), awaiting, deadline)))
         }
         ReplyState::Unanswered => {
@@ -287,14 +322,14 @@ fn answer(
 
 /// A promised answer has come.
 pub(super) fn answered(
-    registry: &Registry,
+    route: &Route<'_>,
     request: Request<'_>,
     response: &Response,
+    input: &LeaseQueue,
     control: &mut Control,
     port: &mut Port<'_>,
 ) -> Step {
-    let advertise = registry.find(request.path()).and_then(Resource::advertised);
-    let form = Form { advertise, ..form(request.head(), false, port.core) };
+    let form = route.form(request, input, port.core);
     control.is_closing |= form.persistence == Persistence::Close;
     write(response, form, port);
     Step::Answered
@@ -371,7 +406,7 @@ fn switch_over(
     counters.upgrades_switched.raise();
     counters.upgrades_open.raise();
     let is_awaited =
-        request.head().expects_continue && framing(request.head()) == Ok(Framing::None);
+        request.head().expects_continue && !framing(request.head()).is_ok_and(has_content);
     port.with_text(|text, _| {
         if is_awaited {
             // RFC 9110 §7.8: a client that waits for the 100 gets it before the 101 (U-31).

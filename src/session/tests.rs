@@ -416,3 +416,73 @@ fn behind_a_last_answer_no_clock_runs_that_would_write_another() {
     assert!(session.control().is_closing);
     assert_eq!(session.control().deadline, NEVER);
 }
+
+// RFC 9110 §9.3.2.
+#[test]
+fn no_last_answer_to_head_has_content() {
+    let limits = Limits { content_bytes_max: 8, ..Limits::default() };
+    let head = |path: &str, fields: &str| request(&format!("HEAD {path} HTTP/1.1"), fields);
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    for (input, waits, status) in [
+        (head("/", "Content-Length: 9\r\n"), false, 413),
+        (head("/", chunked) + "9\r\n123456789\r\n", false, 413),
+        (head("/", chunked) + "x", false, 400),
+        (head("/", "Content-Length: x\r\n"), false, 400),
+        (head("/", "Content-Length: 2\r\n") + "h", true, 408),
+        (head("/later", ""), true, 503),
+    ] {
+        let mut scene = Scene::new(limits.clone());
+        scene.receive(&input);
+        if waits {
+            scene.expire();
+        }
+        let sent = scene.sent();
+        assert!(sent.starts_with(&format!("HTTP/1.1 {status} ")), "{input:?}: {sent}");
+        assert!(sent.ends_with("\r\n\r\n") && scene.is_closing(), "{input:?}: {sent}");
+    }
+}
+
+// U-31: an empty content is none.
+#[test]
+fn a_client_that_waits_for_the_100_gets_it_before_the_101_whatever_it_says_of_its_content() {
+    for fields in ["", "Content-Length: 0\r\n"] {
+        let mut scene = Scene::new(Limits::default());
+        let offer = "Connection: Upgrade\r\nUpgrade: echo\r\nExpect: 100-continue\r\n";
+        scene.receive(request("GET / HTTP/1.1", &format!("{offer}{fields}")));
+        assert_eq!(scene.statuses(), [100, 101], "{fields:?}");
+    }
+}
+
+// U-25: a protocol that is not even asked, because the request does not fit it, is refused as well.
+#[test]
+fn early_bytes_behind_a_request_that_does_not_fit_their_protocol_are_no_request() {
+    for (line, fields) in
+        [("POST /early HTTP/1.1", ""), ("GET /early HTTP/1.1", "Content-Length: 2\r\n")]
+    {
+        let mut scene = Scene::new(Limits::default());
+        let offer = "Connection: Upgrade\r\nUpgrade: echo\r\n";
+        let content = if fields.is_empty() { "" } else { "hi" };
+        scene.receive(request(line, &format!("{offer}{fields}")) + content + &get("/"));
+        assert_eq!(scene.statuses(), [200], "{line}: what follows is not answered");
+        assert!(scene.is_closing(), "{line}");
+    }
+}
+
+#[test]
+fn a_timeout_that_never_comes_is_no_overflow() {
+    let mut scene = Scene::new(Limits {
+        head_timeout_ms: NEVER,
+        content_timeout_ms: NEVER,
+        idle_timeout_ms: NEVER,
+        decision_timeout_ms: NEVER,
+        ..Limits::default()
+    });
+    scene.core.now = 5;
+    scene.receive(get("/") + &get("/later"));
+    drop(RESPONSES.take());
+    scene.wake();
+    assert_eq!(scene.statuses(), [200, 503]);
+    let mut other = Scene { session: Session::open(&scene.core), ..scene };
+    other.receive(request("POST / HTTP/1.1", "Content-Length: 2\r\n") + "hi" + "G");
+    assert_eq!(other.statuses(), [200]);
+}

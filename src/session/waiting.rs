@@ -99,11 +99,14 @@ impl Waiting {
                     }
                     Collected::Partial => Step::Waiting(self),
                     Collected::TooLarge => {
-                        respond::too_large(&self.route(&registry).1, control, port)
+                        let (request, route) = self.route(&registry);
+                        respond::too_large(&route, request, control, port)
                     }
                     Collected::Faulty(text) => {
                         port.core.counters.requests_faulty.raise();
-                        answer_and_close(&Response::text(Status::BAD_REQUEST, text), control, port);
+                        let response = Response::text(Status::BAD_REQUEST, text);
+                        let request = self.request.view();
+                        answer_and_close(&response, Some(request.head()), control, port);
                         Step::Answered
                     }
                 }
@@ -127,7 +130,8 @@ impl Waiting {
                     Step::Answered
                 }
                 Some(Some(response)) => {
-                    respond::answered(&registry, self.request.view(), &response, control, port)
+                    let (request, route) = self.route(&registry);
+                    respond::answered(&route, request, &response, input, control, port)
                 }
             },
         }
@@ -152,7 +156,7 @@ impl Waiting {
                 Response::text(Status::SERVICE_UNAVAILABLE, "The answer was not ready in time.\n")
             }
         };
-        answer_and_close(&response, control, port);
+        answer_and_close(&response, Some(self.request.view().head()), control, port);
     }
 
     /// The connection is gone; whoever was to keep the promise can see that.
