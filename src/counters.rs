@@ -61,7 +61,7 @@ counters! {
     connections_refused,
     /// Times accepting failed, whatever the reason.
     accept_errors,
-    /// Times accepting paused: descriptors or memory had run out, or the listener itself is broken.
+    /// Times accepting paused because it had failed: mostly for want of descriptors or memory.
     accept_pauses,
     /// Requests answered, the ones refused for a fault included.
     requests,

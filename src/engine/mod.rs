@@ -30,7 +30,7 @@ use connection::{Connection, Phase, Receive};
 use slots::Slots;
 use timers::Timers;
 
-/// Pauses of a listener whose accepts fail for want of descriptors or memory: each twice the one before.
+/// Pauses of a listener whose accepts fail, mostly for want of descriptors or memory: each twice the one before.
 const ACCEPT_PAUSE_MIN_MS: Millis = 10;
 const ACCEPT_PAUSE_MAX_MS: Millis = 100;
 
@@ -83,6 +83,8 @@ pub struct Engine<K: Kernel> {
 #[derive(Debug, Clone, Copy)]
 struct Listener {
     is_armed: bool,
+    /// The last accept brought an error.
+    has_failed: bool,
     pause_ms: Millis,
     retry_at: Millis,
 }
@@ -97,7 +99,12 @@ impl<K: Kernel> Engine<K> {
         drain_timeout: Duration,
     ) -> Engine<K> {
         core.now = kernel.now();
-        let listener = Listener { is_armed: false, pause_ms: ACCEPT_PAUSE_MIN_MS, retry_at: 0 };
+        let listener = Listener {
+            is_armed: false,
+            has_failed: false,
+            pause_ms: ACCEPT_PAUSE_MIN_MS,
+            retry_at: 0,
+        };
         Engine {
             timers: Timers::new(core.now),
             date_due: core.now,
@@ -213,6 +220,7 @@ impl<K: Kernel> Engine<K> {
     fn accepted(&mut self, listener: ListenerId, result: Result<Handle, Errno>, more: bool) {
         let state = &mut self.listeners[usize::from(listener.0)];
         state.is_armed = more;
+        let has_failed = std::mem::replace(&mut state.has_failed, result.is_err());
         match result {
             Ok(handle) => {
                 state.pause_ms = ACCEPT_PAUSE_MIN_MS;
@@ -220,7 +228,8 @@ impl<K: Kernel> Engine<K> {
             }
             Err(errno) => {
                 self.core.counters.accept_errors.raise();
-                if !errno.is_of_one_connection() {
+                // An error may be one connection's; two in a row are the listener's, and asking at once would spin.
+                if errno.is_exhaustion() || has_failed {
                     self.core.counters.accept_pauses.raise();
                     state.retry_at = self.core.now + state.pause_ms;
                     state.pause_ms = (state.pause_ms * 2).min(ACCEPT_PAUSE_MAX_MS);

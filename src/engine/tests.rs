@@ -163,3 +163,16 @@ fn a_starved_receive_goes_on_when_buffers_come_back() {
     scene.settle();
     scene.assert_nothing_is_held();
 }
+
+#[test]
+fn a_listener_that_only_fails_is_asked_again_after_a_pause_whatever_its_error() {
+    // Of every four errors one is ECONNABORTED, which nothing has run out for.
+    let faults = Faults { accept_errors: 1.0, ..Faults::none() };
+    let config = SimConfig { faults, ..SimConfig::default() };
+    let mut scene = Scene::new(Protocol::callback("echo", |_| Holding::default()), config);
+    let _client = scene.connect();
+    (0..100).for_each(|_| scene.pass(10));
+    let (errors, pauses) = (&scene.counters.accept_errors, &scene.counters.accept_pauses);
+    assert!(errors.value() > 5, "{} errors", errors.value());
+    assert!(pauses.value() + 1 >= errors.value(), "{} of {}", pauses.value(), errors.value());
+}

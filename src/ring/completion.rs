@@ -48,27 +48,6 @@ impl Errno {
     pub fn is_exhaustion(self) -> bool {
         matches!(self.0, libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
     }
-
-    /// Whether an accept failed for the sake of one connection, or for no lasting reason: the next one may succeed at once.
-    /// Anything else would come back at once, too, and accepting has to pause. accept(2), "Error handling": Linux
-    /// passes network errors of the new socket on.
-    pub fn is_of_one_connection(self) -> bool {
-        matches!(
-            self.0,
-            libc::ECONNABORTED
-                | libc::ECANCELED
-                | libc::EINTR
-                | libc::EAGAIN
-                | libc::EPERM
-                | libc::EPROTO
-                | libc::ENOPROTOOPT
-                | libc::ENETDOWN
-                | libc::ENETUNREACH
-                | libc::ENONET
-                | libc::EHOSTDOWN
-                | libc::EHOSTUNREACH
-        )
-    }
 }
 
 impl fmt::Debug for Errno {
