@@ -54,10 +54,13 @@ impl Server {
         let cpus = affinity::allowed().map_err(ServerError::Affinity)?;
         let workers = if config.workers == 0 { cpus.len() } else { config.workers };
         let mut bound = Bound::default();
+        // All of them before the first thread: a refusal here leaves nothing to stop.
+        let listeners =
+            (0..workers).map(|_| bound.listen(&config)).collect::<Result<Vec<_>, _>>()?;
         let (tell, started) = mpsc::channel();
-        let mut running = Running { addresses: Vec::new(), cores: Vec::new() };
-        for index in 0..workers {
-            let listeners = bound.listen(&config)?;
+        let mut running = Running { addresses: bound.addresses, cores: Vec::new() };
+        let mut failure = None;
+        for (index, listeners) in listeners.into_iter().enumerate() {
             let worker = Worker {
                 config: config.clone(),
                 registry: registry.clone(),
@@ -66,21 +69,27 @@ impl Server {
                 remote: Arc::default(),
                 counters: Arc::default(),
             };
-            running.cores.push(RunningCore::spawn(index, worker, tell.clone())?);
-        }
-        running.addresses = bound.addresses;
-        // With the last sender gone, a worker that dies without a word ends the wait, too.
-        drop(tell);
-        for _ in 0..workers {
-            match started.recv() {
-                Ok(Started { index, control: Ok(control) }) => {
-                    running.cores[index].control = Some(control)
+            match RunningCore::spawn(index, worker, tell.clone()) {
+                Ok(core) => running.cores.push(core),
+                Err(error) => {
+                    failure = Some(error);
+                    break;
                 }
-                Ok(Started { control: Err(error), .. }) => return running.give_up(error),
-                Err(mpsc::RecvError) => return running.give_up(ServerError::WorkerLost),
             }
         }
-        Ok(running)
+        drop(tell);
+        // Until each worker has said its word or died. After a bad one, too: only whose control is known can be stopped.
+        for Started { index, control } in started {
+            match control {
+                Ok(control) => running.cores[index].control = Some(control),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        let is_lost = running.cores.iter().any(|core| core.control.is_none());
+        match failure.or(is_lost.then_some(ServerError::WorkerLost)) {
+            Some(error) => running.give_up(error),
+            None => Ok(running),
+        }
     }
 
     /// Starts and serves until the process ends or a core cannot go on.
@@ -137,8 +146,7 @@ impl RunningCore {
     ) -> Result<RunningCore, ServerError> {
         let (remote, counters) = (Arc::clone(&worker.remote), Arc::clone(&worker.counters));
         let name = format!("upring-{index}");
-        let spawned =
-            std::thread::Builder::new().name(name).spawn(move || worker.run(index, &tell));
+        let spawned = std::thread::Builder::new().name(name).spawn(move || worker.run(index, tell));
         let thread = spawned.map_err(ServerError::Thread)?;
         Ok(RunningCore { thread, control: None, remote, counters })
     }

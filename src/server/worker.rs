@@ -29,11 +29,12 @@ pub(super) struct Started {
 }
 
 impl Worker {
-    pub(super) fn run(self, index: usize, tell: &Sender<Started>) -> Result<(), ServerError> {
+    pub(super) fn run(self, index: usize, tell: Sender<Started>) -> Result<(), ServerError> {
         let Worker { config, registry, listeners, cpu, remote, counters } = self;
-        let ready = |control| {
+        let ready = move |control| {
             // The server waits for this word before it does anything else.
             let _ = tell.send(Started { index, control });
+            drop(tell);
         };
         if let Some(Err(error)) = cpu.map(affinity::pin) {
             ready(Err(ServerError::Affinity(error)));
