@@ -96,6 +96,9 @@ pub struct Limits {
     pub outbox_bytes_max: usize,
     /// Receive buffers one connection may hold unread before it is no longer read. Default 16.
     pub leases_max: u16,
+    /// Milliseconds a core may be out of receive buffers before connections that hold several of them unread or unsent
+    /// lose theirs, the greediest first. Default 1000.
+    pub shortage_timeout_ms: u64,
 }
 
 impl Default for Limits {
@@ -117,6 +120,7 @@ impl Default for Limits {
             outbox_bytes_high: 64 * 1024,
             outbox_bytes_max: 4 * 1024 * 1024,
             leases_max: 16,
+            shortage_timeout_ms: 1_000,
         }
     }
 }

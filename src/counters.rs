@@ -109,6 +109,8 @@ counters! {
     backpressure,
     /// Receive buffers that hold bytes of some connection, at the end of the last turn. An idle connection has none.
     buffers_held,
+    /// Connections reset because they held receive buffers for which others had waited too long.
+    connections_cut,
     /// Receives that found no buffer.
     receives_starved,
     /// Multishot operations that had to be armed again.

@@ -131,6 +131,7 @@ impl Tally {
         }
         let counters = [
             "connections_refused",
+            "connections_cut",
             "accept_pauses",
             "requests_faulty",
             "bytes_assembled",

@@ -144,3 +144,35 @@ fn a_peer_that_reads_slowly_but_steadily_gets_everything() {
     assert_eq!(server.counter("timeouts_sent"), 0);
     server.stop().expect("it stops");
 }
+#[test]
+fn peers_that_never_read_do_not_take_every_receive_buffer() {
+    let mut config = config();
+    config.ring.buffers = 256;
+    let echo = upring::protocols::echo::protocol();
+    let ok = Response::text(Status::OK, "ok").to_ready();
+    let Some(server) = serve(config, Resource::new().upgrade(echo).get(ok)) else { return };
+    let address = server.addresses()[0];
+    let mut flood = Vec::new();
+    for _ in 0..24 {
+        let mut client = upgrade(address, "echo");
+        client.set_nonblocking(true).expect("a TCP socket");
+        let (mut stuck, bytes) = (0, vec![b'x'; 64 * 1024]);
+        while stuck < 20 {
+            match client.write(&bytes) {
+                Ok(_) => stuck = 0,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    stuck += 1;
+                    thread::sleep(Duration::from_millis(5));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        flood.push(client);
+    }
+    eprintln!("{} buffers held", server.counter("buffers_held"));
+    let mut client = connect(address);
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("it is open");
+    assert!(read_head(&mut client).starts_with("HTTP/1.1 200 "));
+    drop(flood);
+    server.stop().expect("it stops");
+}

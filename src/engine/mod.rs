@@ -73,6 +73,8 @@ pub struct Engine<K: Kernel> {
     starved: VecDeque<Token>,
     /// A receive of this turn found no buffer: too few are lent.
     is_short_of_buffers: bool,
+    /// When the next connection is cut if receives still wait for a buffer, [`NEVER`] if none does.
+    cut_at: Millis,
     date_due: Millis,
     tick_at: Millis,
     remote: Arc<Remote>,
@@ -116,6 +118,7 @@ impl<K: Kernel> Engine<K> {
             ready: VecDeque::new(),
             starved: VecDeque::new(),
             is_short_of_buffers: false,
+            cut_at: NEVER,
             tick_at: NEVER,
             remote,
             drain_timeout,
@@ -141,6 +144,7 @@ impl<K: Kernel> Engine<K> {
         self.expire();
         self.settle_touched();
         self.feed_starved();
+        self.end_shortage();
         self.arm_tick();
         self.note_buffers();
         Ok(self.outcome())

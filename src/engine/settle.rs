@@ -1,8 +1,9 @@
 //! The end of a turn: what each touched connection now wants of the kernel. Everything a connection asks of the kernel,
 //! apart from the rest of a short send, is asked for here.
 
-use super::Engine;
 use super::connection::{Connection, Phase, Receive};
+use super::{Engine, STARVED_PAUSE_MS};
+use crate::config::NEVER;
 use crate::ring::{Kernel, Manner, Token};
 use crate::session::Core;
 use crate::upgrade::CloseReason;
@@ -77,7 +78,59 @@ impl<K: Kernel> Engine<K> {
     }
 }
 
+impl<K: Kernel> Engine<K> {
+    /// One connection cannot take the buffers of all: when none has come back for a while, who holds most of them unread
+    /// or unsent is cut, one at a time, until those that wait have theirs.
+    pub(super) fn end_shortage(&mut self) {
+        let now = self.core.now;
+        if self.starved.is_empty() {
+            self.cut_at = NEVER;
+        } else if self.cut_at == NEVER {
+            self.cut_at = now.saturating_add(self.core.limits.shortage_timeout_ms);
+        } else if self.cut_at <= now && self.kernel.receivable() == 0 {
+            // What the cut one held comes back within a turn or two.
+            self.cut_at = now + STARVED_PAUSE_MS;
+            self.starved.retain(|token| self.connections.of(*token).is_some());
+            if !self.starved.is_empty() {
+                self.cut_the_greediest();
+            }
+        }
+    }
+
+    #[cold]
+    fn cut_the_greediest(&mut self) {
+        let all = self.all();
+        let core = &self.core;
+        let held = |token: &Token| self.connections.of(*token).map_or(0, |found| found.held(core));
+        let greediest = all.into_iter().max_by_key(held);
+        if let Some(token) = greediest
+            && let Some(connection) = self.connections.of(token)
+            && connection.held(&self.core) > 1
+        {
+            self.core.counters.connections_cut.raise();
+            connection.end(Manner::Reset, CloseReason::BuffersHeld);
+            self.touch(token);
+            self.settle_touched();
+        }
+    }
+}
+
 impl Connection {
+    /// Receive buffers that are not received into for its sake, but for those its handler keeps.
+    fn held(&self, core: &Core) -> usize {
+        let limits = &core.limits;
+        // A send that has just begun gives its buffers back in time.
+        let latest = core.now.saturating_add(limits.send_timeout_ms);
+        let is_stuck = self.peer_deadline <= latest.saturating_sub(limits.shortage_timeout_ms);
+        match self.phase {
+            Phase::Open | Phase::Detaching => {
+                let unsent = if is_stuck { self.in_flight().leases } else { 0 };
+                self.session.unread() + usize::from(unsent)
+            }
+            _ => 0,
+        }
+    }
+
     /// Ends a connection whose session or outbox cannot go on.
     fn judge(&mut self, core: &Core) {
         if !matches!(self.phase, Phase::Open | Phase::Detaching) {
@@ -103,7 +156,7 @@ impl Connection {
             debug_assert!(!self.is_shut, "nothing is written behind the end of our direction");
             self.is_sending = true;
             self.set_in_flight(batch.load());
-            self.peer_deadline = core.now + core.limits.send_timeout_ms;
+            self.peer_deadline = core.now.saturating_add(core.limits.send_timeout_ms);
             kernel.send(token, self.handle, batch);
             // A lease goes back to the ring with its completion: an idle core holds none.
             if self.in_flight().leases == 0 && !self.awaits_send() {
@@ -140,7 +193,7 @@ impl Connection {
             self.end(Manner::Close, CloseReason::Finished);
         } else if control.is_closing {
             self.phase = Phase::Lingering;
-            self.peer_deadline = core.now + core.limits.linger_timeout_ms;
+            self.peer_deadline = core.now.saturating_add(core.limits.linger_timeout_ms);
             self.linger_bytes_left =
                 u32::try_from(core.limits.linger_bytes_max).unwrap_or(u32::MAX);
             self.shut(token, kernel);

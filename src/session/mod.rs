@@ -174,6 +174,11 @@ impl Session {
         self.input.len() >= usize::from(limits.leases_max)
     }
 
+    /// Receive buffers whose bytes wait unread.
+    pub fn unread(&self) -> usize {
+        self.input.len()
+    }
+
     /// Whether enough room is left to receive again.
     pub fn has_room(&self, limits: &Limits) -> bool {
         self.input.len() <= usize::from(limits.leases_max / 2)

@@ -86,6 +86,8 @@ pub enum CloseReason {
     SendTimeout,
     /// More waited to be sent than may.
     OutboxFull,
+    /// It held receive buffers unread or unsent for which others had waited too long.
+    BuffersHeld,
     /// The server stopped.
     Drained,
     /// The kernel refused the descriptor that a detached connection needs.
@@ -101,6 +103,7 @@ impl fmt::Display for CloseReason {
             CloseReason::PeerReset => "reset by the peer",
             CloseReason::SendTimeout => "the peer did not read",
             CloseReason::OutboxFull => "more waited to be sent than may",
+            CloseReason::BuffersHeld => "it held buffers that others waited for",
             CloseReason::Drained => "the server stopped",
             CloseReason::NoDescriptor => "no descriptor to detach it as",
         })

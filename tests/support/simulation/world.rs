@@ -216,7 +216,8 @@ impl Stager {
             self.actors.iter().filter(|actor| self.outcome(actor) == Outcome::Unlucky).collect();
         let bad_luck = self.world.injected(Fault::PeerReset)
             + self.world.injected(Fault::TableFull)
-            + counters.connections_refused.value();
+            + counters.connections_refused.value()
+            + counters.connections_cut.value();
         assert!(
             unlucky.len() as u64 <= bad_luck,
             "not served, with {bad_luck} pieces of bad luck: {}",
@@ -279,6 +280,8 @@ fn limits(random: &mut Random) -> Limits {
         outbox_bytes_high: one([1, 300, 5000, 64 * 1024], random),
         outbox_bytes_max: 2 << 20,
         leases_max: one([1, 2, 4, 16], random),
+        // Worlds with two buffers are always short of them.
+        shortage_timeout_ms: one([100, u64::MAX, u64::MAX], random),
         ..Limits::default()
     }
 }
