@@ -63,7 +63,7 @@ impl Default for Config {
 /// Every bound of a connection. At a bound there is a defined answer and a counter, never growth.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections one worker holds at once; further ones are closed at once, and counted. Default 16 384.
+    /// Connections one worker holds at once; further ones are accepted and closed at once. Default 16 384.
     pub connections_max: u32,
     /// Bytes of a request head, empty line included. Over it: 414 inside the request line, else 431.
     /// Default 32 KiB: a request line of 8000 octets must work (RFC 9112 §3). At most 65 535.
