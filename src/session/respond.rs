@@ -6,8 +6,8 @@ use super::waiting::Waiting;
 use super::{Core, Port};
 use crate::buffer::LeaseQueue;
 use crate::http::{
-    CONTINUE, Form, Framing, Head, Method, Persistence, Request, Response, Status, framing,
-    write_switching,
+    CONTINUE, Form, Framing, Head, Method, Persistence, Request, Response, Status, Version,
+    framing, write_switching,
 };
 use crate::upgrade::{
     Control, Decision, EarlyData, Offer, Opening, Outcome, Protocol, Registry, Reply, ReplyState,
@@ -61,7 +61,10 @@ pub(super) fn begin(
         missed.count(port.core);
     }
     if let Some(refusal) = route.refusal(request) {
-        let must_close = has_content || route.must_close(input);
+        // U-45: what a 426 asks for, an HTTP/1.0 client cannot do on this connection.
+        let is_hopeless =
+            refusal.status() == Status::UPGRADE_REQUIRED && request.version() == Version::Http10;
+        let must_close = has_content || is_hopeless || route.must_close(input);
         return conclude(request, &refusal, must_close, control, port);
     }
     if !has_content {
