@@ -20,10 +20,11 @@ use std::task::{Context, Poll};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio_uring::Runtime;
 
 use crate::counters::Counters;
 use crate::engine::{Engine, Turn};
-use crate::ring::{Ring, Wait};
+use crate::ring::{Ring, SetupError, Wait};
 use crate::upgrade::{Mailbox, Spawn};
 
 /// Turns without a pause after which the runtime gets its share: its tasks, its timers, its own ring.
@@ -32,14 +33,23 @@ const TURNS_MAX: u32 = 32;
 /// Entries of the runtime's own ring, for what async handlers do beside their connection.
 const RUNTIME_ENTRIES: u32 = 256;
 
-/// Turns the engine inside a tokio-uring runtime until the server has stopped.
+/// The runtime of the calling thread. Its own `start` panics where this says why.
+///
+/// # Errors
+/// The kernel refuses the runtime's ring or one of its descriptors.
+pub fn runtime() -> Result<Runtime, SetupError> {
+    let mut uring = tokio_uring::uring_builder();
+    uring.setup_single_issuer().setup_coop_taskrun().setup_taskrun_flag();
+    Runtime::new(tokio_uring::builder().entries(RUNTIME_ENTRIES).uring_builder(&uring))
+        .map_err(|error| SetupError::ring("a tokio-uring runtime", &error))
+}
+
+/// Turns the engine inside `runtime` until the server has stopped.
 ///
 /// # Errors
 /// The kernel refused to go on.
-pub fn run(engine: &mut Engine<Ring<'_>>, wake: Arc<OwnedFd>) -> io::Result<()> {
-    let mut uring = tokio_uring::uring_builder();
-    uring.setup_single_issuer().setup_coop_taskrun().setup_taskrun_flag();
-    tokio_uring::builder().entries(RUNTIME_ENTRIES).uring_builder(&uring).start(serve(engine, wake))
+pub fn run(runtime: &Runtime, engine: &mut Engine<Ring<'_>>, wake: Arc<OwnedFd>) -> io::Result<()> {
+    runtime.block_on(serve(engine, wake))
 }
 
 async fn serve(engine: &mut Engine<Ring<'_>>, wake: Arc<OwnedFd>) -> io::Result<()> {

@@ -65,7 +65,7 @@ pub enum Cause {
 }
 
 impl SetupError {
-    pub(super) fn ring(call: &'static str, error: &io::Error) -> SetupError {
+    pub(crate) fn ring(call: &'static str, error: &io::Error) -> SetupError {
         let errno = errno(error);
         SetupError::Ring { call, errno, cause: Cause::of_ring(errno) }
     }

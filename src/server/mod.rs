@@ -11,8 +11,9 @@ mod worker;
 pub use error::ServerError;
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::config::{Config, HostKind};
@@ -54,41 +55,28 @@ impl Server {
         let cpus = affinity::allowed().map_err(ServerError::Affinity)?;
         let workers = if config.workers == 0 { cpus.len() } else { config.workers };
         let mut bound = Bound::default();
-        // All of them before the first thread: a refusal here leaves nothing to stop.
-        let listeners =
-            (0..workers).map(|_| bound.listen(&config)).collect::<Result<Vec<_>, _>>()?;
         let (tell, started) = mpsc::channel();
-        let mut running = Running { addresses: bound.addresses, cores: Vec::new() };
-        let mut failure = None;
-        for (index, listeners) in listeners.into_iter().enumerate() {
+        let (end, ended) = mpsc::channel();
+        let mut cores = Vec::new();
+        let mut spawn = |index: usize| {
             let worker = Worker {
                 config: config.clone(),
                 registry: registry.clone(),
-                listeners,
+                listeners: bound.listen(&config)?,
                 cpu: config.pin.then(|| cpus[index % cpus.len()]),
                 remote: Arc::default(),
                 counters: Arc::default(),
             };
-            match RunningCore::spawn(index, worker, tell.clone()) {
-                Ok(core) => running.cores.push(core),
-                Err(error) => {
-                    failure = Some(error);
-                    break;
-                }
-            }
-        }
-        drop(tell);
-        // Until each worker has said its word or died. After a bad one, too: only whose control is known can be stopped.
-        for Started { index, control } in started {
-            match control {
-                Ok(control) => running.cores[index].control = Some(control),
-                Err(error) => failure = failure.or(Some(error)),
-            }
-        }
-        let is_lost = running.cores.iter().any(|core| core.control.is_none());
-        match failure.or(is_lost.then_some(ServerError::WorkerLost)) {
-            Some(error) => running.give_up(error),
-            None => Ok(running),
+            cores.push(RunningCore::spawn(index, worker, tell.clone(), end.clone())?);
+            Ok(())
+        };
+        let spawned = (0..workers).try_for_each(&mut spawn);
+        // With the last sender gone, a worker that dies without a word ends the wait, too.
+        drop((tell, end));
+        let mut running = Running { addresses: bound.addresses, cores, ended: Mutex::new(ended) };
+        match spawned.and(running.hear(&started)) {
+            Ok(()) => Ok(running),
+            Err(error) => running.give_up(error),
         }
     }
 
@@ -128,11 +116,13 @@ impl Bound {
 pub struct Running {
     addresses: Vec<SocketAddr>,
     cores: Vec<RunningCore>,
+    /// How each core has ended, in the order in which they do. Locked by nobody: it lets threads share the rest.
+    ended: Mutex<Receiver<Result<(), ServerError>>>,
 }
 
 #[derive(Debug)]
 struct RunningCore {
-    thread: JoinHandle<Result<(), ServerError>>,
+    thread: JoinHandle<()>,
     control: Option<Control>,
     remote: Arc<Remote>,
     counters: Arc<Counters>,
@@ -142,11 +132,17 @@ impl RunningCore {
     fn spawn(
         index: usize,
         worker: Worker,
-        tell: mpsc::Sender<Started>,
+        tell: Sender<Started>,
+        end: Sender<Result<(), ServerError>>,
     ) -> Result<RunningCore, ServerError> {
         let (remote, counters) = (Arc::clone(&worker.remote), Arc::clone(&worker.counters));
         let name = format!("upring-{index}");
-        let spawned = std::thread::Builder::new().name(name).spawn(move || worker.run(index, tell));
+        let run = move || {
+            let ended = catch_unwind(AssertUnwindSafe(|| worker.run(index, tell)));
+            // Nobody may care any more.
+            let _ = end.send(ended.unwrap_or(Err(ServerError::WorkerLost)));
+        };
+        let spawned = std::thread::Builder::new().name(name).spawn(run);
         let thread = spawned.map_err(ServerError::Thread)?;
         Ok(RunningCore { thread, control: None, remote, counters })
     }
@@ -237,19 +233,66 @@ impl Running {
     pub fn join(self) -> Result<(), ServerError> {
         let stopper = self.stopper();
         let mut outcome = Ok(());
-        for core in self.cores {
-            let ended = core.thread.join().unwrap_or(Err(ServerError::WorkerLost));
+        // In the order in which they end: the first core may serve for ever while another has failed.
+        for ended in self.ended.into_inner().unwrap_or_else(PoisonError::into_inner) {
             if ended.is_err() && outcome.is_ok() {
                 stopper.stop();
                 outcome = ended;
             }
         }
+        for core in self.cores {
+            // Its panic has come as an outcome already.
+            let _ = core.thread.join();
+        }
         outcome
+    }
+
+    /// Waits for the word of every worker, even when one has failed: without its control none can be stopped.
+    fn hear(&mut self, started: &Receiver<Started>) -> Result<(), ServerError> {
+        let mut outcome = Ok(());
+        for Started { index, control } in started {
+            match control {
+                Ok(control) => self.cores[index].control = Some(control),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        let is_lost = self.cores.iter().any(|core| core.control.is_none());
+        outcome.and(if is_lost { Err(ServerError::WorkerLost) } else { Ok(()) })
     }
 
     fn give_up(self, error: ServerError) -> Result<Running, ServerError> {
         // The error that explains the failure is the first one; what follows from stopping is not of interest.
         let _ = self.stop();
         Err(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn when_a_later_core_fails_the_first_one_is_stopped() {
+        let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+        let config = Config { listen, workers: 2, ..Config::default() };
+        let mut running = match Server::new(config).start() {
+            Ok(running) => running,
+            Err(ServerError::Setup(error)) if error.is_denied() => {
+                return eprintln!("SKIPPED, io_uring is denied here: {error}");
+            }
+            Err(error) => panic!("{error}"),
+        };
+        // As if a third one had failed while these two serve.
+        let (end, ended) = mpsc::channel();
+        let others = running.ended.get_mut().expect("nobody locks it");
+        let others = std::mem::replace(others, ended);
+        end.send(Err(ServerError::WorkerLost)).expect("it is listened to");
+        std::thread::spawn(move || others.into_iter().try_for_each(|ended| end.send(ended)));
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || tell.send(running.join()));
+        let outcome = told.recv_timeout(Duration::from_secs(10)).expect("it ends");
+        assert!(matches!(outcome, Err(ServerError::WorkerLost)), "{outcome:?}");
     }
 }

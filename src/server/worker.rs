@@ -31,8 +31,8 @@ pub(super) struct Started {
 impl Worker {
     pub(super) fn run(self, index: usize, tell: Sender<Started>) -> Result<(), ServerError> {
         let Worker { config, registry, listeners, cpu, remote, counters } = self;
+        // Said once, and by a worker that panics before it the end of the sender says it: the server waits for either.
         let ready = move |control| {
-            // The server waits for this word before it does anything else.
             let _ = tell.send(Started { index, control });
             drop(tell);
         };
@@ -57,15 +57,25 @@ impl Worker {
                 return Ok(());
             }
         };
+        let runtime = match config.host {
+            HostKind::Native => None,
+            HostKind::Hosted => match host::hosted::runtime() {
+                Ok(runtime) => Some(runtime),
+                Err(error) => {
+                    ready(Err(error.into()));
+                    return Ok(());
+                }
+            },
+        };
         let control = ring.control();
         let mut limits = config.limits;
         limits.connections_max = limits.connections_max.min(ring.connections_max());
         let core = Core::new(registry, limits, counters, ring.unix_seconds());
         let mut engine = Engine::new(ring, core, count, remote, config.drain_timeout);
         ready(Ok(control));
-        match config.host {
-            HostKind::Native => host::native::run(&mut engine),
-            HostKind::Hosted => host::hosted::run(&mut engine, wake),
+        match runtime {
+            None => host::native::run(&mut engine),
+            Some(runtime) => host::hosted::run(&runtime, &mut engine, wake),
         }
         .map_err(ServerError::Core)
     }
