@@ -1,6 +1,6 @@
 //! The `upring` binary: reads the command line, introduces the handlers that ship to the server, and runs it.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -21,6 +21,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// sysexits.h: something the operator can mend in the environment.
 const EXIT_UNAVAILABLE: u8 = 69;
 
+/// More than any host has cores. A slip of the finger is to be told at once, not after thousands of threads.
+const WORKERS_MAX: i64 = 1024;
+
 /// A thread-per-core io_uring server for HTTP/1.1 and protocol upgrades.
 #[derive(Debug, Parser)]
 #[command(version, about, long_about = None)]
@@ -28,19 +31,20 @@ struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     /// Address to listen on; may be given several times.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(long, global = true, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: Vec<SocketAddr>,
     /// Worker threads, each with its own ring; 0 is one per core.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    workers: usize,
+    #[arg(long, global = true, value_name = "N", default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(u16).range(..=WORKERS_MAX))]
+    workers: u16,
     /// Who turns the cores: tokio-uring (async handlers work), or a bare loop.
-    #[arg(long, value_enum, default_value_t = Host::Hosted)]
+    #[arg(long, global = true, value_enum, default_value_t = Host::Hosted)]
     host: Host,
     /// Pin each worker to a core of its own.
-    #[arg(long)]
+    #[arg(long, global = true)]
     pin: bool,
     /// Do without direct descriptors, as on kernels before 6.8.
-    #[arg(long)]
+    #[arg(long, global = true)]
     without_direct_descriptors: bool,
 }
 
@@ -60,7 +64,7 @@ impl Arguments {
     fn config(&self) -> Config {
         let mut config = Config {
             listen: self.listen.clone(),
-            workers: self.workers,
+            workers: usize::from(self.workers),
             host: match self.host {
                 Host::Hosted => HostKind::Hosted,
                 Host::Native => HostKind::Native,
@@ -76,18 +80,20 @@ impl Arguments {
 fn main() -> ExitCode {
     let filter =
         tracing_subscriber::EnvFilter::try_from_env("UPRING_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Whether anybody reads the log is not the server's business: told of a failure it would print it, and panic at that.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    log.log_internal_errors(false).init();
     let arguments = Arguments::parse();
     let config = arguments.config();
     if let Some(Command::Doctor) = arguments.command {
         let report = doctor::report(&config);
-        print!("{report}");
+        say(io::stdout(), &report.to_string());
         return if report.healthy() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_UNAVAILABLE) };
     }
     match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("upring: {error}");
+            say(io::stderr(), &format!("upring: {error}\n"));
             ExitCode::from(EXIT_UNAVAILABLE)
         }
     }
@@ -96,14 +102,15 @@ fn main() -> ExitCode {
 /// Serves until a signal says to stop.
 fn serve(config: Config) -> Result<(), ServerError> {
     let host = config.host;
-    let running = site(Server::new(config)).start()?;
-    introduce(&running, host);
-    let stopper = running.stopper();
+    // Before anybody can connect: from then on a signal has the server drain.
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(ServerError::Signals)?;
+    let running = site(Server::new(config)).start()?;
+    say(io::stdout(), &introduction(&running, host));
+    let stopper = running.stopper();
     std::thread::spawn(move || {
         if signals.forever().next().is_some() {
-            eprintln!("upring: stopping; connections have a few seconds to end");
             stopper.stop();
+            say(io::stderr(), "upring: stopping; connections have a few seconds to end\n");
         }
         if signals.forever().next().is_some() {
             std::process::exit(1);
@@ -128,11 +135,12 @@ fn text(body: &'static str) -> Ready {
     response.with_field("Content-Type", "text/plain").expect("a valid value").to_ready()
 }
 
-/// Says what is served and what to try. Whether anybody listens is not the server's business.
-fn introduce(running: &Running, host: HostKind) {
-    let _ = std::io::stdout().write_all(introduction(running, host).as_bytes());
+/// Says something to the operator. Whether anybody listens is not the server's business: the pipe may be closed.
+fn say(mut to: impl Write, text: &str) {
+    let _ = to.write_all(text.as_bytes());
 }
 
+/// What is served, and what to try.
 fn introduction(running: &Running, host: HostKind) -> String {
     let host = match host {
         HostKind::Hosted => "hosted by tokio-uring",

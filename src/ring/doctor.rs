@@ -45,7 +45,7 @@ pub fn report(config: &Config) -> Report {
         report.tier(Tier::Direct);
     }
     report.descriptors(config);
-    report.locked_memory();
+    report.locked_memory(config);
     report.backlog(config);
     for &address in &config.listen {
         report.listener(address, config.ring.backlog);
@@ -190,19 +190,22 @@ impl Report {
         }
     }
 
-    fn locked_memory(&mut self) {
+    fn locked_memory(&mut self, config: &Config) {
         // Queues and buffer rings count as locked memory where the process lacks CAP_IPC_LOCK: less than this with the
         // default sizes.
         const PER_CORE: u64 = 1 << 20;
         let limit = Limit::locked_memory();
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+        let cores = match config.workers {
+            0 => std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),
+            workers => workers as u64,
+        };
         let enough = limit.soft.is_none_or(|bytes| bytes >= PER_CORE * cores);
         let remedy = (!enough).then(|| Cause::LockedMemory(limit).to_string());
         let verdict = if enough { Verdict::Ok } else { Verdict::Limits };
         self.add(
             verdict,
             "RLIMIT_MEMLOCK",
-            format!("{limit} bytes for the rings of {cores} cores"),
+            format!("{limit} bytes for the rings of {cores} workers"),
             remedy,
         );
     }
