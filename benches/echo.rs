@@ -1,5 +1,5 @@
-//! One round trip of an echo through the whole engine, on the simulated kernel: what a turn costs beside system calls. The
-//! simulation's own work is in it.
+//! One round trip of an echo through the whole engine, on the simulated kernel: what a turn costs
+//! beside system calls. The simulation's own work is in it.
 
 #[path = "support/mod.rs"]
 mod support;

@@ -1,4 +1,5 @@
-//! Reading a head: `read_head`, which notes every fact the server acts on, beside httparse, which it is built on.
+//! Reading a head: `read_head`, which notes every fact the server acts on, beside httparse, which
+//! it is built on.
 
 #[path = "support/mod.rs"]
 mod support;

@@ -1,6 +1,6 @@
-//! Instructions for a request, a switch and an echo, counted by callgrind: figures that, unlike times, are the same in every
-//! run. What the simulated kernel does is left out. Each scenario runs twice in a process under valgrind, once for longer; the
-//! difference is free of what is done once.
+//! Instructions for a request, a switch and an echo, counted by callgrind: figures that, unlike
+//! times, are the same in every run. What the simulated kernel does is left out. Each scenario runs
+//! twice in a process under valgrind, once for longer; the difference is free of what is done once.
 //!
 //! `cargo bench --bench instructions`; with `-- --test` each scenario runs once, without valgrind.
 

@@ -1,4 +1,5 @@
-//! Bytes of requests to bytes of answers, through a session with its core and buffers, without an engine or a kernel.
+//! Bytes of requests to bytes of answers, through a session with its core and buffers, without an
+//! engine or a kernel.
 
 #[path = "support/mod.rs"]
 mod support;

@@ -1,4 +1,5 @@
-//! The switch: a request with early bytes, cut into segments, to the 101 and the handler's echo of them.
+//! The switch: a request with early bytes, cut into segments, to the 101 and the handler's echo of
+//! them.
 
 #[path = "support/mod.rs"]
 mod support;

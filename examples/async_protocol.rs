@@ -1,5 +1,6 @@
-//! An async handler, for what has to be waited for. `record`: whatever the client sends is kept in a file, written to it
-//! from the very buffers it was received in, until the client ends its direction or is silent for a while.
+//! An async handler, for what has to be waited for. `record`: whatever the client sends is kept in
+//! a file, written to it from the very buffers it was received in, until the client ends its
+//! direction or is silent for a while.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,7 +14,8 @@ use upring::{Config, OwnedRequest, Protocol, Resource, Server, Upgraded};
 /// Silence after which a recording is over.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// Runs on the connection's own core, in its tokio-uring runtime. Dropping `upgraded` closes the connection in order.
+/// Runs on the connection's own core, in its tokio-uring runtime. Dropping `upgraded` closes the
+/// connection in order.
 async fn record(request: OwnedRequest, mut upgraded: Upgraded) {
     let asked_for = String::from_utf8_lossy(request.view().target()).into_owned();
     if let Err(error) = try_record(&mut upgraded).await {

@@ -1,5 +1,6 @@
-//! A protocol crate written for tokio, unchanged, as a handler: tokio-tungstenite speaks WebSocket over the upgraded
-//! connection. The opening handshake is decided here, with tungstenite's own key derivation.
+//! A protocol crate written for tokio, unchanged, as a handler: tokio-tungstenite speaks WebSocket
+//! over the upgraded connection. The opening handshake is decided here, with tungstenite's own key
+//! derivation.
 
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::WebSocketStream;

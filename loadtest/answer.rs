@@ -1,5 +1,6 @@
-//! What the two opponents answer. `baseline` and `epoll` share this file, so that a difference between their figures
-//! is a difference between their loops. It reads heads and writes answers; it does no I/O.
+//! What the two opponents answer. `baseline` and `epoll` share this file, so that a difference
+//! between their figures is a difference between their loops. It reads heads and writes answers; it
+//! does no I/O.
 //!
 //! ```text
 //!   input   [ head ][ head ][ hea          output  [ answer ][ answer ]
@@ -52,8 +53,8 @@ impl Answers {
         }
     }
 
-    /// Appends to `output` an answer for every whole head in `input`. Returns how many bytes of `input` are done with;
-    /// the rest is the beginning of the next head.
+    /// Appends to `output` an answer for every whole head in `input`. Returns how many bytes of
+    /// `input` are done with; the rest is the beginning of the next head.
     pub(crate) fn answer(&self, input: &[u8], output: &mut Vec<u8>) -> (usize, Next) {
         let mut used = 0;
         while used < input.len() {
@@ -120,7 +121,8 @@ fn reply_to(request: &Request<'_, '_>) -> Reply {
                 upgrade_named = lists(field.value, b"upgrade");
                 close_named = lists(field.value, b"close");
             }
-            // These servers read no content, so a request that may have some cannot be followed by another.
+            // These servers read no content, so a request that may have some cannot be followed by
+            // another.
             14 if field.name.eq_ignore_ascii_case("content-length") => {
                 return Reply::Refuse(BAD_REQUEST);
             }
@@ -161,7 +163,8 @@ fn http_date(unix_second: u64) -> String {
     let (day_number, second) = (unix_second / 86_400, unix_second % 86_400);
     let weekday = DAYS[(day_number % 7) as usize];
 
-    // Years are counted from 1 March, so that the leap day is a year's last; day 0 is 1 March of the year 0.
+    // Years are counted from 1 March, so that the leap day is a year's last; day 0 is 1 March of
+    // the year 0.
     let days = day_number + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era =

@@ -1,8 +1,9 @@
-//! Readiness from epoll, edge-triggered, for the epoll server and the load generator. It owns the epoll descriptor and
-//! no socket: dropping a socket takes it off the list.
+//! Readiness from epoll, edge-triggered, for the epoll server and the load generator. It owns the
+//! epoll descriptor and no socket: dropping a socket takes it off the list.
 //!
-//! An edge comes once for each arrival, so whoever is told of one reads until a receive falls short of its buffer. The
-//! end of the stream is an edge of its own (`EPOLLRDHUP`), so falling short is enough.
+//! An edge comes once for each arrival, so whoever is told of one reads until a receive falls short
+//! of its buffer. The end of the stream is an edge of its own (`EPOLLRDHUP`), so falling short is
+//! enough.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -57,13 +58,14 @@ impl Poll {
             u64: token as u64,
         };
         let (epoll, socket) = (self.epoll.as_raw_fd(), socket.as_fd().as_raw_fd());
-        // SAFETY: both descriptors are open for the length of the call and `event` is a valid epoll_event.
+        // SAFETY: both descriptors are open for the length of the call and `event` is a valid
+        // epoll_event.
         succeed(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, socket, &raw mut event) })?;
         Ok(())
     }
 
-    /// Sleeps until a socket is ready or the time is over, and returns those that are: none after the time, or after a
-    /// signal. Rounds up to milliseconds; `None` sleeps as long as it takes.
+    /// Sleeps until a socket is ready or the time is over, and returns those that are: none after
+    /// the time, or after a signal. Rounds up to milliseconds; `None` sleeps as long as it takes.
     pub(crate) fn wait<'a>(
         &self,
         places: &'a mut [Ready],
@@ -73,7 +75,8 @@ impl Poll {
             .map_or(-1, |time| i32::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i32::MAX));
         let places_max = i32::try_from(places.len()).unwrap_or(i32::MAX);
         let first = places.as_mut_ptr().cast::<libc::epoll_event>();
-        // SAFETY: `Ready` is a transparent epoll_event, so `first` is valid for writing `places_max` of them.
+        // SAFETY: `Ready` is a transparent epoll_event, so `first` is valid for writing
+        // `places_max` of them.
         let count = succeed(unsafe {
             libc::epoll_wait(self.epoll.as_raw_fd(), first, places_max, timeout_ms)
         });

@@ -1,5 +1,5 @@
-//! Where and how a thread may run, and how many files a process may open, for the load generator and the measuring
-//! tool. What is started afterwards inherits all of it.
+//! Where and how a thread may run, and how many files a process may open, for the load generator
+//! and the measuring tool. What is started afterwards inherits all of it.
 
 use std::io;
 
@@ -18,8 +18,8 @@ pub(crate) fn pin_to_core(core: usize) -> io::Result<()> {
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Gives the calling thread, and what it starts from now on, another scheduling policy. `priority` is 0 for every
-/// policy but the real-time ones.
+/// Gives the calling thread, and what it starts from now on, another scheduling policy. `priority`
+/// is 0 for every policy but the real-time ones.
 pub(crate) fn schedule_as(policy: i32, priority: i32) -> io::Result<()> {
     let parameter = libc::sched_param { sched_priority: priority };
     // SAFETY: `parameter` is a valid sched_param; process 0 is the calling thread.
@@ -27,8 +27,8 @@ pub(crate) fn schedule_as(policy: i32, priority: i32) -> io::Result<()> {
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Lets this process, and what it starts from now on, open as many files as an unprivileged process may ask for: the
-/// usual 1024 are fewer than a load test's connections.
+/// Lets this process, and what it starts from now on, open as many files as an unprivileged process
+/// may ask for: the usual 1024 are fewer than a load test's connections.
 pub(crate) fn raise_open_files_max() -> io::Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: getrlimit writes one rlimit behind a valid pointer; `limit` is one.

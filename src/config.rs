@@ -1,5 +1,6 @@
-//! Plain data an operator can set: what to listen on, how many workers, and every bound with its unit,
-//! its default and the reason for it. Nothing here does anything; every other module reads it.
+//! Plain data an operator can set: what to listen on, how many workers, and every bound with its
+//! unit, its default and the reason for it. Nothing here does anything; every other module reads
+//! it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,17 +14,20 @@ pub const NEVER: Millis = u64::MAX;
 /// Who turns the engine of each core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HostKind {
-    /// A task inside `tokio_uring::start`: async handlers, timers, files and outbound connections work.
+    /// A task inside `tokio_uring::start`: async handlers, timers, files and outbound connections
+    /// work.
     #[default]
     Hosted,
-    /// A bare loop, one `io_uring_enter` per turn: for servers whose handlers are all callback handlers.
+    /// A bare loop, one `io_uring_enter` per turn: for servers whose handlers are all callback
+    /// handlers.
     Native,
 }
 
 /// What one server process does.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Addresses to listen on; every worker has a `SO_REUSEPORT` listener of its own on each of them.
+    /// Addresses to listen on; every worker has a `SO_REUSEPORT` listener of its own on each of
+    /// them.
     pub listen: Vec<SocketAddr>,
     /// Worker threads, each with its own ring; 0 means one per core this process may run on.
     pub workers: usize,
@@ -63,10 +67,11 @@ impl Default for Config {
 /// Every bound of a connection. At a bound there is a defined answer and a counter, never growth.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections one worker holds at once; further ones are accepted and closed at once. Default 16 384.
+    /// Connections one worker holds at once; further ones are accepted and closed at once. Default
+    /// 16 384.
     pub connections_max: u32,
-    /// Bytes of a request head, empty line included. Over it: 414 inside the request line, else 431.
-    /// Default 32 KiB: a request line of 8000 octets must work (RFC 9112 §3). At most 65 535.
+    /// Bytes of a request head, empty line included. Over it: 414 inside the request line, else
+    /// 431. Default 32 KiB: a request line of 8000 octets must work (RFC 9112 §3). At most 65 535.
     pub head_bytes_max: usize,
     /// Bytes of a request target. Over it: 414. Default 8192.
     pub target_bytes_max: usize,
@@ -88,16 +93,18 @@ pub struct Limits {
     pub linger_timeout_ms: u64,
     /// Bytes read and discarded in that time. Default 256 KiB.
     pub linger_bytes_max: usize,
-    /// Requests of one connection answered in one turn, so that no client starves others. Default 64.
+    /// Requests of one connection answered in one turn, so that no client starves others. Default
+    /// 64.
     pub requests_per_turn: u32,
     /// Bytes waiting to be sent at which a connection is no longer read. Default 64 KiB.
     pub outbox_bytes_high: usize,
-    /// Bytes waiting to be sent at which a handler that goes on writing loses its connection. Default 4 MiB.
+    /// Bytes waiting to be sent at which a handler that goes on writing loses its connection.
+    /// Default 4 MiB.
     pub outbox_bytes_max: usize,
     /// Receive buffers one connection may hold unread before it is no longer read. Default 16.
     pub leases_max: u16,
-    /// Milliseconds a core may be out of receive buffers before connections that hold several of them unread or unsent
-    /// lose theirs, the greediest first. Default 1000.
+    /// Milliseconds a core may be out of receive buffers before connections that hold several of
+    /// them unread or unsent lose theirs, the greediest first. Default 100.
     pub shortage_timeout_ms: u64,
 }
 
@@ -120,8 +127,26 @@ impl Default for Limits {
             outbox_bytes_high: 64 * 1024,
             outbox_bytes_max: 4 * 1024 * 1024,
             leases_max: 16,
-            shortage_timeout_ms: 1_000,
+            shortage_timeout_ms: 100,
         }
+    }
+}
+
+impl Limits {
+    /// The name of a bound that lets nothing through at all, if there is one: with it no connection
+    /// could ever be served.
+    pub fn unusable(&self) -> Option<&'static str> {
+        let bounds = [
+            ("connections_max", self.connections_max == 0),
+            ("head_bytes_max", !(1..=65_535).contains(&self.head_bytes_max)),
+            ("target_bytes_max", self.target_bytes_max == 0),
+            ("fields_max", self.fields_max == 0),
+            ("requests_per_turn", self.requests_per_turn == 0),
+            ("outbox_bytes_high", self.outbox_bytes_high == 0),
+            ("outbox_bytes_max", self.outbox_bytes_max < self.outbox_bytes_high),
+            ("leases_max", self.leases_max == 0),
+        ];
+        bounds.into_iter().find(|(_, is_unusable)| *is_unusable).map(|(name, _)| name)
     }
 }
 
@@ -130,14 +155,15 @@ impl Default for Limits {
 pub struct RingConfig {
     /// Submission queue entries. Default 1024.
     pub submissions: u32,
-    /// Completion queue entries: live multishots plus sends in flight must fit between two turns. Default 16 384.
+    /// Completion queue entries: live multishots plus sends in flight must fit between two turns.
+    /// Default 16 384.
     pub completions: u32,
     /// Receive buffers of one core. A power of two, at most 32 768. Default 2048.
     pub buffers: u16,
     /// Bytes of one receive buffer. Default 4096: a page, and larger than nearly every head.
     pub buffer_bytes: u32,
-    /// Receive buffers lent to the kernel at first; doubled when it runs out. Default 256, one megabyte: what
-    /// circulates stays in the second-level cache.
+    /// Receive buffers lent to the kernel at first; doubled when it runs out. Default 256, one
+    /// megabyte: what circulates stays in the second-level cache.
     pub buffers_lent: u16,
     /// Connections pending on each listener (`listen(2)`). Default 4096.
     pub backlog: i32,
@@ -159,7 +185,8 @@ impl Default for RingConfig {
     }
 }
 
-/// Optional kernel features that are forced off, so that each tier can be run and tested on any kernel.
+/// Optional kernel features that are forced off, so that each tier can be run and tested on any
+/// kernel.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Without {
     /// Direct descriptors (needs Linux 6.8 for all that we do with them).
@@ -168,4 +195,18 @@ pub struct Without {
     pub registered_ring: bool,
     /// `IORING_SETUP_NO_SQARRAY` (Linux 6.6).
     pub no_sqarray: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_that_lets_nothing_through_is_named() {
+        assert_eq!(Limits::default().unusable(), None);
+        let limits = Limits { leases_max: 0, ..Limits::default() };
+        assert_eq!(limits.unusable(), Some("leases_max"));
+        let limits = Limits { head_bytes_max: 70_000, ..Limits::default() };
+        assert_eq!(limits.unusable(), Some("head_bytes_max"));
+    }
 }

@@ -1,5 +1,5 @@
-//! What one core counts. Each core has its own set, written by its thread alone and summed by whoever asks:
-//! no two cores write to one cache line, and counting takes no lock.
+//! What one core counts. Each core has its own set, written by its thread alone and summed by
+//! whoever asks: no two cores write to one cache line, and counting takes no lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds to the number. Only the core that owns it may call this: a load and a store, not an atomic addition.
+    /// Adds to the number. Only the core that owns it may call this: a load and a store, not an
+    /// atomic addition.
     pub fn add(&self, count: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
     }
@@ -71,7 +72,8 @@ counters! {
     bytes_received,
     /// Bytes sent.
     bytes_sent,
-    /// Bytes of heads copied because a head came in more than one segment: the only copy of received bytes.
+    /// Bytes of heads copied because a head came in more than one segment: the only copy of
+    /// received bytes.
     bytes_assembled,
     /// Requests with an Upgrade that were switched.
     upgrades_switched,
@@ -107,7 +109,8 @@ counters! {
     outbox_overflows,
     /// Connections no longer read for a while because enough of them waits unread or unsent.
     backpressure,
-    /// Receive buffers that hold bytes of some connection, at the end of the last turn. An idle connection has none.
+    /// Receive buffers that hold bytes of some connection, at the end of the last turn. An idle
+    /// connection has none.
     buffers_held,
     /// Connections reset because they held receive buffers for which others had waited too long.
     connections_cut,
@@ -115,9 +118,11 @@ counters! {
     receives_starved,
     /// Multishot operations that had to be armed again.
     rearmed,
-    /// Completions of an earlier tenant of their slot. Always zero: a slot is reused only when nothing of it is in flight.
+    /// Completions of an earlier tenant of their slot. Always zero: a slot is reused only when
+    /// nothing of it is in flight.
     completions_stale,
-    /// Times a hosted core had nothing to do and slept until its ring, a task or another thread woke it.
+    /// Times a hosted core had nothing to do and slept until its ring, a task or another thread
+    /// woke it.
     sleeps,
     /// Wake-ups by another thread. None is needed to accept, answer or switch.
     wakes_across_cores,

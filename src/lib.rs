@@ -1,8 +1,10 @@
 //! **upring**: a thread-per-core io_uring server for Linux edge hosts that answers HTTP/1.1 on a fast path and makes
-//! the Upgrade first-class. A client asks to change protocols (RFC 9110 §7.8); upring negotiates, answers 101 and hands
-//! the *same* connection, with the bytes already received, uncopied, to a protocol handler in the same process.
+//! the Upgrade first-class. A client asks to change protocols (RFC 9110 §7.8); upring negotiates,
+//! answers 101 and hands the *same* connection, with the bytes already received, uncopied, to a
+//! protocol handler in the same process.
 //!
-//! What a server with handlers of its own needs is named here at the root; the modules below hold the rest.
+//! What a server with handlers of its own needs is named here at the root; the modules below hold
+//! the rest.
 
 pub mod buffer;
 pub mod config;

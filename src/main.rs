@@ -1,4 +1,5 @@
-//! The `upring` binary: reads the command line, introduces the handlers that ship to the server, and runs it.
+//! The `upring` binary: reads the command line, introduces the handlers that ship to the server,
+//! and runs it.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -14,14 +15,16 @@ use upring::ring::doctor;
 use upring::server::{Running, Server, ServerError};
 use upring::upgrade::Resource;
 
-// Small, short-lived allocations of one thread are what a switch makes; mimalloc serves them without a lock.
+// Small, short-lived allocations of one thread are what a switch makes; mimalloc serves them
+// without a lock.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// sysexits.h: something the operator can mend in the environment.
 const EXIT_UNAVAILABLE: u8 = 69;
 
-/// More than any host has cores. A slip of the finger is to be told at once, not after thousands of threads.
+/// More than any host has cores. A slip of the finger is to be told at once, not after thousands of
+/// threads.
 const WORKERS_MAX: i64 = 1024;
 
 /// A thread-per-core io_uring server for HTTP/1.1 and protocol upgrades.
@@ -80,7 +83,8 @@ impl Arguments {
 fn main() -> ExitCode {
     let filter =
         tracing_subscriber::EnvFilter::try_from_env("UPRING_LOG").unwrap_or_else(|_| "info".into());
-    // Whether anybody reads the log is not the server's business: told of a failure it would print it, and panic at that.
+    // Whether anybody reads the log is not the server's business: told of a failure it would print
+    // it, and panic at that.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     log.log_internal_errors(false).init();
     let arguments = Arguments::parse();
@@ -135,7 +139,8 @@ fn text(body: &'static str) -> Ready {
     response.with_field("Content-Type", "text/plain").expect("a valid value").to_ready()
 }
 
-/// Says something to the operator. Whether anybody listens is not the server's business: the pipe may be closed.
+/// Says something to the operator. Whether anybody listens is not the server's business: the pipe
+/// may be closed.
 fn say(mut to: impl Write, text: &str) {
     let _ = to.write_all(text.as_bytes());
 }

@@ -1,6 +1,7 @@
-//! What is allocated: nothing for a request on the fast path, whatever is registered and however its bytes are cut; at most
-//! a handler's own state for a switch. Counted by this binary's allocator on the thread that serves, after a warm-up; what
-//! a simulated kernel allocates for itself is not the engine's.
+//! What is allocated: nothing for a request on the fast path, whatever is registered and however
+//! its bytes are cut; at most a handler's own state for a switch. Counted by this binary's
+//! allocator on the thread that serves, after a warm-up; what a simulated kernel allocates for
+//! itself is not the engine's.
 
 #![allow(unsafe_code, reason = "an allocator that counts is unsafe by its interface")]
 
@@ -42,8 +43,8 @@ fn count() {
     }
 }
 
-// SAFETY: every call is passed on to the system's allocator as it is; counting touches two cells of the thread that need
-// neither an allocation nor a destructor.
+// SAFETY: every call is passed on to the system's allocator as it is; counting touches two cells of
+// the thread that need neither an allocation nor a destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -278,7 +279,8 @@ fn answered(stream: &mut TcpStream, request: &[u8]) {
     }
 }
 
-/// `rounds` rounds in which each of `connections` has sent its request before the first reads its answer.
+/// `rounds` rounds in which each of `connections` has sent its request before the first reads its
+/// answer.
 fn rounds(address: SocketAddr, connections: usize, rounds: usize) {
     let mut streams: Vec<TcpStream> = (0..connections)
         .map(|_| TcpStream::connect(address).expect("the server listens"))
@@ -306,8 +308,9 @@ fn a_core_allocates_nothing_for_requests_over_loopback() {
             println!(
                 "{host:?}: {allocated} allocations for {requests} requests of {connections} connections"
             );
-            // How many answers leave in one turn is chance here. When it is more than ever in the warm-up each of those
-            // makes its batch, pieces, text and place among the sends: once for a connection, never for a request.
+            // How many answers leave in one turn is chance here. When it is more than ever in the
+            // warm-up each of those makes its batch, pieces, text and place among the sends: once
+            // for a connection, never for a request.
             assert!(allocated <= 4 * connections as u64, "{host:?}, {connections} connections");
         }
     }

@@ -1,5 +1,5 @@
-//! Async handlers over loopback, hosted: what an [`Upgraded`] promises to the future that holds it, in the order and at
-//! the speed a hostile or slow peer dictates.
+//! Async handlers over loopback, hosted: what an [`Upgraded`] promises to the future that holds it,
+//! in the order and at the speed a hostile or slow peer dictates.
 
 #[path = "support/loopback.rs"]
 #[allow(dead_code)] // Shared with tests that use more of it.
@@ -240,7 +240,8 @@ fn a_handler_that_ends_first_still_receives_and_cannot_send() {
             upgraded.end();
             let is_refused = upgraded.send("late").await == Err(Closed(CloseReason::Finished));
             upgraded.flush().await.expect("what was sent before the end leaves");
-            // Slower than the client: both directions have ended before the last bytes are received here.
+            // Slower than the client: both directions have ended before the last bytes are received
+            // here.
             tokio::time::sleep(Duration::from_millis(100)).await;
             let mut count = 0;
             while let Some(lease) = upgraded.recv().await.expect("an end is no loss") {
@@ -324,7 +325,8 @@ fn a_panic_of_either_half_resets() {
     }
 }
 
-/// Detaches, as the case says after a receive or with something sent, and echoes all that was and will be received.
+/// Detaches, as the case says after a receive or with something sent, and echoes all that was and
+/// will be received.
 async fn detach_and_echo(mut upgraded: Upgraded, receives: usize, sends: usize) {
     let mut before = LeaseQueue::default();
     for _ in 0..receives {
@@ -730,7 +732,8 @@ fn a_server_stops_within_its_timeout_whatever_its_tasks_wait_for() {
                     Some(b'r') => while let Ok(Some(_)) = upgraded.recv().await {},
                     Some(b's') => while upgraded.send(vec![0; 60_000]).await.is_ok() {},
                     Some(b'd') => {
-                        // An operation of tokio-uring in flight on a connection the engine no longer knows.
+                        // An operation of tokio-uring in flight on a connection the engine no
+                        // longer knows.
                         let (stream, _) = upgraded.into_tokio_uring().await.expect("descriptors");
                         let (read, _) = stream.read(vec![0; 100]).await;
                         panic!("nobody sent anything: {read:?}");

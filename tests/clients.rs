@@ -1,4 +1,5 @@
-//! Clients that others wrote, over loopback against the built binary. One that is not installed is skipped, aloud.
+//! Clients that others wrote, over loopback against the built binary. One that is not installed is
+//! skipped, aloud.
 
 #[path = "support/serving.rs"]
 #[allow(dead_code, reason = "each test takes the part of it that it needs")]

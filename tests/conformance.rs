@@ -1,6 +1,7 @@
-//! Every conformance row against the fixture server, three ways: the session alone, the whole engine on the simulated
-//! kernel, and a server over loopback in both host modes. The first two replay every segmentation in virtual time; the
-//! last one those that a test run on a real clock can bear.
+//! Every conformance row against the fixture server, three ways: the session alone, the whole
+//! engine on the simulated kernel, and a server over loopback in both host modes. The first two
+//! replay every segmentation in virtual time; the last one those that a test run on a real clock
+//! can bear.
 
 #[path = "support/conformance/mod.rs"]
 mod conformance;
@@ -23,7 +24,8 @@ use served::Served;
 use virtual_time::alone::Alone;
 use virtual_time::simulated::{Simulated, harmless_faults};
 
-/// Worlds with faults that every segmentation lives through, and those that the inputs as written live through.
+/// Worlds with faults that every segmentation lives through, and those that the inputs as written
+/// live through.
 const SEEDS: std::ops::Range<u64> = 1..3;
 const SEEDS_WHOLE: std::ops::Range<u64> = 3..100;
 

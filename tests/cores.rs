@@ -1,5 +1,6 @@
-//! U-113: connection, buffers and handler stay on the core that accepted, and no thread wakes another to switch. Two
-//! workers, ten thousand switches over loopback, and each core's own account of them.
+//! U-113: connection, buffers and handler stay on the core that accepted, and no thread wakes
+//! another to switch. Two workers, ten thousand switches over loopback, and each core's own account
+//! of them.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -71,7 +72,8 @@ fn u_113_ten_thousand_switches_wake_no_other_core() {
     }
 }
 
-/// Every core has received and sent exactly what belongs to its own connections, and holds no buffer of theirs.
+/// Every core has received and sent exactly what belongs to its own connections, and holds no
+/// buffer of theirs.
 fn assert_bytes_stay(running: &Running, accepted: &[u64]) {
     let answer =
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nping";

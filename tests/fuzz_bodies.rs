@@ -1,5 +1,5 @@
-//! The bodies of the fuzz targets on a few thousand seeded inputs each, so that they are compiled and hold wherever the
-//! tests run. `UPRING_INPUTS=1000000` tries more.
+//! The bodies of the fuzz targets on a few thousand seeded inputs each, so that they are compiled
+//! and hold wherever the tests run. `UPRING_INPUTS=1000000` tries more.
 
 #[path = "support/fuzz/mod.rs"]
 mod fuzz;

@@ -1,5 +1,6 @@
-//! Promise 4: an idle connection owns no buffer, and next to no memory. Ten thousand idle echo connections against the
-//! binary, each host with one worker; what its resident memory grows by is divided among them.
+//! Promise 4: an idle connection owns no buffer, and next to no memory. Ten thousand idle echo
+//! connections against the binary, each host with one worker; what its resident memory grows by is
+//! divided among them.
 
 #[path = "support/serving.rs"]
 #[allow(dead_code, reason = "each test takes the part of it that it needs")]
@@ -49,13 +50,15 @@ fn settled_bytes(server: &Serving) -> u64 {
     }
 }
 
-/// `count` switched connections that have had one byte echoed, from several addresses: ports of one would run short.
+/// `count` switched connections that have had one byte echoed, from several addresses: ports of one
+/// would run short.
 fn upgraded(server: SocketAddr, count: usize) -> Vec<TcpStream> {
     let connect = |index: usize| {
         let from = Ipv4Addr::new(127, 0, 0, 2 + (index / 500) as u8);
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor is free");
         socket.bind(&SocketAddr::from((from, 0)).into()).expect("all of 127/8 is ours");
-        // Closed with a reset: ten thousand ports in TIME_WAIT would slow down whoever looks for a free one.
+        // Closed with a reset: ten thousand ports in TIME_WAIT would slow down whoever looks for a
+        // free one.
         socket.set_linger(Some(Duration::ZERO)).expect("it is a TCP socket");
         socket.connect(&server.into()).expect("the server listens");
         let mut stream = TcpStream::from(socket);

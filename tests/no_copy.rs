@@ -1,6 +1,7 @@
-//! Promise 1: nothing is copied at the switch. The first byte a handler sees lies where the kernel wrote it, and an echo is
-//! sent from there, for every split point of the client's bytes; only a head that was cut is assembled, and no byte behind
-//! it. Shown on the simulated kernel, and on a real ring with a real client.
+//! Promise 1: nothing is copied at the switch. The first byte a handler sees lies where the kernel
+//! wrote it, and an echo is sent from there, for every split point of the client's bytes; only a
+//! head that was cut is assembled, and no byte behind it. Shown on the simulated kernel, and on a
+//! real ring with a real client.
 
 #[path = "../benches/support/mod.rs"]
 mod support;
@@ -55,8 +56,8 @@ fn begin<K: Kernel>(engine: &mut Engine<Watched<K>>) -> u64 {
     engine.core().counters.bytes_assembled.value()
 }
 
-/// Holds the handler's view against the kernel's: the same bytes at the same addresses, from `head` bytes behind the start
-/// on; all of them sent from there; and exactly `assembled` bytes copied.
+/// Holds the handler's view against the kernel's: the same bytes at the same addresses, from `head`
+/// bytes behind the start on; all of them sent from there; and exactly `assembled` bytes copied.
 fn judge<K: Kernel>(engine: &mut Engine<Watched<K>>, head: usize, before: u64, case: &str) {
     let seen = SEEN.take();
     let kernel = engine.kernel();

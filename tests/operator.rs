@@ -1,4 +1,5 @@
-//! What an operator can do wrong, against the built binary: it ends, says why, and stops when it is told to.
+//! What an operator can do wrong, against the built binary: it ends, says why, and stops when it is
+//! told to.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
@@ -45,7 +46,8 @@ fn is_serving(process: &mut Child) -> bool {
     BufReader::new(output).lines().map_while(Result::ok).any(|line| line.contains("http://"))
 }
 
-// Some workers start and others cannot: the ones that did must not keep the process alive, nor serve alone.
+// Some workers start and others cannot: the ones that did must not keep the process alive, nor
+// serve alone.
 #[test]
 fn a_start_that_runs_out_of_descriptors_ends_and_says_so() {
     for host in ["hosted", "native"] {

@@ -1,8 +1,9 @@
-//! The whole server, engine, sessions and handlers, in twenty thousand simulated worlds: whatever clients do and however the
-//! kernel answers, every byte of every answer arrives once and in order, and at the end nothing is left.
+//! The whole server, engine, sessions and handlers, in twenty thousand simulated worlds: whatever
+//! clients do and however the kernel answers, every byte of every answer arrives once and in order,
+//! and at the end nothing is left.
 //!
-//! A failing seed is printed with the command that replays it. `UPRING_SEEDS=200000` lives through more, from
-//! `UPRING_FIRST_SEED` on.
+//! A failing seed is printed with the command that replays it. `UPRING_SEEDS=200000` lives through
+//! more, from `UPRING_FIRST_SEED` on.
 
 #[path = "support/simulation/mod.rs"]
 mod simulation;

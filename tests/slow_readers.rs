@@ -1,4 +1,5 @@
-//! Peers that read late, slowly or never, against a real kernel: what they are owed still comes, and nobody else pays.
+//! Peers that read late, slowly or never, against a real kernel: what they are owed still comes,
+//! and nobody else pays.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -79,7 +80,8 @@ fn a_send_that_came_out_short_goes_on(host: HostKind) {
         client.write_all(b"?").expect("it is open");
         thread::sleep(Duration::from_millis(1));
     };
-    // How many answers fit into a connection that nobody reads: another connection's bytes keep the core awake.
+    // How many answers fit into a connection that nobody reads: another connection's bytes keep the
+    // core awake.
     let mut other = upgrade(address, "pour");
     let mut unread = upgrade(address, "pour");
     let mut fits = 0;

@@ -1,4 +1,5 @@
-//! A server that cannot start says so, whichever of its cores fails first, and leaves nothing running.
+//! A server that cannot start says so, whichever of its cores fails first, and leaves nothing
+//! running.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::mpsc;

@@ -1,5 +1,5 @@
-//! What no compiler checks: every file says what it is for, `unsafe` is where ARCHITECTURE.md says, functions fit a
-//! screen, and the documents quote what they claim to quote.
+//! What no compiler checks: every file says what it is for, `unsafe` is where ARCHITECTURE.md says,
+//! functions fit a screen, and the documents quote what they claim to quote.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,9 @@
-//! Lost wake-ups: a hosted core falls asleep and is woken by one byte, again and again, and answers each time. The core
-//! counts its sleeps, and a byte is sent only once it has counted another one: right when it is about to sleep.
+//! Lost wake-ups: a hosted core falls asleep and is woken by one byte, again and again, and answers
+//! each time. The core counts its sleeps, and a byte is sent only once it has counted another one:
+//! right when it is about to sleep.
 //!
-//! The long run, a million cycles each, is for release: `cargo test --release --test wakeups -- --ignored`.
+//! The long run, a million cycles each, is for release: `cargo test --release --test wakeups --
+//! --ignored`.
 
 #[path = "support/loopback.rs"]
 #[allow(dead_code)] // Shared with tests that use more of it.
@@ -49,7 +51,8 @@ fn every_byte_of_a_million_wakes_a_core_that_also_runs_tasks_and_timers() {
     idle_but_for_one(CYCLES_LONG, true);
 }
 
-/// One connection with a callback handler, or one with an async handler beside others that keep the runtime busy.
+/// One connection with a callback handler, or one with an async handler beside others that keep the
+/// runtime busy.
 fn idle_but_for_one(cycles: u64, is_busy: bool) {
     let protocol = match is_busy {
         false => upring::protocols::echo::protocol(),

@@ -1,5 +1,5 @@
-//! What benches and tests of costs share: heads as clients send them, a session without an engine, and an engine without a
-//! kernel. Nothing here measures.
+//! What benches and tests of costs share: heads as clients send them, a session without an engine,
+//! and an engine without a kernel. Nothing here measures.
 
 #![allow(dead_code, reason = "each bench and test that includes this tree uses a part of it")]
 #![allow(unreachable_pub, reason = "what is public here is public to whoever includes this tree")]

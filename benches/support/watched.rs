@@ -1,5 +1,6 @@
-//! A kernel that is watched: it notes where received bytes lie and where the bytes of each send lie, and says when it is
-//! entered and left, so that what it does itself can be told from what the engine does.
+//! A kernel that is watched: it notes where received bytes lie and where the bytes of each send
+//! lie, and says when it is entered and left, so that what it does itself can be told from what the
+//! engine does.
 
 use std::io;
 

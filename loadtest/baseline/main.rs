@@ -1,14 +1,15 @@
 //! The opponent: a server wholly on tokio-uring's public API, with its best flags.
 //!
-//! One thread and one ring a worker, one task and two buffers a connection, nothing allocated while a connection
-//! lives. What it answers is in `answer.rs`, shared with the epoll server. It has no timeouts and drains nothing: it is
-//! here to be fast, not to be deployed.
+//! One thread and one ring a worker, one task and two buffers a connection, nothing allocated while
+//! a connection lives. What it answers is in `answer.rs`, shared with the epoll server. It has no
+//! timeouts and drains nothing: it is here to be fast, not to be deployed.
 //!
-//! A burst of requests that finds it awake costs it four system calls: `epoll_wait` returns because the ring's file
-//! became readable, the tasks queue their writes, parking submits them (`io_uring_enter`), `epoll_wait` returns at once
-//! with their completions, the tasks queue their next reads, and parking submits those. A burst that finds it asleep
-//! costs six: the completions' task work interrupts `epoll_wait` (EINTR), tokio parks anew, which submits nothing, and
-//! only the next `epoll_wait` reports the ring. No flag of the builder changes that.
+//! A burst of requests that finds it awake costs it four system calls: `epoll_wait` returns because
+//! the ring's file became readable, the tasks queue their writes, parking submits them
+//! (`io_uring_enter`), `epoll_wait` returns at once with their completions, the tasks queue their
+//! next reads, and parking submits those. A burst that finds it asleep costs six: the completions'
+//! task work interrupts `epoll_wait` (EINTR), tokio parks anew, which submits nothing, and only the
+//! next `epoll_wait` reports the ring. No flag of the builder changes that.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -30,7 +31,8 @@ mod answer;
 #[allow(unsafe_code)] // reads the coarse clock, which the standard library does not offer
 mod listen;
 
-// Every server of a comparison allocates by the same allocator, so that the figures are about loops.
+// Every server of a comparison allocates by the same allocator, so that the figures are about
+// loops.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -65,8 +67,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn run_worker(listener: std::net::TcpListener) {
     let mut ring = tokio_uring::uring_builder();
-    // Completions wait for our next system call instead of interrupting us, and one thread is all that ever submits.
-    // DEFER_TASKRUN is out of reach: epoll never sees the fd of such a ring become readable.
+    // Completions wait for our next system call instead of interrupting us, and one thread is all
+    // that ever submits. DEFER_TASKRUN is out of reach: epoll never sees the fd of such a ring
+    // become readable.
     ring.setup_single_issuer().setup_coop_taskrun();
     tokio_uring::builder()
         .entries(RING_ENTRIES)

@@ -1,5 +1,5 @@
-//! One connection of the generator: it opens, sends a round, receives until the round is answered. It never decides
-//! when to send; `load.rs` does.
+//! One connection of the generator: it opens, sends a round, receives until the round is answered.
+//! It never decides when to send; `load.rs` does.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -73,7 +73,8 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects from `source`. Loopback connects before the call returns, or the server's queue is full.
+    /// Connects from `source`. Loopback connects before the call returns, or the server's queue is
+    /// full.
     pub(crate) fn connect(source: Ipv4Addr, target: SocketAddr) -> io::Result<Client> {
         let started = Instant::now();
         let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;

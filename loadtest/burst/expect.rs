@@ -1,5 +1,5 @@
-//! What a connection must receive, byte by byte. It is fed whatever receives bring, however the answers are cut, and
-//! does no I/O. Called by `client.rs`.
+//! What a connection must receive, byte by byte. It is fed whatever receives bring, however the
+//! answers are cut, and does no I/O. Called by `client.rs`.
 
 use std::fmt;
 
@@ -43,8 +43,8 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The bytes of an endless message: a sequence whose period is prime, so that a byte lost, repeated or reordered
-/// shows wherever a receive is cut.
+/// The bytes of an endless message: a sequence whose period is prime, so that a byte lost, repeated
+/// or reordered shows wherever a receive is cut.
 pub(crate) struct Pattern(Vec<u8>);
 
 impl Pattern {

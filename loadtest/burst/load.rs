@@ -1,7 +1,8 @@
-//! Who sends when: opens the connections, lets each start its rounds (at once, or all together), and counts.
+//! Who sends when: opens the connections, lets each start its rounds (at once, or all together),
+//! and counts.
 //!
-//! A connection whose answer was wrong is dropped and its remaining rounds are not asked for: one error each. The
-//! whole run, opening included, ends at the time limit.
+//! A connection whose answer was wrong is dropped and its remaining rounds are not asked for: one
+//! error each. The whole run, opening included, ends at the time limit.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -102,7 +103,8 @@ impl Load {
         Ok(load)
     }
 
-    /// Makes the rounds and returns what came of them. The connections stay open until this value is dropped.
+    /// Makes the rounds and returns what came of them. The connections stay open until this value
+    /// is dropped.
     pub(crate) fn run(&mut self) -> io::Result<&Outcome> {
         let begun = Instant::now();
         self.starts_end_at = match self.span {
@@ -178,7 +180,8 @@ impl Load {
         }
     }
 
-    /// Receives until nothing is under way, or time is over. `settled` hears of each round that was answered.
+    /// Receives until nothing is under way, or time is over. `settled` hears of each round that was
+    /// answered.
     fn answer_all(&mut self, settled: fn(&mut Load, usize)) -> io::Result<()> {
         let mut places = vec![Ready::NONE; READY_MAX];
         while self.under_way > 0 {

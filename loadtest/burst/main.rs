@@ -1,7 +1,9 @@
-//! A closed-loop load generator over loopback that believes nothing: every byte of every answer is compared.
+//! A closed-loop load generator over loopback that believes nothing: every byte of every answer is
+//! compared.
 //!
-//! It is one thread on epoll. `client.rs` is one connection, `expect.rs` what it must receive, `load.rs` who sends
-//! when, and this file the command line and the report. It opens all connections first; only what follows is timed.
+//! It is one thread on epoll. `client.rs` is one connection, `expect.rs` what it must receive,
+//! `load.rs` who sends when, and this file the command line and the report. It opens all
+//! connections first; only what follows is timed.
 //!
 //! ```text
 //!   free-running   each connection sends again as soon as its own answer is whole
@@ -72,8 +74,8 @@ struct Options {
     /// Bytes of one message (echo) or of the early bytes behind the head (switch).
     #[arg(long, default_value_t = 64)]
     bytes: usize,
-    /// Loopback source addresses to spread connections over, from 127.0.0.1 on. Each has about 28 000 ports, and a
-    /// closed connection occupies one for a second.
+    /// Loopback source addresses to spread connections over, from 127.0.0.1 on. Each has about 28
+    /// 000 ports, and a closed connection occupies one for a second.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=250))]
     sources: u8,
     /// Seconds after which the run is given up and what is still owed counts as errors.
@@ -82,7 +84,8 @@ struct Options {
     /// The core to run on.
     #[arg(long)]
     core: Option<usize>,
-    /// Ask for SCHED_FIFO, so that sending a burst is not interrupted on a core shared with the server.
+    /// Ask for SCHED_FIFO, so that sending a burst is not interrupted on a core shared with the
+    /// server.
     #[arg(long)]
     fifo: bool,
     /// Print `ready` once all is open, start at a line on standard input, close at its end.

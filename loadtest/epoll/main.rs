@@ -1,10 +1,12 @@
 //! The other opponent: the same server on epoll, as plainly as it can be fast.
 //!
-//! A worker sleeps in `epoll_wait`, receives from each ready socket into one buffer of its own, and sends the answers
-//! of that receive in one call. A connection keeps bytes only when a head is cut or a send falls short. What it answers
-//! is in `answer.rs`, shared with the tokio-uring baseline. It has no timeouts and drains nothing.
+//! A worker sleeps in `epoll_wait`, receives from each ready socket into one buffer of its own, and
+//! sends the answers of that receive in one call. A connection keeps bytes only when a head is cut
+//! or a send falls short. What it answers is in `answer.rs`, shared with the tokio-uring baseline.
+//! It has no timeouts and drains nothing.
 //!
-//! A burst of n requests costs 1 + 2n system calls: that is epoll's price, and io_uring's reason to be.
+//! A burst of n requests costs 1 + 2n system calls: that is epoll's price, and io_uring's reason to
+//! be.
 
 use std::error::Error;
 use std::io::{self, Read, Write};
@@ -27,13 +29,15 @@ mod listen;
 #[allow(unsafe_code)] // calls epoll, which the standard library does not offer
 mod poll;
 
-// Every server of a comparison allocates by the same allocator, so that the figures are about loops.
+// Every server of a comparison allocates by the same allocator, so that the figures are about
+// loops.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Sockets one `epoll_wait` reports at most.
 const READY_MAX: usize = 1024;
-/// Bytes one receive of a switched connection may bring; the buffer is one for the whole worker, so it can be large.
+/// Bytes one receive of a switched connection may bring; the buffer is one for the whole worker, so
+/// it can be large.
 const RECEIVE_BYTES: usize = 64 * 1024;
 
 /// The epoll opponent: `GET /plaintext`, and `GET /echo` with `Upgrade: echo`.
@@ -137,7 +141,8 @@ impl Worker {
         let place = &mut self.connections[event.token()];
         // An event of this wait may be of a connection that an earlier one closed.
         let Some(connection) = place else { return };
-        // Closing is dropping; whether the client failed or finished is all the same to a load test's server.
+        // Closing is dropping; whether the client failed or finished is all the same to a load
+        // test's server.
         if !connection.turn(event, &self.answers, &mut self.scratch).unwrap_or(false) {
             *place = None;
         }

@@ -1,6 +1,6 @@
-//! Counts the system calls of a process between two points in time, by `perf stat` or, where that is missing or
-//! refused, by `strace`. perf costs the server nothing worth mentioning; strace stops it at each call, which changes
-//! every time but no count.
+//! Counts the system calls of a process between two points in time, by `perf stat` or, where that
+//! is missing or refused, by `strace`. perf costs the server nothing worth mentioning; strace stops
+//! it at each call, which changes every time but no count.
 
 use std::error::Error;
 use std::fs;
@@ -71,8 +71,8 @@ impl Counting {
     }
 }
 
-/// perf switches its counters on before it starts the command it is given; so once `cat` has sent back a line, they
-/// are on.
+/// perf switches its counters on before it starts the command it is given; so once `cat` has sent
+/// back a line, they are on.
 fn attach_perf(pid: u32, output: &PathBuf) -> Result<Child, Box<dyn Error>> {
     let mut child = Command::new("perf")
         .args(["stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-p", &pid.to_string(), "-o"])
@@ -94,8 +94,8 @@ fn attach_perf(pid: u32, output: &PathBuf) -> Result<Child, Box<dyn Error>> {
     Ok(child)
 }
 
-/// The first field of the line of the event: `97,,raw_syscalls:sys_enter,...`. A process that made no call at all is
-/// `<not counted>`.
+/// The first field of the line of the event: `97,,raw_syscalls:sys_enter,...`. A process that made
+/// no call at all is `<not counted>`.
 fn perf_count(text: &str) -> Option<u64> {
     let line = text.lines().find(|line| line.contains("raw_syscalls:sys_enter"))?;
     match line.split(',').next()? {

@@ -1,7 +1,8 @@
-//! Processor microseconds of the server per request, kernel work included, free-running. Called by `main.rs`.
+//! Processor microseconds of the server per request, kernel work included, free-running. Called by
+//! `main.rs`.
 //!
-//! All targets run at once, idle but for the one whose turn it is, so that the noise of a machine, which comes and goes
-//! over seconds, falls on all of them alike:
+//! All targets run at once, idle but for the one whose turn it is, so that the noise of a machine,
+//! which comes and goes over seconds, falls on all of them alike:
 //!
 //! ```text
 //!   warm-up   a b c     round 1   a b c     round 2   a b c   ...     at each number of connections

@@ -1,5 +1,5 @@
-//! The `burst` process: opened, told to go, asked for its report, and only then allowed to close its connections, so
-//! that what is counted in between is requests and nothing else.
+//! The `burst` process: opened, told to go, asked for its report, and only then allowed to close
+//! its connections, so that what is counted in between is requests and nothing else.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
@@ -47,7 +47,8 @@ impl Generator {
         }
     }
 
-    /// Makes the rounds. An answer that is wrong is an error here: a fast wrong server has no figure.
+    /// Makes the rounds. An answer that is wrong is an error here: a fast wrong server has no
+    /// figure.
     pub(crate) fn run(&mut self) -> Result<Report, Box<dyn Error>> {
         self.input.as_mut().expect("open until dropped").write_all(b"go\n")?;
         let line = self.read_line()?;

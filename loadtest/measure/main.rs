@@ -1,6 +1,6 @@
-//! Measures servers side by side in one run: system calls per request, processor time per request, memory per
-//! connection. It starts each server command itself, drives it with the `burst` generator next to it, and stops only
-//! what it started.
+//! Measures servers side by side in one run: system calls per request, processor time per request,
+//! memory per connection. It starts each server command itself, drives it with the `burst`
+//! generator next to it, and stops only what it started.
 //!
 //! ```text
 //!   syscalls   server and generator on ONE core   counts: the same on every machine
@@ -9,14 +9,15 @@
 //! ```
 //!
 //! **Why one core for system calls.** How many calls a server makes depends on how many requests it finds when it wakes.
-//! On two cores it wakes at the first of them and races the generator for the rest, and the figure is noise. So both
-//! run on core 0, the server as SCHED_IDLE and the generator as SCHED_FIFO where that is permitted: a waking server
-//! does not interrupt the generator, whose N writes are all in the server's sockets before the server sees the first.
-//! Every size of burst is counted twice: with a pause between bursts, so that each meets a server that has gone to
-//! sleep, and without, so that each comes before the server is done with the last.
+//! On two cores it wakes at the first of them and races the generator for the rest, and the figure
+//! is noise. So both run on core 0, the server as SCHED_IDLE and the generator as SCHED_FIFO where
+//! that is permitted: a waking server does not interrupt the generator, whose N writes are all in
+//! the server's sockets before the server sees the first. Every size of burst is counted twice:
+//! with a pause between bursts, so that each meets a server that has gone to sleep, and without, so
+//! that each comes before the server is done with the last.
 //!
-//! `target.rs` is a server, `generator.rs` the burst process, `counter.rs` perf or strace, `record.rs` the tables; one
-//! file each for the three measures.
+//! `target.rs` is a server, `generator.rs` the burst process, `counter.rs` perf or strace,
+//! `record.rs` the tables; one file each for the three measures.
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -1,9 +1,9 @@
 //! Bytes of user memory per idle switched connection. Called by `main.rs`.
 //!
-//! Two figures, because each can flatter. The *mean* counts from a server that has once held 2000 connections, so that
-//! start-up and the first use of its buffers are not charged to anyone, but connections that go where those had been
-//! are free. The *slope* compares half of the connections with all of them, and knows nothing of either. The larger of
-//! the two is held against the limit.
+//! Two figures, because each can flatter. The *mean* counts from a server that has once held 2000
+//! connections, so that start-up and the first use of its buffers are not charged to anyone, but
+//! connections that go where those had been are free. The *slope* compares half of the connections
+//! with all of them, and knows nothing of either. The larger of the two is held against the limit.
 //!
 //! Servers run without transparent huge pages, unless `--huge-pages` is given: see `pages.rs`.
 
@@ -21,7 +21,8 @@ use crate::target::{Policy, Server};
 use crate::{Finding, Target, pages};
 
 const WARM_UP_CONNECTIONS: usize = 2000;
-/// Source addresses, 127.0.0.1 to 127.0.0.8: one alone has ports for 28 000 connections, and fewer while others close.
+/// Source addresses, 127.0.0.1 to 127.0.0.8: one alone has ports for 28 000 connections, and fewer
+/// while others close.
 const SOURCES: usize = 8;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const MESSAGE: &[u8] = b"a small message";

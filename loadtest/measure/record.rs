@@ -1,4 +1,5 @@
-//! Tables, for people on standard output and for later in a JSON file that also says where and how they came to be.
+//! Tables, for people on standard output and for later in a JSON file that also says where and how
+//! they came to be.
 
 use std::fmt;
 use std::fs;

@@ -1,4 +1,5 @@
-//! System calls per request, by size of burst. Called by `main.rs`, which tells why all of it runs on one core.
+//! System calls per request, by size of burst. Called by `main.rs`, which tells why all of it runs
+//! on one core.
 //!
 //! ```text
 //!   connections open │ idle: one second counted │ go: rounds counted, the idle rate subtracted │ close
@@ -27,14 +28,16 @@ pub(crate) struct Options {
     /// A server: NAME=COMMAND.
     #[arg(long = "target", required = true)]
     targets: Vec<Target>,
-    /// The most calls per request NAME may make at bursts of 1, 8, 64, whatever the pause: NAME=4.0,0.6,0.12.
+    /// The most calls per request NAME may make at bursts of 1, 8, 64, whatever the pause:
+    /// NAME=4.0,0.6,0.12.
     #[arg(long = "limit")]
     limits: Vec<Limit>,
-    /// Bursts counted at each size; strace, being slow, is given a tenth, with pauses a hundred times as long.
+    /// Bursts counted at each size; strace, being slow, is given a tenth, with pauses a hundred
+    /// times as long.
     #[arg(long, default_value_t = 2000)]
     rounds: u64,
-    /// Microseconds between an answered burst and the next, each measured in turn: with 200 the server has gone to
-    /// sleep, with 0 it meets the next burst before it can.
+    /// Microseconds between an answered burst and the next, each measured in turn: with 200 the
+    /// server has gone to sleep, with 0 it meets the next burst before it can.
     #[arg(long, value_delimiter = ',', default_values_t = [200, 0])]
     pause_us: Vec<u64>,
     /// Who counts; by default perf, or strace where perf does not work.

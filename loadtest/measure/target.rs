@@ -1,5 +1,5 @@
-//! A server under measurement: its command, its process, and what `/proc` says about it. It is stopped when its value
-//! is dropped, whatever happened in between.
+//! A server under measurement: its command, its process, and what `/proc` says about it. It is
+//! stopped when its value is dropped, whatever happened in between.
 
 use std::error::Error;
 use std::fs;
@@ -79,7 +79,8 @@ impl Server {
     pub(crate) fn cpu_ns(&self) -> io::Result<u64> {
         let mut total = 0;
         for thread in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
-            // A thread may end between the listing and the reading; its time is lost, and it was little.
+            // A thread may end between the listing and the reading; its time is lost, and it was
+            // little.
             let Ok(schedstat) = fs::read_to_string(thread?.path().join("schedstat")) else {
                 continue;
             };
@@ -107,12 +108,14 @@ impl Drop for Server {
     }
 }
 
-/// A port nobody listens on. Another process could take it before the server does; the server then says so.
+/// A port nobody listens on. Another process could take it before the server does; the server then
+/// says so.
 fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
-/// A child inherits core and policy from the thread that starts it, so a thread is made to be inherited from.
+/// A child inherits core and policy from the thread that starts it, so a thread is made to be
+/// inherited from.
 fn spawn_pinned(command: &str, policy: Policy) -> io::Result<Child> {
     let mut words = command.split_whitespace();
     let program = words.next().ok_or(io::ErrorKind::InvalidInput)?;

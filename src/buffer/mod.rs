@@ -1,5 +1,5 @@
-//! Owned bytes on their way through one core: received bytes as leases on the core's buffers, bytes to send
-//! as batches. Knows no socket and no protocol.
+//! Owned bytes on their way through one core: received bytes as leases on the core's buffers, bytes
+//! to send as batches. Knows no socket and no protocol.
 //!
 //! ```text
 //!   kernel fills a buffer ──► Lease ──► scan, head, handler ──► dropped: the buffer is vacant again

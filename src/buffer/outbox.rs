@@ -1,6 +1,7 @@
-//! Bytes on their way out. Everything a connection writes in one turn gathers in one batch; the batch is
-//! given to the kernel whole, by ownership, and comes back with its completion. Small writes are appended
-//! to the batch's text; leases, static and owned buffers are referred to, not copied.
+//! Bytes on their way out. Everything a connection writes in one turn gathers in one batch; the
+//! batch is given to the kernel whole, by ownership, and comes back with its completion. Small
+//! writes are appended to the batch's text; leases, static and owned buffers are referred to, not
+//! copied.
 
 use std::sync::Arc;
 
@@ -103,7 +104,8 @@ pub struct Batch {
     overflowed: bool,
 }
 
-/// What waits to be sent: what it weighs, and how many receive buffers it keeps from being received into.
+/// What waits to be sent: what it weighs, and how many receive buffers it keeps from being received
+/// into.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
     /// Bytes.
@@ -133,7 +135,8 @@ impl Batch {
         Load { bytes: self.bytes_left, leases: self.leases }
     }
 
-    /// Whether more was written than the outbox may hold: some of it is missing, and the connection is lost.
+    /// Whether more was written than the outbox may hold: some of it is missing, and the connection
+    /// is lost.
     pub fn is_overflowed(&self) -> bool {
         self.overflowed
     }
@@ -223,8 +226,8 @@ impl Piece {
     }
 }
 
-/// The writing end of one connection while it handles an event: its batch of this turn, taken from the
-/// core's spare ones at the first byte, and its bound.
+/// The writing end of one connection while it handles an event: its batch of this turn, taken from
+/// the core's spare ones at the first byte, and its bound.
 #[derive(Debug)]
 pub struct Outbox<'a> {
     batch: &'a mut Option<Box<Batch>>,
@@ -234,8 +237,9 @@ pub struct Outbox<'a> {
 }
 
 impl<'a> Outbox<'a> {
-    /// Writes into `batch`; `in_flight` of the same connection is with the kernel already. Once more than
-    /// `bytes_max` bytes wait, the batch [overflows](Batch::is_overflowed) and takes no more.
+    /// Writes into `batch`; `in_flight` of the same connection is with the kernel already. Once
+    /// more than `bytes_max` bytes wait, the batch [overflows](Batch::is_overflowed) and takes no
+    /// more.
     pub fn new(
         batch: &'a mut Option<Box<Batch>>,
         spare: &'a mut Vec<Box<Batch>>,

@@ -5,8 +5,9 @@
 //!   vacant ──────────► Vacant ───────────────► the kernel's ───────────► Lease(s) ──► vacant
 //! ```
 //!
-//! A buffer is in exactly one of these places. A lease can be split; the buffer is vacant again when the
-//! last lease on it is dropped. Vacant buffers are kept as a stack, so that warm memory is used first.
+//! A buffer is in exactly one of these places. A lease can be split; the buffer is vacant again
+//! when the last lease on it is dropped. Vacant buffers are kept as a stack, so that warm memory is
+//! used first.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::{Cell, RefCell};
@@ -98,8 +99,8 @@ impl Pool {
     /// The lease on the first `len` bytes of a buffer that was handed to the kernel.
     ///
     /// # Safety
-    /// The buffer came from [`Vacant::into_raw`], the kernel has given it back since, and it has written
-    /// its first `len` bytes.
+    /// The buffer came from [`Vacant::into_raw`], the kernel has given it back since, and it has
+    /// written its first `len` bytes.
     pub unsafe fn received(&self, buffer: u16, len: u32) -> Lease {
         // SAFETY: the caller's promise covers both.
         let vacant = unsafe { self.reclaim(buffer) };
@@ -131,7 +132,8 @@ impl Pool {
     fn address(&self, buffer: u16) -> *mut u8 {
         let offset = usize::from(buffer) * self.memory.buffer_bytes as usize;
         debug_assert!(offset < self.memory.layout.size());
-        // SAFETY: every buffer number in circulation is below the count, so the offset is inside the memory.
+        // SAFETY: every buffer number in circulation is below the count, so the offset is inside
+        // the memory.
         unsafe { self.memory.base.as_ptr().add(offset) }
     }
 
@@ -162,18 +164,19 @@ pub struct Vacant {
 }
 
 impl Vacant {
-    /// Where the kernel is to write, and the number it will name in its completion. The buffer is the
-    /// kernel's from here on; [`Pool::received`] or [`Pool::reclaim`] takes it back.
+    /// Where the kernel is to write, and the number it will name in its completion. The buffer is
+    /// the kernel's from here on; [`Pool::received`] or [`Pool::reclaim`] takes it back.
     pub fn into_raw(self) -> (*mut u8, u16) {
         let (pool, buffer) = self.into_parts();
         (pool.address(buffer), buffer)
     }
 
-    /// Copies `bytes` into the buffer, as a kernel would, and leases them. For kernels that are simulated.
+    /// Copies `bytes` into the buffer, as a kernel would, and leases them. For kernels that are
+    /// simulated.
     pub fn fill(self, bytes: &[u8]) -> Lease {
         assert!(bytes.len() <= self.pool.buffer_bytes() as usize, "a receive fits its buffer");
-        // SAFETY: the buffer has room for `bytes` (asserted), is ours alone, and cannot overlap a slice
-        // that exists outside it.
+        // SAFETY: the buffer has room for `bytes` (asserted), is ours alone, and cannot overlap a
+        // slice that exists outside it.
         unsafe {
             std::ptr::copy_nonoverlapping(
                 bytes.as_ptr(),
@@ -204,8 +207,9 @@ impl Drop for Vacant {
     }
 }
 
-/// Ownership of received bytes, where the kernel wrote them. It can be shortened, split and written to
-/// (payloads are unmasked in place); when it is dropped the bytes' buffer can be received into again.
+/// Ownership of received bytes, where the kernel wrote them. It can be shortened, split and written
+/// to (payloads are unmasked in place); when it is dropped the bytes' buffer can be received into
+/// again.
 pub struct Lease {
     pool: Pool,
     buffer: u16,
@@ -248,7 +252,8 @@ impl Lease {
         &self.pool
     }
 
-    /// Gives up ownership without dropping: the parts stand for the lease until it is rebuilt of them.
+    /// Gives up ownership without dropping: the parts stand for the lease until it is rebuilt of
+    /// them.
     pub(super) fn into_parts(self) -> (Pool, Parts) {
         let this = std::mem::ManuallyDrop::new(self);
         let parts = Parts { buffer: this.buffer, start: this.start, len: this.len };
@@ -273,8 +278,9 @@ impl Deref for Lease {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the kernel (or `fill`) wrote these bytes and holds the buffer no more; start and len only
-        // ever shrink from what it wrote; leases split off cover other bytes, so none is written meanwhile.
+        // SAFETY: the kernel (or `fill`) wrote these bytes and holds the buffer no more; start and
+        // len only ever shrink from what it wrote; leases split off cover other bytes, so none is
+        // written meanwhile.
         unsafe {
             std::slice::from_raw_parts(
                 self.pool.address(self.buffer).add(self.start as usize),
@@ -286,7 +292,8 @@ impl Deref for Lease {
 
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `deref`; `&mut self` makes this lease, the only one on these bytes, exclusive.
+        // SAFETY: as in `deref`; `&mut self` makes this lease, the only one on these bytes,
+        // exclusive.
         unsafe {
             std::slice::from_raw_parts_mut(
                 self.pool.address(self.buffer).add(self.start as usize),
@@ -374,7 +381,8 @@ mod tests {
         let pool = Pool::new(1, 16);
         let (address, buffer) = pool.take().expect("one is vacant").into_raw();
         assert_eq!(pool.vacant(), 0);
-        // SAFETY: the address is the start of a 16-byte buffer that this test now owns as the kernel would.
+        // SAFETY: the address is the start of a 16-byte buffer that this test now owns as the
+        // kernel would.
         unsafe { address.copy_from(b"abc".as_ptr(), 3) };
         // SAFETY: it came from `into_raw`, and three bytes were written.
         let lease = unsafe { pool.received(buffer, 3) };

@@ -1,5 +1,6 @@
-//! Leases in the order they were received, for a connection that is not reading right now. The links lie
-//! in the pool beside the buffers, so that a queue of any length costs its connection no memory.
+//! Leases in the order they were received, for a connection that is not reading right now. The
+//! links lie in the pool beside the buffers, so that a queue of any length costs its connection no
+//! memory.
 
 use super::pool::{Lease, Parts, Pool};
 

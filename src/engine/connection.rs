@@ -6,8 +6,8 @@
 //!     └──► Detaching ──► Installing ──► Ending
 //! ```
 //!
-//! In Ending everything in flight is stopped; Closing begins when its last completion has come; the slot is free when
-//! the close itself has completed.
+//! In Ending everything in flight is stopped; Closing begins when its last completion has come; the
+//! slot is free when the close itself has completed.
 
 use crate::buffer::{Batch, Load};
 use crate::config::{Millis, NEVER};
@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn a_connection_is_small() {
-        // With its slot's generation, its timer and an echo handler that is 160 bytes; promised are 256.
+        // With its slot's generation, its timer and an echo handler that is 160 bytes; promised are
+        // 256.
         assert!(size_of::<Connection>() <= 136, "{} bytes", size_of::<Connection>());
     }
 }

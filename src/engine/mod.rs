@@ -4,8 +4,9 @@
 //!   turn:  enter (submit, reap) ──► completions ──► mailbox ──► leftover work ──► timers ──► settle ──► next turn
 //! ```
 //!
-//! [`Engine::turn`] is the only entry. Whoever calls it is the host; which kernel it runs on is [`Kernel`]'s business. During a
-//! turn sessions only write; at its end each connection that was touched is settled once: what it wrote leaves in one send.
+//! [`Engine::turn`] is the only entry. Whoever calls it is the host; which kernel it runs on is
+//! [`Kernel`]'s business. During a turn sessions only write; at its end each connection that was
+//! touched is settled once: what it wrote leaves in one send.
 
 mod connection;
 mod settle;
@@ -30,7 +31,8 @@ use connection::{Connection, Phase, Receive};
 use slots::Slots;
 use timers::Timers;
 
-/// Pauses of a listener whose accepts fail, mostly for want of descriptors or memory: each twice the one before.
+/// Pauses of a listener whose accepts fail, mostly for want of descriptors or memory: each twice
+/// the one before.
 const ACCEPT_PAUSE_MIN_MS: Millis = 10;
 const ACCEPT_PAUSE_MAX_MS: Millis = 100;
 
@@ -48,7 +50,8 @@ pub enum Turn {
     Stopped,
 }
 
-/// Other threads' word to a core: written by them, read by the engine when the kernel says [`Completion::Control`].
+/// Other threads' word to a core: written by them, read by the engine when the kernel says
+/// [`Completion::Control`].
 #[derive(Debug, Default)]
 pub struct Remote {
     is_stopping: AtomicBool,
@@ -126,8 +129,8 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Submits what the last turn asked for, handles what has completed, and asks for what follows from it. Sleeps only
-    /// if `wait` says so and nothing is left to do.
+    /// Submits what the last turn asked for, handles what has completed, and asks for what follows
+    /// from it. Sleeps only if `wait` says so and nothing is left to do.
     ///
     /// # Errors
     /// The kernel refused to go on: this core cannot serve any longer.
@@ -184,7 +187,8 @@ impl<K: Kernel> Engine<K> {
         self.core.now = self.kernel.now();
         if self.core.now >= self.date_due {
             self.core.date.refresh(self.kernel.unix_seconds());
-            // The wall clock's second does not begin with ours: looking ten times a second keeps the date right to a tenth.
+            // The wall clock's second does not begin with ours: looking ten times a second keeps
+            // the date right to a tenth.
             self.date_due = self.core.now + 100;
         }
     }
@@ -232,7 +236,8 @@ impl<K: Kernel> Engine<K> {
             }
             Err(errno) => {
                 self.core.counters.accept_errors.raise();
-                // An error may be one connection's; two in a row are the listener's, and asking at once would spin.
+                // An error may be one connection's; two in a row are the listener's, and asking at
+                // once would spin.
                 if errno.is_exhaustion() || has_failed {
                     self.core.counters.accept_pauses.raise();
                     state.retry_at = self.core.now + state.pause_ms;
@@ -279,7 +284,8 @@ impl<K: Kernel> Engine<K> {
                 (Phase::Lingering, Ok(None)) => {
                     connection.end(Manner::Close, CloseReason::Finished)
                 }
-                // Stopped by us, or for no reason, or without a buffer: armed again if and when it is wanted.
+                // Stopped by us, or for no reason, or without a buffer: armed again if and when it
+                // is wanted.
                 (_, Err(Errno::CANCELED | Errno::NOBUFS)) => {}
                 (_, Err(_)) => connection.end(Manner::Close, CloseReason::PeerReset),
                 (Phase::Ending { .. } | Phase::Closing | Phase::Installing, Ok(_)) => {}
@@ -399,7 +405,8 @@ impl<K: Kernel> Engine<K> {
         }
         if self.stop_at.is_some_and(|stop_at| stop_at <= now) {
             self.end_all();
-            // Once: what comes now is refused anyway, and a time that is past would have every turn followed by another.
+            // Once: what comes now is refused anyway, and a time that is past would have every turn
+            // followed by another.
             self.stop_at = Some(NEVER);
         }
     }
@@ -444,7 +451,8 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Stops in order: no new connections, handlers are told, the rest is cut after the drain timeout.
+    /// Stops in order: no new connections, handlers are told, the rest is cut after the drain
+    /// timeout.
     fn drain(&mut self) {
         let within = self.drain_timeout;
         self.stop_at =
@@ -485,7 +493,8 @@ impl Connection {
         handle(&mut self.session, &mut port);
     }
 
-    /// RFC 9112 §9.6: what comes behind our FIN is read and thrown away, so that it does not cost the peer our last answer.
+    /// RFC 9112 §9.6: what comes behind our FIN is read and thrown away, so that it does not cost
+    /// the peer our last answer.
     fn discard(&mut self, bytes: usize) {
         match u32::try_from(bytes).ok().and_then(|bytes| self.linger_bytes_left.checked_sub(bytes))
         {

@@ -1,5 +1,5 @@
-//! The end of a turn: what each touched connection now wants of the kernel. Everything a connection asks of the kernel,
-//! apart from the rest of a short send, is asked for here.
+//! The end of a turn: what each touched connection now wants of the kernel. Everything a connection
+//! asks of the kernel, apart from the rest of a short send, is asked for here.
 
 use super::connection::{Connection, Phase, Receive};
 use super::{Engine, STARVED_PAUSE_MS};
@@ -37,13 +37,15 @@ impl<K: Kernel> Engine<K> {
             ready.push_back(token);
         }
         let deadline = connection.deadline();
-        // A time that moved later is left to come up: setting it at each request would cost more than looking once.
+        // A time that moved later is left to come up: setting it at each request would cost more
+        // than looking once.
         if deadline < timers.when(token.slot) {
             timers.set(token.slot, deadline);
         }
     }
 
-    /// Puts a connection whose receive found no buffer on the list of those that wait for one, each at most once.
+    /// Puts a connection whose receive found no buffer on the list of those that wait for one, each
+    /// at most once.
     pub(super) fn starve(&mut self, token: Token) {
         let Some(connection) = self.connections.of(token) else { return };
         self.core.counters.receives_starved.raise();
@@ -57,8 +59,8 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Arms the receives again that found no buffer, the longest waiting first, one for each buffer there is. A buffer
-    /// that none of them uses is the next ones' in the next turn.
+    /// Arms the receives again that found no buffer, the longest waiting first, one for each buffer
+    /// there is. A buffer that none of them uses is the next ones' in the next turn.
     pub(super) fn feed_starved(&mut self) {
         // Once a turn, however many found none: what circulates is to stay small.
         if std::mem::take(&mut self.is_short_of_buffers) {
@@ -79,8 +81,9 @@ impl<K: Kernel> Engine<K> {
 }
 
 impl<K: Kernel> Engine<K> {
-    /// One connection cannot take the buffers of all: when none has come back for a while, who holds most of them unread
-    /// or unsent is cut, one at a time, until those that wait have theirs.
+    /// One connection cannot take the buffers of all: when none has come back for a while, who
+    /// holds most of them unread or unsent is cut, one at a time, until those that wait have
+    /// theirs.
     pub(super) fn end_shortage(&mut self) {
         let now = self.core.now;
         if self.starved.is_empty() {

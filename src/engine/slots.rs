@@ -1,5 +1,6 @@
-//! The connections of one core, by slot. Slots lie in pages that never move and are used again, last freed first;
-//! each new tenant has a new generation, so that a completion meant for an earlier one can be told.
+//! The connections of one core, by slot. Slots lie in pages that never move and are used again,
+//! last freed first; each new tenant has a new generation, so that a completion meant for an
+//! earlier one can be told.
 
 use crate::ring::Token;
 

@@ -1,4 +1,5 @@
-//! What an engine promises of a whole core, shown on the simulated kernel: nothing leaks, nothing hangs.
+//! What an engine promises of a whole core, shown on the simulated kernel: nothing leaks, nothing
+//! hangs.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -143,7 +144,8 @@ fn a_receive_that_finds_no_buffer_has_more_of_them_lent() {
 
 #[test]
 fn a_starved_receive_goes_on_when_buffers_come_back() {
-    // As many buffers lent as there are: none is ever vacant but while it is on its way from a handler to the kernel.
+    // As many buffers lent as there are: none is ever vacant but while it is on its way from a
+    // handler to the kernel.
     let config = SimConfig { buffers: 4, buffers_lent: 4, ..without_faults() };
     let mut scene = Scene::new(Protocol::callback("echo", |_| Holding::default()), config);
     let client = scene.connect();

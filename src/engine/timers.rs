@@ -1,13 +1,14 @@
-//! When each slot wants to be looked at: a hierarchical timing wheel over slot numbers, one time a slot, resolution one
-//! millisecond. Setting and clearing are constant-time and allocate only as slots are added.
+//! When each slot wants to be looked at: a hierarchical timing wheel over slot numbers, one time a
+//! slot, resolution one millisecond. Setting and clearing are constant-time and allocate only as
+//! slots are added.
 //!
 //! ```text
 //!   level 0: 64 x 1 ms    level 1: 64 x 64 ms    level 2: 64 x 4 s    level 3: 64 x 4 min    level 4: 64 x 5 h
 //! ```
 //!
-//! A time lies in the level of the highest digit (base 64) in which it differs from now; when now reaches that digit, it
-//! falls to a lower level. The engine sets times lazily: a time that moves later is left where it is and set again when it
-//! comes up.
+//! A time lies in the level of the highest digit (base 64) in which it differs from now; when now
+//! reaches that digit, it falls to a lower level. The engine sets times lazily: a time that moves
+//! later is left where it is and set again when it comes up.
 
 use crate::config::{Millis, NEVER};
 
@@ -25,7 +26,8 @@ pub(super) struct Timers {
     heads: [[u32; SLOTS]; LEVELS],
     /// A bit for each list that is not empty.
     occupied: [u64; LEVELS],
-    /// In pages that never move: a list that is moved each time it grows leaves its old memory behind.
+    /// In pages that never move: a list that is moved each time it grows leaves its old memory
+    /// behind.
     pages: Vec<Box<[Entry; PAGE]>>,
 }
 
@@ -88,7 +90,8 @@ impl Timers {
         for level in 0..LEVELS {
             let shift = BITS * u32::try_from(level).expect("few levels");
             let digit = (self.now >> shift) & (SLOTS as u64 - 1);
-            // Lists behind the current digit hold what comes up in this turn of the level; at level 0 also the current one.
+            // Lists behind the current digit hold what comes up in this turn of the level; at level
+            // 0 also the current one.
             let ahead = if level == 0 {
                 self.occupied[0] & (u64::MAX << digit)
             } else {
@@ -100,7 +103,8 @@ impl Timers {
                 return ((base + list) << shift).max(self.now);
             }
         }
-        // Behind the top level's current digit lies what comes up after its last one: its next round.
+        // Behind the top level's current digit lies what comes up after its last one: its next
+        // round.
         let shift = BITS * u32::try_from(LEVELS - 1).expect("few levels");
         match self.occupied[LEVELS - 1] {
             0 => NEVER,

@@ -1,13 +1,13 @@
-//! The hosted mode: the engine is a task of tokio-uring's runtime, which sleeps in epoll and is woken by an eventfd
-//! registered on our ring.
+//! The hosted mode: the engine is a task of tokio-uring's runtime, which sleeps in epoll and is
+//! woken by an eventfd registered on our ring.
 //!
 //! ```text
 //!   turn ... turn ──► nothing left ──► arm the eventfd, look once more ──► await it ──► disarm ──► turn
 //!                          └─ meanwhile the runtime runs async handlers and submits its own operations
 //! ```
 //!
-//! The eventfd is silent while we run, or it would wake us a second time for what we have seen. It is registered
-//! edge-triggered and never read.
+//! The eventfd is silent while we run, or it would wake us a second time for what we have seen. It
+//! is registered edge-triggered and never read.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -27,7 +27,8 @@ use crate::engine::{Engine, Turn};
 use crate::ring::{Ring, SetupError, Wait};
 use crate::upgrade::{Mailbox, Spawn};
 
-/// Turns without a pause after which the runtime gets its share: its tasks, its timers, its own ring.
+/// Turns without a pause after which the runtime gets its share: its tasks, its timers, its own
+/// ring.
 const TURNS_MAX: u32 = 32;
 
 /// Entries of the runtime's own ring, for what async handlers do beside their connection.
@@ -60,7 +61,8 @@ async fn serve(engine: &mut Engine<Ring<'_>>, wake: Arc<OwnedFd>) -> io::Result<
     });
     engine.core().spawn = Some(spawn);
     let mailbox = Rc::clone(&engine.core().mailbox);
-    // SAFETY: the descriptor is open, is the same at every call, and `Wake` keeps it open as long as the `AsyncFd` lives.
+    // SAFETY: the descriptor is open, is the same at every call, and `Wake` keeps it open as long
+    // as the `AsyncFd` lives.
     let wake = unsafe { AsyncFd::register_with_interest(Wake(wake), Interest::READABLE) }?;
     let mut turns_left = TURNS_MAX;
     loop {
@@ -70,7 +72,8 @@ async fn serve(engine: &mut Engine<Ring<'_>>, wake: Arc<OwnedFd>) -> io::Result<
                 turns_left -= 1;
                 continue;
             }
-            // Yielding would keep tokio from parking, and only parking submits the runtime's own operations.
+            // Yielding would keep tokio from parking, and only parking submits the runtime's own
+            // operations.
             Turn::Again => wake.get_ref().ring()?,
             Turn::Idle if !engine.kernel().arm_wake() => continue,
             Turn::Idle => {}
@@ -102,7 +105,8 @@ fn poll_woken(
     wake.poll_read_ready(context).map_ok(|mut guard| guard.clear_ready())
 }
 
-/// A task of a handler. If it panics, what it owns is dropped, its connection with it; here that is counted.
+/// A task of a handler. If it panics, what it owns is dropped, its connection with it; here that is
+/// counted.
 struct Fenced {
     future: Pin<Box<dyn Future<Output = ()>>>,
     counters: Arc<Counters>,

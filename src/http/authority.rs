@@ -1,4 +1,5 @@
-//! The syntax of `host[:port]`, in a Host field, an absolute target or the target of CONNECT (RFC 3986 §3.2).
+//! The syntax of `host[:port]`, in a Host field, an absolute target or the target of CONNECT (RFC
+//! 3986 §3.2).
 //!
 //! Called by the head reader only. Names are checked, never resolved or normalised.
 
@@ -6,19 +7,22 @@ use std::net::Ipv6Addr;
 
 use super::list::letters_digits_and;
 
-/// Unreserved bytes and sub-delimiters, of which a host name consists besides escapes (RFC 3986 §3.2.2).
+/// Unreserved bytes and sub-delimiters, of which a host name consists besides escapes (RFC 3986
+/// §3.2.2).
 ///
-/// The comma is a sub-delimiter, yet no host name holds one, and a recipient that joins two Host lines makes one: U-62
-/// refuses it.
+/// The comma is a sub-delimiter, yet no host name holds one, and a recipient that joins two Host
+/// lines makes one: U-62 refuses it.
 static NAME_BYTES: [bool; 256] = letters_digits_and(b"-._~!$&'()*+;=");
 
-/// Whether `bytes` is a host that is not empty, with or without a port, and nothing else: no user information.
+/// Whether `bytes` is a host that is not empty, with or without a port, and nothing else: no user
+/// information.
 #[inline]
 pub(super) fn is_authority(bytes: &[u8]) -> bool {
     split(bytes).is_some()
 }
 
-/// The port of a `host:port` that names both, as CONNECT needs it (RFC 9110 §9.3.6); port 0 cannot be connected to.
+/// The port of a `host:port` that names both, as CONNECT needs it (RFC 9110 §9.3.6); port 0 cannot
+/// be connected to.
 pub(super) fn connect_port(bytes: &[u8]) -> Option<u16> {
     match split(bytes) {
         Some(Port::Number(port)) if port != 0 => Some(port),

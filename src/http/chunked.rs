@@ -1,7 +1,9 @@
-//! The chunked coding as a small state machine (RFC 9112 §7.1): it says which bytes are data and never touches them.
+//! The chunked coding as a small state machine (RFC 9112 §7.1): it says which bytes are data and
+//! never touches them.
 //!
-//! The session feeds it whatever arrived and passes the data ranges on, so content is not copied here. Extensions and
-//! trailers are checked, counted and dropped: nothing of them reaches the head (U-11, U-56).
+//! The session feeds it whatever arrived and passes the data ranges on, so content is not copied
+//! here. Extensions and trailers are checked, counted and dropped: nothing of them reaches the head
+//! (U-11, U-56).
 //!
 //! ```text
 //!   5 ; ext CR LF hello CR LF 0 CR LF name : value CR LF CR LF
@@ -19,12 +21,14 @@ pub const EXTENSION_BYTES_MAX: u16 = 4096;
 /// Bytes of the trailer section with its line ends, without the empty line behind it.
 pub const TRAILER_BYTES_MAX: u16 = 8192;
 
-/// Digits of one chunk size, leading zeros included: without a bound a client could send zeros for ever.
+/// Digits of one chunk size, leading zeros included: without a bound a client could send zeros for
+/// ever.
 pub const SIZE_DIGITS_MAX: u8 = 32;
 
 /// Where in the coding the next byte stands. 16 bytes, no buffer.
 ///
-/// Any cut of the input gives the same data and the same error. After an error the value must not be used again.
+/// Any cut of the input gives the same data and the same error. After an error the value must not
+/// be used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunked {
     /// The size being read, then the data bytes still to come.
@@ -38,7 +42,8 @@ pub struct Chunked {
 /// What [`Chunked::step`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Data: `input[consumed..consumed + len]`, at least one byte. The next step takes the input behind it.
+    /// Data: `input[consumed..consumed + len]`, at least one byte. The next step takes the input
+    /// behind it.
     Data {
         /// Bytes of framing before the data.
         consumed: usize,
@@ -167,7 +172,8 @@ impl Chunked {
             }
             (State::Size | State::Extension, b'\r') => Ok(State::SizeLf),
             (State::Size | State::SizeBlank, b';') => self.extension(byte, State::Extension),
-            // RFC 9112 §7.1.1: BWS may stand before `;`. Without an extension behind it, it is no part of a size (U-54).
+            // RFC 9112 §7.1.1: BWS may stand before `;`. Without an extension behind it, it is no
+            // part of a size (U-54).
             (State::Size | State::SizeBlank, b' ' | b'\t') => {
                 self.extension(byte, State::SizeBlank)
             }
@@ -207,7 +213,8 @@ impl Chunked {
         Ok(State::Size)
     }
 
-    /// Counts one byte of extension or of the white space before it. What it says is ignored (U-56).
+    /// Counts one byte of extension or of the white space before it. What it says is ignored
+    /// (U-56).
     fn extension(&mut self, byte: u8, state: State) -> Result<State, ChunkError> {
         if byte == b'\n' {
             return Err(ChunkError::LineEnd);
@@ -222,8 +229,8 @@ impl Chunked {
         Ok(state)
     }
 
-    /// Reads one byte of a trailer line by the same grammar as a field of the head: no white space before the colon, no
-    /// folding, no controls.
+    /// Reads one byte of a trailer line by the same grammar as a field of the head: no white space
+    /// before the colon, no folding, no controls.
     fn trailer(&mut self, byte: u8) -> Result<State, ChunkError> {
         let state = match (self.state, byte) {
             (State::TrailerName, b':') => State::TrailerValue,
@@ -310,7 +317,8 @@ mod tests {
         Ok((data, chunked.is_done(), behind))
     }
 
-    /// Feeds the input whole, byte by byte and cut at every offset, and checks that it makes no difference.
+    /// Feeds the input whole, byte by byte and cut at every offset, and checks that it makes no
+    /// difference.
     fn outcome(input: &[u8]) -> Outcome {
         let whole = fed(std::iter::once(input));
         assert_eq!(fed(input.chunks(1)), whole, "{input:?} byte by byte");

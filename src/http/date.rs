@@ -1,6 +1,7 @@
 //! The Date field's value, rendered once a second and copied into every response.
 //!
-//! The engine holds one [`Date`] per core and refreshes it with the second its clock shows. No clock is read here.
+//! The engine holds one [`Date`] per core and refreshes it with the second its clock shows. No
+//! clock is read here.
 
 use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};

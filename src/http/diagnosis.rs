@@ -1,7 +1,8 @@
 //! The cold path of the head reader: httparse refused a head, find out why.
 //!
-//! Reads the lines again, slowly and in order, so that the client hears the cause and gets the status that goes with it.
-//! Also finds the one case where httparse is stricter than the standard: minor versions above 1 (U-67).
+//! Reads the lines again, slowly and in order, so that the client hears the cause and gets the
+//! status that goes with it. Also finds the one case where httparse is stricter than the standard:
+//! minor versions above 1 (U-67).
 
 use super::error::HeadError;
 use super::list::{is_token, is_value_byte};
@@ -51,7 +52,8 @@ fn minor_version(version: &[u8]) -> Result<u8, HeadError> {
     }
 }
 
-/// Finds the fault in a head that was refused: in its request line, or else in the first field line that has one.
+/// Finds the fault in a head that was refused: in its request line, or else in the first field line
+/// that has one.
 #[cold]
 pub(super) fn head_fault(bytes: &[u8]) -> HeadError {
     match request_line(bytes) {

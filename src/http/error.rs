@@ -1,7 +1,8 @@
 //! Why a request head is refused, one variant per cause.
 //!
-//! Every one of them is the client's fault or a limit of ours, has a status, and closes the connection: after a head that
-//! two parsers could read in two ways, nothing behind it can be trusted (U-12). The text is meant for the client.
+//! Every one of them is the client's fault or a limit of ours, has a status, and closes the
+//! connection: after a head that two parsers could read in two ways, nothing behind it can be
+//! trusted (U-12). The text is meant for the client.
 
 use std::fmt;
 

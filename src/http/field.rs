@@ -1,7 +1,8 @@
 //! Fields: where they lie in a received head, and the checked lines a handler adds to a response.
 //!
-//! [`Span`] and [`Field`] are written by the head reader and resolved by `Request`. [`Fields`] is filled by handlers and
-//! copied whole into responses; it is the one gate through which a handler's bytes reach a head (U-39).
+//! [`Span`] and [`Field`] are written by the head reader and resolved by `Request`. [`Fields`] is
+//! filled by handlers and copied whole into responses; it is the one gate through which a handler's
+//! bytes reach a head (U-39).
 
 use std::fmt;
 
@@ -20,7 +21,8 @@ pub struct Span {
 }
 
 impl Span {
-    /// The place of `part` within `bytes`. `part` must be a slice of `bytes`, and `bytes` at most [`HEAD_BYTES_MAX`] long.
+    /// The place of `part` within `bytes`. `part` must be a slice of `bytes`, and `bytes` at most
+    /// [`HEAD_BYTES_MAX`] long.
     #[inline]
     pub(super) fn within(bytes: &[u8], part: &[u8]) -> Self {
         let start = (part.as_ptr() as usize).wrapping_sub(bytes.as_ptr() as usize);
@@ -90,7 +92,8 @@ impl Fields {
     /// Adds the line `name: value`.
     ///
     /// # Errors
-    /// If the name is no token or is reserved for the server, or the value holds a control byte; nothing is added then.
+    /// If the name is no token or is reserved for the server, or the value holds a control byte;
+    /// nothing is added then.
     pub fn push(
         &mut self,
         name: impl AsRef<[u8]>,

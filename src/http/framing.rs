@@ -1,7 +1,8 @@
 //! How the content of a request is framed (RFC 9112 §6).
 //!
-//! The head reader notes every Content-Length and Transfer-Encoding line as a fact, valid or not; [`framing`] then decides.
-//! Keeping the two apart means that the order of fields cannot change the decision. Every fault closes the connection.
+//! The head reader notes every Content-Length and Transfer-Encoding line as a fact, valid or not;
+//! [`framing`] then decides. Keeping the two apart means that the order of fields cannot change the
+//! decision. Every fault closes the connection.
 
 use super::error::HeadError;
 use super::head::{Head, Version};
@@ -51,8 +52,8 @@ pub enum Codings {
 /// Decides the framing of a request from the facts in its head, by RFC 9112 §6.3.
 ///
 /// # Errors
-/// 501 for a coding before `chunked`, otherwise 400. The connection must be closed after the answer, since it is unknown
-/// where the next request would start.
+/// 501 for a coding before `chunked`, otherwise 400. The connection must be closed after the
+/// answer, since it is unknown where the next request would start.
 #[inline]
 pub fn framing(head: &Head) -> Result<Framing, HeadError> {
     match (head.codings, head.lengths) {
@@ -134,8 +135,8 @@ impl Codings {
 
     /// The state behind one more member of the list.
     ///
-    /// An empty member makes the list invalid: RFC 9110 §5.6.1.2 would skip it, but senders must not write it, and here
-    /// it only serves to hide `chunked` from another parser.
+    /// An empty member makes the list invalid: RFC 9110 §5.6.1.2 would skip it, but senders must
+    /// not write it, and here it only serves to hide `chunked` from another parser.
     fn followed_by(self, member: &[u8]) -> Self {
         let (name, has_parameters) = match member.iter().position(|byte| *byte == b';') {
             Some(semicolon) => (trim(&member[..semicolon]), true),

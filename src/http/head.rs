@@ -1,10 +1,12 @@
-//! Reading a request head: httparse finds the fields, and one pass over them notes every fact the server acts on.
+//! Reading a request head: httparse finds the fields, and one pass over them notes every fact the
+//! server acts on.
 //!
-//! The session calls [`read_head`] with the bytes that `scan::head_end` delimited. The result points into those bytes and
-//! borrows nothing. Nothing is allocated once the caller's list of fields has grown to its usual size.
+//! The session calls [`read_head`] with the bytes that `scan::head_end` delimited. The result
+//! points into those bytes and borrows nothing. Nothing is allocated once the caller's list of
+//! fields has grown to its usual size.
 //!
-//! httparse is lenient in a few places; each is closed here or by the scan: lone LF (scan), bytes in the target and the
-//! form of it (`target`), Host, and everything about framing (`framing`).
+//! httparse is lenient in a few places; each is closed here or by the scan: lone LF (scan), bytes
+//! in the target and the form of it (`target`), Host, and everything about framing (`framing`).
 
 use std::mem::MaybeUninit;
 
@@ -21,7 +23,8 @@ use super::target::{TargetForm, read_target};
 /// The most field lines a head can have, whatever [`HeadLimits::fields_max`] says.
 pub const FIELDS_CAPACITY: usize = 256;
 
-/// Bounds on one head. Its length in bytes is bounded by the caller, and never above [`HEAD_BYTES_MAX`].
+/// Bounds on one head. Its length in bytes is bounded by the caller, and never above
+/// [`HEAD_BYTES_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
     /// Field lines; more are answered with 431. Values above [`FIELDS_CAPACITY`] count as that.
@@ -31,7 +34,8 @@ pub struct HeadLimits {
 }
 
 impl Default for HeadLimits {
-    /// 100 fields, as most servers allow, and 8192 bytes: RFC 9112 §3 asks for a request line of at least 8000.
+    /// 100 fields, as most servers allow, and 8192 bytes: RFC 9112 §3 asks for a request line of at
+    /// least 8000.
     fn default() -> Self {
         Self { fields_max: 100, target_bytes_max: 8192 }
     }
@@ -82,7 +86,8 @@ pub struct Head {
     pub connection: ConnectionOptions,
     /// Whether there is an Upgrade field, whatever its value.
     pub has_upgrade: bool,
-    /// Whether the client waits for a 100 before it sends content. Never in HTTP/1.0 (RFC 9110 §10.1.1).
+    /// Whether the client waits for a 100 before it sends content. Never in HTTP/1.0 (RFC 9110
+    /// §10.1.1).
     pub expects_continue: bool,
     /// The Content-Length lines.
     pub lengths: Lengths,
@@ -92,13 +97,14 @@ pub struct Head {
 
 /// Reads one complete head.
 ///
-/// `bytes` is exactly one head as `scan::head_end` delimited it, without empty lines before it. `fields` is cleared and
-/// then filled with the field lines in order; after an error its content means nothing. Faults of Content-Length and
-/// Transfer-Encoding are noted in the head and raised by [`framing`](fn@super::framing), which must be asked before the
-/// request is processed.
+/// `bytes` is exactly one head as `scan::head_end` delimited it, without empty lines before it.
+/// `fields` is cleared and then filled with the field lines in order; after an error its content
+/// means nothing. Faults of Content-Length and Transfer-Encoding are noted in the head and raised
+/// by [`framing`](fn@super::framing), which must be asked before the request is processed.
 ///
 /// # Errors
-/// For every head that RFC 9112 §2 to §5 or a limit refuses; the connection is closed after the answer.
+/// For every head that RFC 9112 §2 to §5 or a limit refuses; the connection is closed after the
+/// answer.
 pub fn read_head(
     bytes: &[u8],
     fields: &mut Vec<Field>,
@@ -131,8 +137,8 @@ pub fn read_head(
 
 /// Names the limit that a head broke which filled the receive bound without ending.
 ///
-/// `bytes` is all of the head that was received. If its request line is incomplete or its target too long the answer is
-/// 414, otherwise 431 (U-66).
+/// `bytes` is all of the head that was received. If its request line is incomplete or its target
+/// too long the answer is 414, otherwise 431 (U-66).
 pub fn overflow_fault(bytes: &[u8], limits: &HeadLimits) -> HeadError {
     let Some(line_feed) = memchr::memchr(b'\n', bytes) else {
         return HeadError::TargetTooLong;
@@ -145,7 +151,8 @@ pub fn overflow_fault(bytes: &[u8], limits: &HeadLimits) -> HeadError {
     }
 }
 
-/// RFC 9112 §2.3, RFC 9110 §2.5: a minor version above ours is read as ours. httparse knows only 0 and 1.
+/// RFC 9112 §2.3, RFC 9110 §2.5: a minor version above ours is read as ours. httparse knows only 0
+/// and 1.
 #[cold]
 fn read_later_minor(
     bytes: &[u8],
@@ -189,8 +196,8 @@ impl Head {
         }
     }
 
-    /// Whether the client asks to switch protocols in a way that can be granted, by version, Connection and the presence
-    /// of Upgrade (U-01 to U-04). What Upgrade says is not looked at.
+    /// Whether the client asks to switch protocols in a way that can be granted, by version,
+    /// Connection and the presence of Upgrade (U-01 to U-04). What Upgrade says is not looked at.
     #[inline]
     pub fn asks_for_upgrade(&self) -> bool {
         self.has_upgrade && self.connection.upgrade && self.version == Version::Http11
@@ -251,7 +258,8 @@ impl Head {
         Ok(())
     }
 
-    /// Notes the facts of one field. Length and first letter tell nearly all fields apart before any name is compared.
+    /// Notes the facts of one field. Length and first letter tell nearly all fields apart before
+    /// any name is compared.
     #[inline]
     fn note(&mut self, name: &[u8], value: &[u8], field: Field) -> Result<(), HeadError> {
         let first = name.first().map_or(0, |byte| byte | 0x20);
@@ -277,7 +285,8 @@ impl Head {
         if self.host.is_some() {
             return Err(HeadError::HostRepeated);
         }
-        // RFC 9110 §7.2: an empty Host says that the target has no authority; the caller decides about it (U-62).
+        // RFC 9110 §7.2: an empty Host says that the target has no authority; the caller decides
+        // about it (U-62).
         if !value.is_empty() && !is_authority(value) {
             return Err(HeadError::HostInvalid);
         }
@@ -300,7 +309,8 @@ impl ConnectionOptions {
     }
 }
 
-/// Whether `name` is `usual` in any case: nearly always it is spelled like that, which is one comparison of words.
+/// Whether `name` is `usual` in any case: nearly always it is spelled like that, which is one
+/// comparison of words.
 #[inline]
 fn is_named<const N: usize>(name: &[u8], usual: &[u8; N]) -> bool {
     name == usual || name.eq_ignore_ascii_case(usual)
@@ -429,7 +439,8 @@ mod tests {
 
     #[test]
     fn u_61_no_byte_slips_through_a_vector_lane() {
-        // Every byte at every place of a long name, value and target, so that all of httparse's loops are visited.
+        // Every byte at every place of a long name, value and target, so that all of httparse's
+        // loops are visited.
         for byte in (0..=255u8).filter(|byte| *byte != b'\n') {
             for place in 0..70 {
                 let mut part = vec![b'a'; 70];

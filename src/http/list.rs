@@ -1,7 +1,7 @@
 //! Comma lists and tokens, the two pieces of grammar that most fields share (RFC 9110 §5.6).
 //!
-//! Called by the head reader for Connection, Expect and Transfer-Encoding, and by negotiation for Upgrade. Quoted strings
-//! are not understood: no field read here may contain one.
+//! Called by the head reader for Connection, Expect and Transfer-Encoding, and by negotiation for
+//! Upgrade. Quoted strings are not understood: no field read here may contain one.
 
 /// Which bytes may stand in a token (RFC 9110 §5.6.2).
 static TOKEN_BYTES: [bool; 256] = letters_digits_and(b"!#$%&'*+-.^_`|~");
@@ -24,7 +24,8 @@ pub(super) const fn letters_digits_and(marks: &[u8]) -> [bool; 256] {
 
 /// The members of one line of a comma list, in order, without the white space around them.
 ///
-/// Empty members are included, so that callers can count or refuse them; an empty value is one empty member.
+/// Empty members are included, so that callers can count or refuse them; an empty value is one
+/// empty member.
 #[inline]
 pub fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(trim)
@@ -54,7 +55,8 @@ pub fn is_token_byte(byte: u8) -> bool {
     TOKEN_BYTES[usize::from(byte)]
 }
 
-/// Whether `byte` may stand in a field value: tab, space, visible ASCII or obs-text (RFC 9110 §5.5).
+/// Whether `byte` may stand in a field value: tab, space, visible ASCII or obs-text (RFC 9110
+/// §5.5).
 #[inline]
 pub fn is_value_byte(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)

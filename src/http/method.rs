@@ -1,7 +1,8 @@
 //! Request methods and sets of them.
 //!
-//! The head reader recognises methods, routing compares them with the [`MethodSet`] of a resource. Whether an unknown
-//! method is answered with 501 is the caller's choice (U-65); its spelling stays in the head.
+//! The head reader recognises methods, routing compares them with the [`MethodSet`] of a resource.
+//! Whether an unknown method is answered with 501 is the caller's choice (U-65); its spelling stays
+//! in the head.
 
 use std::fmt;
 

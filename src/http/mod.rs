@@ -1,7 +1,8 @@
 //! HTTP/1.1 as values: heads read as spans, the framing of content, and responses written as bytes.
 //!
-//! The session calls everything here, protocol handlers see [`Request`] and [`Response`]. Nothing here does I/O, reads a
-//! clock, or keeps received bytes: a [`Head`] and its [`Field`]s are numbers that point into the caller's buffer.
+//! The session calls everything here, protocol handlers see [`Request`] and [`Response`]. Nothing
+//! here does I/O, reads a clock, or keeps received bytes: a [`Head`] and its [`Field`]s are numbers
+//! that point into the caller's buffer.
 //!
 //! ```text
 //!   scan::head_end ─► read_head ─► framing ─► Chunked::step ...        (requests, RFC 9112)

@@ -1,7 +1,8 @@
 //! Responses written before they are needed.
 //!
-//! A server that answers the same thing many times makes it [`Ready`] at its start. Writing it is then one copy with the
-//! date patched in, or three copies when the connection's fate must be said. Nothing is formatted at that time.
+//! A server that answers the same thing many times makes it [`Ready`] at its start. Writing it is
+//! then one copy with the date patched in, or three copies when the connection's fate must be said.
+//! Nothing is formatted at that time.
 
 use super::date::Date;
 use super::field::{FieldError, Fields};

@@ -1,4 +1,5 @@
-//! A request as handlers and negotiation see it: the head's facts joined with the bytes they point into.
+//! A request as handlers and negotiation see it: the head's facts joined with the bytes they point
+//! into.
 //!
 //! Built by the session once per request, copied freely, and gone before the bytes are.
 
@@ -44,8 +45,9 @@ impl<'a> Request<'a> {
 
     /// The path, without authority and query; not decoded.
     ///
-    /// `*` for OPTIONS of the whole server (also asked for by an absolute-form without path and query, RFC 9112 §3.2.4),
-    /// `/` for other absolute-forms without a path (RFC 9110 §4.2.3), empty for CONNECT.
+    /// `*` for OPTIONS of the whole server (also asked for by an absolute-form without path and
+    /// query, RFC 9112 §3.2.4), `/` for other absolute-forms without a path (RFC 9110 §4.2.3),
+    /// empty for CONNECT.
     #[inline]
     pub fn path(self) -> &'a [u8] {
         let path = self.resolve(self.head.path);
@@ -70,7 +72,8 @@ impl<'a> Request<'a> {
         self.head.version
     }
 
-    /// The host and port that the client addressed: the target's authority if it has one, otherwise Host (U-63).
+    /// The host and port that the client addressed: the target's authority if it has one, otherwise
+    /// Host (U-63).
     ///
     /// `None` is possible in HTTP/1.0 only. An empty Host is `Some` of nothing.
     #[inline]

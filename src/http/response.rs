@@ -1,8 +1,8 @@
 //! Responses written as bytes: final ones made at run time, the 101 and the 100.
 //!
-//! Handlers build a [`Response`], the session writes it behind what the outbox already holds. Fields of the server's own
-//! (Date, Content-Length, Connection, Upgrade) are added here and cannot be set by a handler (U-39). A response that is
-//! sent often is better made [`Ready`] once.
+//! Handlers build a [`Response`], the session writes it behind what the outbox already holds.
+//! Fields of the server's own (Date, Content-Length, Connection, Upgrade) are added here and cannot
+//! be set by a handler (U-39). A response that is sent often is better made [`Ready`] once.
 //!
 //! ```text
 //!   status line | Server | Date | Content-Type | Content-Length | handler's fields | Connection | empty line | content
@@ -35,12 +35,13 @@ pub enum Persistence {
 /// What differs between two writings of one response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Form<'a> {
-    /// The request was HEAD: the head alone is sent, with the fields a GET would get (RFC 9110 §9.3.2).
+    /// The request was HEAD: the head alone is sent, with the fields a GET would get (RFC 9110
+    /// §9.3.2).
     pub head_only: bool,
     /// What to say about the connection.
     pub persistence: Persistence,
-    /// Protocols the resource could be switched to, if the answer is to name them (U-46). A response that lists
-    /// protocols of its own ignores it.
+    /// Protocols the resource could be switched to, if the answer is to name them (U-46). A
+    /// response that lists protocols of its own ignores it.
     pub advertise: Option<&'a str>,
 }
 
@@ -58,7 +59,8 @@ pub struct Response {
 impl Response {
     /// A response without fields or content.
     ///
-    /// An interim status (1xx) cannot be final and becomes 500: only the server sends those, see U-42.
+    /// An interim status (1xx) cannot be final and becomes 500: only the server sends those, see
+    /// U-42.
     pub fn new(status: Status) -> Self {
         let status = if status.is_interim() { Status::INTERNAL_SERVER_ERROR } else { status };
         Self {
@@ -100,7 +102,8 @@ impl Response {
         Ok(self)
     }
 
-    /// With these checked fields behind those set before. Give Content-Type to [`with_field`](Self::with_field) instead.
+    /// With these checked fields behind those set before. Give Content-Type to
+    /// [`with_field`](Self::with_field) instead.
     #[must_use]
     pub fn with_fields(mut self, fields: &Fields) -> Self {
         self.fields.extend(fields);
@@ -116,7 +119,8 @@ impl Response {
         self
     }
 
-    /// With an Upgrade field that lists `protocols`, best first, and `upgrade` in Connection, as a 426 needs it (U-44).
+    /// With an Upgrade field that lists `protocols`, best first, and `upgrade` in Connection, as a
+    /// 426 needs it (U-44).
     ///
     /// # Errors
     /// If the list holds a control byte.
@@ -172,7 +176,8 @@ impl Response {
             out.extend_from_slice(content_type);
             out.extend_from_slice(b"\r\n");
         }
-        // RFC 9110 §8.6: none in 204; in 304 it would have to be the length of the 200, which is not known here.
+        // RFC 9110 §8.6: none in 204; in 304 it would have to be the length of the 200, which is
+        // not known here.
         if !self.status.is_without_content() {
             out.extend_from_slice(b"Content-Length: ");
             write_decimal(out, self.content().len() as u64);
@@ -182,7 +187,8 @@ impl Response {
         date_at
     }
 
-    /// The content that may be sent with the status. RFC 9110 §15.3.6: 205 has a length, and it is 0.
+    /// The content that may be sent with the status. RFC 9110 §15.3.6: 205 has a length, and it is
+    /// 0.
     pub(super) fn content(&self) -> &[u8] {
         if self.status.is_without_content() || self.status == Status::RESET_CONTENT {
             b""
@@ -204,8 +210,8 @@ impl Response {
 
 /// Appends the response after which the connection speaks `protocol`, in `version` if one is given.
 ///
-/// RFC 9110 §7.8 and §15.2.2: it names the protocol and nothing frames it, for what follows is no HTTP (U-38, U-39).
-/// Protocol and version come from the registry or were read as tokens.
+/// RFC 9110 §7.8 and §15.2.2: it names the protocol and nothing frames it, for what follows is no
+/// HTTP (U-38, U-39). Protocol and version come from the registry or were read as tokens.
 pub fn write_switching(out: &mut Vec<u8>, protocol: &[u8], version: Option<&[u8]>, extra: &Fields) {
     debug_assert!(check_value(protocol).is_ok() && version.is_none_or(is_token));
     out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ");

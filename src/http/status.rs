@@ -1,7 +1,7 @@
 //! Status codes and their reason phrases.
 //!
-//! Used wherever an answer is chosen. What a status means for the content of its response is asked here too, so that the
-//! response writers agree.
+//! Used wherever an answer is chosen. What a status means for the content of its response is asked
+//! here too, so that the response writers agree.
 
 use std::fmt;
 
@@ -123,7 +123,8 @@ impl Status {
         self.0 < 200
     }
 
-    /// Whether responses with this status end behind their head (RFC 9112 §6.3 (1)): 1xx, 204 and 304.
+    /// Whether responses with this status end behind their head (RFC 9112 §6.3 (1)): 1xx, 204 and
+    /// 304.
     #[inline]
     pub const fn is_without_content(self) -> bool {
         self.0 < 200 || matches!(self.0, 204 | 304)

@@ -1,8 +1,8 @@
 //! The four forms of a request target (RFC 9112 §3.2), split into authority, path and query.
 //!
-//! Called by the head reader once per request. Percent-encoding is left as it came: decoding is the router's business.
-//! Bytes such as `|` and `"`, which RFC 3986 wants encoded but clients send raw, are let through; those that parsers are
-//! known to disagree about are not (U-64).
+//! Called by the head reader once per request. Percent-encoding is left as it came: decoding is the
+//! router's business. Bytes such as `|` and `"`, which RFC 3986 wants encoded but clients send raw,
+//! are let through; those that parsers are known to disagree about are not (U-64).
 
 use memchr::memchr2;
 
@@ -52,7 +52,8 @@ pub(super) fn read_target(
     }
 }
 
-/// Visible ASCII without `#` and `\` (U-64). No early exit, so that the loop is done a vector at a time.
+/// Visible ASCII without `#` and `\` (U-64). No early exit, so that the loop is done a vector at a
+/// time.
 #[inline]
 fn has_only_target_bytes(target: &[u8]) -> bool {
     !target.iter().fold(false, |refused, byte| {
@@ -92,14 +93,16 @@ fn read_absolute_form(bytes: &[u8], target: &[u8]) -> Result<Target, HeadError> 
     let rest = without_scheme(target).ok_or(HeadError::TargetForm)?;
     let end = memchr2(b'/', b'?', rest).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    // RFC 9110 §4.2.1 and §4.2.4: an empty host is invalid, and user information is treated as an error.
+    // RFC 9110 §4.2.1 and §4.2.4: an empty host is invalid, and user information is treated as an
+    // error.
     if !is_authority(authority) {
         return Err(HeadError::TargetAuthority);
     }
     Ok(split_query(bytes, TargetForm::Absolute, Some(authority), path))
 }
 
-/// What follows `http://` or `https://`, in any case (RFC 3986 §3.1). Targets of other schemes are not ours to answer.
+/// What follows `http://` or `https://`, in any case (RFC 3986 §3.1). Targets of other schemes are
+/// not ours to answer.
 fn without_scheme(target: &[u8]) -> Option<&[u8]> {
     [b"http://".as_slice(), b"https://".as_slice()].into_iter().find_map(|scheme| {
         let (start, rest) = target.split_at_checked(scheme.len())?;

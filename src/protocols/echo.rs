@@ -1,4 +1,5 @@
-//! `echo`: every byte comes back, sent from the buffer it was received in. The smallest handler there is.
+//! `echo`: every byte comes back, sent from the buffer it was received in. The smallest handler
+//! there is.
 
 use crate::buffer::Lease;
 use crate::upgrade::{Handler, Io, Protocol};

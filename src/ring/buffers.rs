@@ -1,12 +1,13 @@
-//! The provided-buffer ring of one core: receive buffers lent to the kernel, which picks one when bytes have
-//! arrived and not before. The ring's memory is ours: rings mapped by the kernel have been a hole (CVE-2024-0582).
+//! The provided-buffer ring of one core: receive buffers lent to the kernel, which picks one when
+//! bytes have arrived and not before. The ring's memory is ours: rings mapped by the kernel have
+//! been a hole (CVE-2024-0582).
 //!
 //! ```text
 //!   pool ── take() ──► entry in the ring ── tail, release store ──► the kernel's ── completion ──► lease
 //! ```
 //!
-//! Only `lent` buffers are with the kernel at a time, so that what circulates stays in a near cache; the
-//! number doubles each time a receive found none.
+//! Only `lent` buffers are with the kernel at a time, so that what circulates stays in a near
+//! cache; the number doubles each time a receive found none.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::io;
@@ -36,7 +37,8 @@ pub(super) struct BufferRing {
 }
 
 impl BufferRing {
-    /// A ring with room for every buffer of `pool`, lending `lent` of them at first; not known to a kernel yet.
+    /// A ring with room for every buffer of `pool`, lending `lent` of them at first; not known to a
+    /// kernel yet.
     pub(super) fn new(pool: Pool, lent: u16) -> BufferRing {
         let count = pool.count();
         assert!(
@@ -55,13 +57,13 @@ impl BufferRing {
     /// Makes the ring known to the kernel behind `submitter`.
     ///
     /// # Safety
-    /// This value is not dropped before [`unregister`](BufferRing::unregister) has succeeded or that kernel
-    /// ring is gone.
+    /// This value is not dropped before [`unregister`](BufferRing::unregister) has succeeded or
+    /// that kernel ring is gone.
     pub(super) unsafe fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
         let count = self.pool.count() as u16;
         let address = self.entries.as_ptr() as u64;
-        // SAFETY: the memory has `count` entries, is aligned to a page, and outlives the registration by the
-        // caller's promise.
+        // SAFETY: the memory has `count` entries, is aligned to a page, and outlives the
+        // registration by the caller's promise.
         unsafe { submitter.register_buf_ring_with_flags(address, count, GROUP, 0) }
     }
 
@@ -104,10 +106,12 @@ impl BufferRing {
     /// The lease on `len` bytes that the kernel says it wrote to `buffer`.
     ///
     /// # Safety
-    /// A completion that this ring's kernel flagged with this buffer is being taken; none is taken twice.
+    /// A completion that this ring's kernel flagged with this buffer is being taken; none is taken
+    /// twice.
     pub(super) unsafe fn received(&mut self, buffer: u16, len: u32) -> Lease {
         self.held -= 1;
-        // SAFETY: every buffer in the ring came from `into_raw`; by the caller's promise it is given back now.
+        // SAFETY: every buffer in the ring came from `into_raw`; by the caller's promise it is
+        // given back now.
         unsafe { self.pool.received(buffer, len) }
     }
 
@@ -125,8 +129,9 @@ impl BufferRing {
         let mask = self.pool.count() - 1;
         let bytes = self.pool.buffer_bytes();
         let (address, buffer) = vacant.into_raw();
-        // SAFETY: the index is below the number of entries, a power of two. The kernel only reads entries, and
-        // none from the tail on; the tail, which lies in the unused half of the first entry, is not written here.
+        // SAFETY: the index is below the number of entries, a power of two. The kernel only reads
+        // entries, and none from the tail on; the tail, which lies in the unused half of the first
+        // entry, is not written here.
         let entry = unsafe { &mut *self.entries.as_ptr().add(usize::from(self.tail) & mask) };
         entry.set_addr(address as u64);
         entry.set_len(bytes);
@@ -136,15 +141,16 @@ impl BufferRing {
     }
 
     fn shared_tail(&self) -> &AtomicU16 {
-        // SAFETY: the first entry is initialised (zeroed), its tail field is aligned, lives as long as `self`, and
-        // is only accessed through this atomic on our side.
+        // SAFETY: the first entry is initialised (zeroed), its tail field is aligned, lives as long
+        // as `self`, and is only accessed through this atomic on our side.
         unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.entries.as_ptr()).cast_mut()) }
     }
 }
 
 impl Drop for BufferRing {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout; whoever registered it promised that no kernel knows it now.
+        // SAFETY: allocated in `new` with this layout; whoever registered it promised that no
+        // kernel knows it now.
         unsafe { dealloc(self.entries.as_ptr().cast(), self.layout) };
     }
 }

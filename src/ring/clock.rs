@@ -1,4 +1,5 @@
-//! A core's monotonic clock: milliseconds since its ring was made, and the absolute time the kernel's timer takes.
+//! A core's monotonic clock: milliseconds since its ring was made, and the absolute time the
+//! kernel's timer takes.
 
 use std::time::{Duration, SystemTime};
 

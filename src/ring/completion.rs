@@ -20,7 +20,8 @@ impl Token {
     pub const GENERATION_MASK: u32 = 0x00ff_ffff;
 }
 
-/// The kernel's name for an open connection: a direct descriptor or an ordinary one, the same for a whole ring.
+/// The kernel's name for an open connection: a direct descriptor or an ordinary one, the same for a
+/// whole ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Handle(pub u32);
 
@@ -92,7 +93,8 @@ pub enum Completion {
         /// What was sent, given back.
         batch: Box<Batch>,
     },
-    /// [`Kernel::shutdown`](super::Kernel::shutdown) is done, whether it succeeded or found the peer gone.
+    /// [`Kernel::shutdown`](super::Kernel::shutdown) is done, whether it succeeded or found the
+    /// peer gone.
     ShutDown {
         /// The connection.
         connection: Token,

@@ -1,9 +1,10 @@
-//! How another thread gets a core's attention: an eventfd that the core's ring polls. What there is to say lies in
-//! memory they share; this only wakes.
+//! How another thread gets a core's attention: an eventfd that the core's ring polls. What there is
+//! to say lies in memory they share; this only wakes.
 //!
-//! A host that sleeps on the ring's wake descriptor is woken there as well. The kernel would do it, but it may not
-//! signal one eventfd from inside the write to another: it puts that off to an RCU callback, 10 to 30 ms later, and on
-//! Linux 6.18 does so only for the first time in the life of a ring; later signals of this kind are lost.
+//! A host that sleeps on the ring's wake descriptor is woken there as well. The kernel would do it,
+//! but it may not signal one eventfd from inside the write to another: it puts that off to an RCU
+//! callback, 10 to 30 ms later, and on Linux 6.18 does so only for the first time in the life of a
+//! ring; later signals of this kind are lost.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -11,8 +12,8 @@ use std::sync::{Arc, OnceLock};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// Wakes one core with a [`Completion::Control`](super::Completion::Control). Cloning shares it; it may outlive the
-/// ring.
+/// Wakes one core with a [`Completion::Control`](super::Completion::Control). Cloning shares it; it
+/// may outlive the ring.
 #[derive(Debug, Clone)]
 pub struct Control(Arc<Descriptors>);
 

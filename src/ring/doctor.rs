@@ -1,5 +1,5 @@
-//! What this kernel and the limits of this process offer a configuration, line by line, each lack with the command
-//! that mends it. For an operator, before the first start and when one has failed.
+//! What this kernel and the limits of this process offer a configuration, line by line, each lack
+//! with the command that mends it. For an operator, before the first start and when one has failed.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -191,8 +191,8 @@ impl Report {
     }
 
     fn locked_memory(&mut self, config: &Config) {
-        // Queues and buffer rings count as locked memory where the process lacks CAP_IPC_LOCK: less than this with the
-        // default sizes.
+        // Queues and buffer rings count as locked memory where the process lacks CAP_IPC_LOCK: less
+        // than this with the default sizes.
         const PER_CORE: u64 = 1 << 20;
         let limit = Limit::locked_memory();
         let cores = match config.workers {

@@ -1,5 +1,5 @@
-//! Why a start cannot work, said so that an operator can act: which call, which errno, the likely cause, and the
-//! command that mends it.
+//! Why a start cannot work, said so that an operator can act: which call, which errno, the likely
+//! cause, and the command that mends it.
 
 use std::fmt;
 use std::io;

@@ -1,5 +1,6 @@
-//! The sends in flight. The kernel reads a batch, and the list of its slices, until the send completes: both
-//! live here in memory that does not move, and nobody else can reach them in between.
+//! The sends in flight. The kernel reads a batch, and the list of its slices, until the send
+//! completes: both live here in memory that does not move, and nobody else can reach them in
+//! between.
 //!
 //! ```text
 //!   begin(batch) ──► place, boxed: batch, slices, header ──► submission ┄┄ kernel reads ┄┄► finish() ──► batch
@@ -27,7 +28,8 @@ pub(super) const SLICES_MAX: usize = 16;
 pub(super) enum Pace {
     /// It completes within the call that submits it, short or with EAGAIN if the socket is full.
     AtOnce,
-    /// It completes when something has left, however long that takes: a peer that reads, however slowly, is seen to.
+    /// It completes when something has left, however long that takes: a peer that reads, however
+    /// slowly, is seen to.
     Patient,
 }
 
@@ -41,8 +43,8 @@ impl Pace {
     }
 }
 
-/// Bytes of a first attempt that a socket takes at once, unless its peer has not read for a while. The rest of a send
-/// that came out short is not tried like that again.
+/// Bytes of a first attempt that a socket takes at once, unless its peer has not read for a while.
+/// The rest of a send that came out short is not tried like that again.
 const AT_ONCE_BYTES_MAX: usize = 16 * 1024;
 
 /// Bytes the kernel transfers at most in one call, a whole page less than two gigabytes.
@@ -83,8 +85,8 @@ impl InFlight {
         (self.begin_at(pace, tier, connection, handle, batch), pace)
     }
 
-    /// Sends a batch that did not fit into its socket once more, patiently. `None` if no such send is in flight, or it
-    /// was stopped, or had all the time it wanted: then it is over.
+    /// Sends a batch that did not fit into its socket once more, patiently. `None` if no such send
+    /// is in flight, or it was stopped, or had all the time it wanted: then it is over.
     pub(super) fn retry(&mut self, tier: Tier, send: Token) -> Option<Entry> {
         let place = self.places.get(send.slot as usize)?;
         if place.generation != send.generation || place.pace == Pace::Patient || place.is_stopped {
@@ -131,8 +133,8 @@ impl InFlight {
         Some((place.connection, batch))
     }
 
-    /// Marks the send in flight of a connection as stopped, and says which it is: a walk over all of them, for the rare
-    /// case that one must be stopped.
+    /// Marks the send in flight of a connection as stopped, and says which it is: a walk over all
+    /// of them, for the rare case that one must be stopped.
     pub(super) fn stop(&mut self, connection: Token) -> Option<UserData> {
         let (index, place) = (0..)
             .zip(&mut self.places)

@@ -1,16 +1,18 @@
-//! Listening sockets: every core has one of its own on each address, and the kernel spreads connections over them.
+//! Listening sockets: every core has one of its own on each address, and the kernel spreads
+//! connections over them.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::error::SetupError;
 
 /// Listens on `address`, beside every other core that does.
 ///
-/// Accepted sockets inherit `TCP_NODELAY`. The listener stays blocking: io_uring waits by itself, and on a
-/// non-blocking socket it would report EAGAIN instead.
+/// Accepted sockets inherit `TCP_NODELAY`. The listener stays blocking: io_uring waits by itself,
+/// and on a non-blocking socket it would report EAGAIN instead.
 ///
 /// # Errors
 /// The address is taken, not of this host, or needs a privilege.
@@ -22,6 +24,12 @@ pub fn listen(address: SocketAddr, backlog: i32) -> Result<TcpListener, SetupErr
     socket.set_reuse_address(true).map_err(failed("setsockopt(SO_REUSEADDR)"))?;
     socket.set_reuse_port(true).map_err(failed("setsockopt(SO_REUSEPORT)"))?;
     socket.set_tcp_nodelay(true).map_err(failed("setsockopt(TCP_NODELAY)"))?;
+    // Inherited, too: a peer that vanished without a word is found out after two minutes.
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4);
+    socket.set_tcp_keepalive(&keepalive).map_err(failed("setsockopt(SO_KEEPALIVE)"))?;
     if address.is_ipv6() {
         // `[::]` serves IPv4 too, whatever net.ipv6.bindv6only says.
         socket.set_only_v6(false).map_err(failed("setsockopt(IPV6_V6ONLY)"))?;
@@ -48,6 +56,7 @@ mod tests {
         let _client = TcpStream::connect(address).expect("it listens");
         let (accepted, _) = first.accept().expect("a client is there");
         assert!(accepted.nodelay().expect("a TCP socket"));
+        assert!(socket2::SockRef::from(&accepted).keepalive().expect("a TCP socket"));
     }
 
     #[test]

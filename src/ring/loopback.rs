@@ -1,5 +1,6 @@
-//! The real ring against real sockets on loopback, once on each tier of descriptors. Skipped, loudly, where io_uring is
-//! denied. The peers are plain `std::net` streams: what they see is what any client sees.
+//! The real ring against real sockets on loopback, once on each tier of descriptors. Skipped,
+//! loudly, where io_uring is denied. The peers are plain `std::net` streams: what they see is what
+//! any client sees.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -606,8 +607,8 @@ fn without_its_optional_features_a_ring_works_the_same() {
 #[test]
 fn a_ring_dropped_with_everything_in_flight_ends_all_of_it_in_time() {
     on_each_tier(|ring, address| {
-        // Left in flight: the accept, the control poll, a timer, two receives, a send nobody reads, a connection
-        // that was never accepted. The ring is dropped when this returns.
+        // Left in flight: the accept, the control poll, a timer, two receives, a send nobody reads,
+        // a connection that was never accepted. The ring is dropped when this returns.
         let (client, handle) = connect(ring, address);
         let (idle, second) = connect(ring, address);
         ring.receive(token(1), handle);

@@ -1,8 +1,9 @@
 //! The kernel column: everything that talks to the kernel, behind one seam.
 //!
-//! [`Kernel`] is what the engine needs of a kernel. [`Ring`] is the real one, on io_uring; [`sim::Simulation`]
-//! is a seeded, deterministic one for tests and fuzzing. An operation takes what the kernel needs by
-//! ownership and the [`Completion`] gives it back: nobody else can touch it in between.
+//! [`Kernel`] is what the engine needs of a kernel. [`Ring`] is the real one, on io_uring;
+//! [`sim::Simulation`] is a seeded, deterministic one for tests and fuzzing. An operation takes
+//! what the kernel needs by ownership and the [`Completion`] gives it back: nobody else can touch
+//! it in between.
 
 pub mod affinity;
 // Memory shared with the kernel: entries of the buffer ring are written through raw pointers.
@@ -49,7 +50,8 @@ pub use crate::config::{Millis, NEVER};
 pub enum Wait {
     /// Submit, collect what is there, return.
     No,
-    /// Submit, then sleep until at least one completion is there, sends that were [relaxed](Kernel::relax) aside.
+    /// Submit, then sleep until at least one completion is there, sends that were
+    /// [relaxed](Kernel::relax) aside.
     ForOne,
 }
 
@@ -62,12 +64,12 @@ pub enum Manner {
     Reset,
 }
 
-/// What an engine asks of a kernel. Each call names the connection by its [`Token`]; completions carry the
-/// token back, so that one of an older generation can be told.
+/// What an engine asks of a kernel. Each call names the connection by its [`Token`]; completions
+/// carry the token back, so that one of an older generation can be told.
 ///
-/// Every operation gives exactly one final completion: for the multishot ones ([`accept`](Kernel::accept),
-/// [`receive`](Kernel::receive)) it is the one whose `more` is false. Stopping an operation does not complete it: its
-/// final completion still follows.
+/// Every operation gives exactly one final completion: for the multishot ones
+/// ([`accept`](Kernel::accept), [`receive`](Kernel::receive)) it is the one whose `more` is false.
+/// Stopping an operation does not complete it: its final completion still follows.
 pub trait Kernel {
     /// The core's monotonic clock.
     fn now(&self) -> Millis;
@@ -75,7 +77,8 @@ pub trait Kernel {
     fn unix_seconds(&self) -> u64;
     /// The core's receive buffers.
     fn pool(&self) -> &Pool;
-    /// Buffers that could be received into: the vacant ones, and those lent that nothing was received into.
+    /// Buffers that could be received into: the vacant ones, and those lent that nothing was
+    /// received into.
     fn receivable(&self) -> usize;
 
     /// Accepts connections on a listener until `more` is false.
@@ -84,11 +87,11 @@ pub trait Kernel {
     fn receive(&mut self, connection: Token, handle: Handle);
     /// Asks that a receive ends soon.
     fn stop_receive(&mut self, connection: Token);
-    /// Sends a batch, wholly if it can; the completion says how much left and gives the batch back. One at a time
-    /// for each connection: two may overtake each other.
+    /// Sends a batch, wholly if it can; the completion says how much left and gives the batch back.
+    /// One at a time for each connection: two may overtake each other.
     fn send(&mut self, connection: Token, handle: Handle, batch: Box<Batch>);
-    /// The completion of the send just asked for changes nothing: a sleep need not end for it. It comes with the next one
-    /// that does, or soon. A kernel is free to ignore this.
+    /// The completion of the send just asked for changes nothing: a sleep need not end for it. It
+    /// comes with the next one that does, or soon. A kernel is free to ignore this.
     fn relax(&mut self) {}
     /// Asks that the send in flight ends soon.
     fn stop_send(&mut self, connection: Token);
@@ -96,9 +99,11 @@ pub trait Kernel {
     fn shutdown(&mut self, connection: Token, handle: Handle);
     /// Closes a connection. Only when nothing of it is in flight; the handle is void from here on.
     fn close(&mut self, connection: Token, handle: Handle, manner: Manner);
-    /// Turns a connection into an ordinary file descriptor. The connection's handle stays valid until closed.
+    /// Turns a connection into an ordinary file descriptor. The connection's handle stays valid
+    /// until closed.
     fn install(&mut self, connection: Token, handle: Handle);
-    /// Completes with [`Completion::Tick`] at `when`, or earlier if asked for an earlier time before.
+    /// Completes with [`Completion::Tick`] at `when`, or earlier if asked for an earlier time
+    /// before.
     fn wake_at(&mut self, when: Millis);
 
     /// Lends vacant buffers to receives again, submits everything asked for, collects completions.
@@ -108,7 +113,8 @@ pub trait Kernel {
     fn enter(&mut self, wait: Wait) -> io::Result<()>;
     /// The next completion collected.
     fn complete(&mut self) -> Option<Completion>;
-    /// Whether something was asked for since the last [`enter`](Kernel::enter), or completions wait to be taken.
+    /// Whether something was asked for since the last [`enter`](Kernel::enter), or completions wait
+    /// to be taken.
     fn has_work(&mut self) -> bool;
     /// Notes that a receive found no buffer: more are lent from now on, if there are more.
     fn starved(&mut self);

@@ -1,6 +1,6 @@
-//! What this kernel can do, found by doing it: a scratch ring leads one connection from accept to close, once with
-//! ordinary descriptors and once with direct ones. A version number would not tell what a seccomp profile, a
-//! module or a backport has changed.
+//! What this kernel can do, found by doing it: a scratch ring leads one connection from accept to
+//! close, once with ordinary descriptors and once with direct ones. A version number would not tell
+//! what a seccomp profile, a module or a backport has changed.
 
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -166,7 +166,8 @@ impl Scratch {
         self.operations += 1;
         let entry = entry.user_data(self.operations);
         let wait = Timespec::from(PATIENCE);
-        // SAFETY: what these operations refer to is static, or buffers that live until they are unregistered.
+        // SAFETY: what these operations refer to is static, or buffers that live until they are
+        // unregistered.
         unsafe { self.uring.submission().push(&entry) }.map_err(|_| io::ErrorKind::ResourceBusy)?;
         loop {
             self.uring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&wait))?;

@@ -1,5 +1,6 @@
-//! Making a ring: its flags, its sizes, and the limits of this process that bound it. Called once by each core, on
-//! the thread that will use the ring: the kernel accepts submissions from no other.
+//! Making a ring: its flags, its sizes, and the limits of this process that bound it. Called once
+//! by each core, on the thread that will use the ring: the kernel accepts submissions from no
+//! other.
 
 use std::fmt;
 
@@ -26,7 +27,8 @@ pub fn build(config: &RingConfig) -> Result<IoUring, SetupError> {
         return with_flags(submissions, completions, false);
     }
     match with_flags(submissions, completions, true) {
-        // Only EINVAL can mean an unknown flag. EPERM and ENOSYS are answers, not to be asked for again.
+        // Only EINVAL can mean an unknown flag. EPERM and ENOSYS are answers, not to be asked for
+        // again.
         Err(SetupError::Ring { errno, .. }) if errno.0 == libc::EINVAL => {
             with_flags(submissions, completions, false)
         }
@@ -47,7 +49,8 @@ pub(super) fn with_flags(
         .setup_clamp()
         .setup_submit_all()
         .setup_single_issuer()
-        // Completions are worked off when we ask, not by interrupting us; the flag tells that there are some.
+        // Completions are worked off when we ask, not by interrupting us; the flag tells that there
+        // are some.
         .setup_defer_taskrun()
         .setup_taskrun_flag()
         .setup_coop_taskrun();
@@ -57,14 +60,17 @@ pub(super) fn with_flags(
     builder.build(submissions).map_err(|error| SetupError::ring("io_uring_setup", &error))
 }
 
-/// Gives `uring` a table for `connections` direct descriptors, or for as many as are possible; their number.
+/// Gives `uring` a table for `connections` direct descriptors, or for as many as are possible;
+/// their number.
 ///
 /// # Errors
 /// The kernel has no such tables, or no memory for one.
 pub(super) fn file_table(uring: &IoUring, connections: u32) -> Result<u32, SetupError> {
-    // A few more than connections: one that is closing still has its place when the next is accepted.
+    // A few more than connections: one that is closing still has its place when the next is
+    // accepted.
     let wanted = connections.saturating_add(DESCRIPTORS_KEPT).min(TABLE_MAX);
-    // The kernel bounds each ring's table by the limit on descriptors; the entries are not counted against it.
+    // The kernel bounds each ring's table by the limit on descriptors; the entries are not counted
+    // against it.
     let files = wanted.min(raise_descriptors().soft_u32());
     match uring.submitter().register_files_sparse(files) {
         Ok(()) => Ok(connections.min(files)),

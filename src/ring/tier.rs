@@ -1,5 +1,6 @@
-//! What a [`Handle`] is on this ring: a place in the ring's own table of files (Linux 6.8 for all that we do with
-//! them), or an ordinary file descriptor. The submissions that differ between the two are made here.
+//! What a [`Handle`] is on this ring: a place in the ring's own table of files (Linux 6.8 for all
+//! that we do with them), or an ordinary file descriptor. The submissions that differ between the
+//! two are made here.
 
 use io_uring::squeue::{Entry, Flags};
 use io_uring::{opcode, types};
@@ -34,7 +35,8 @@ impl Tier {
 
     pub(super) fn accept(self, listener: types::Fd) -> Entry {
         match self {
-            // A place in the table has no close-on-exec flag, and the kernel refuses to be asked for it.
+            // A place in the table has no close-on-exec flag, and the kernel refuses to be asked
+            // for it.
             Tier::Direct => opcode::AcceptMulti::new(listener).allocate_file_index(true).build(),
             Tier::Plain => opcode::AcceptMulti::new(listener).flags(libc::SOCK_CLOEXEC).build(),
         }

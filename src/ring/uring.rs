@@ -40,11 +40,13 @@ use crate::config::{Limits, RingConfig};
 /// How long a ring that is dropped waits for what is in flight.
 const QUIET_MS_MAX: Millis = 1000;
 
-/// How often, a millisecond apart, a full submission queue is offered to a kernel that has no memory to take it.
+/// How often, a millisecond apart, a full submission queue is offered to a kernel that has no
+/// memory to take it.
 const OFFERS_MAX: u32 = 100;
 
-/// How long a sleep lasts at most that does not end for the sends it begins with: as long as the rest of one that came out
-/// short waits to be sent. Short enough not to be felt, long enough to cost nothing under load.
+/// How long a sleep lasts at most that does not end for the sends it begins with: as long as the
+/// rest of one that came out short waits to be sent. Short enough not to be felt, long enough to
+/// cost nothing under load.
 const UNHEEDED_MS_MAX: Millis = 10;
 
 /// What a ring has counted since it was made.
@@ -56,7 +58,8 @@ pub struct RingCounters {
     pub overflows: u64,
     /// Receives that found no buffer.
     pub starvations: u64,
-    /// Multishots that ended though nothing was wrong with their socket: each has to be armed again.
+    /// Multishots that ended though nothing was wrong with their socket: each has to be armed
+    /// again.
     pub multishots_ended: u64,
     /// Calls the kernel put off for want of memory.
     pub refusals: u64,
@@ -104,8 +107,8 @@ struct Timer {
 }
 
 impl<'r> Ring<'r> {
-    /// Makes a ring of `uring`, which [`setup::build`] made on this very thread, with its listeners and buffers.
-    /// The number of buffers is rounded up to a power of two.
+    /// Makes a ring of `uring`, which [`setup::build`] made on this very thread, with its listeners
+    /// and buffers. The number of buffers is rounded up to a power of two.
     ///
     /// # Errors
     /// The kernel refuses something that is needed; optional features it lacks are done without.
@@ -128,8 +131,9 @@ impl<'r> Ring<'r> {
         let control = Control::new().map_err(|error| SetupError::ring("eventfd", &error))?;
         // Once: only the submitter that registers the ring's descriptor remembers it.
         let (mut submitter, submissions, completions) = uring.split();
-        // SAFETY: once registered they are freed by `Ring::drop` only, after they were unregistered; a ring that is
-        // forgotten never frees them. Nothing between here and the ring can panic.
+        // SAFETY: once registered they are freed by `Ring::drop` only, after they were
+        // unregistered; a ring that is forgotten never frees them. Nothing between here and the
+        // ring can panic.
         unsafe { buffers.register(&submitter) }
             .map_err(|error| SetupError::ring("io_uring_register(PBUF_RING)", &error))?;
         let registered = features.registered_ring && submitter.register_ring_fd().is_ok();
@@ -165,7 +169,8 @@ impl<'r> Ring<'r> {
         self.tier
     }
 
-    /// Connections this ring can have at once: what was configured, or what the limit on descriptors leaves of it.
+    /// Connections this ring can have at once: what was configured, or what the limit on
+    /// descriptors leaves of it.
     pub fn connections_max(&self) -> u32 {
         self.connections_max
     }
@@ -203,12 +208,13 @@ impl<'r> Ring<'r> {
         self.wake.as_ref()
     }
 
-    /// Lets the wake descriptor speak. True: it is safe to sleep on it. False: there is work already, and the
-    /// descriptor is silent again.
+    /// Lets the wake descriptor speak. True: it is safe to sleep on it. False: there is work
+    /// already, and the descriptor is silent again.
     pub fn arm_wake(&mut self) -> bool {
         self.buffers.refill();
         self.completions.enable_eventfd();
-        // What the kernel noted while the descriptor was silent is seen below; what it notes later is told.
+        // What the kernel noted while the descriptor was silent is seen below; what it notes later
+        // is told.
         fence(Ordering::SeqCst);
         let idle = !self.has_work();
         if !idle {
@@ -232,8 +238,8 @@ impl<'r> Ring<'r> {
         self.push([unheeded(opcode::AsyncCancel::new(operation.pack()).build())]);
     }
 
-    /// Queues submissions, together: a chain must not be cut. If the kernel takes none for good, they are dropped and
-    /// the next `enter` fails.
+    /// Queues submissions, together: a chain must not be cut. If the kernel takes none for good,
+    /// they are dropped and the next `enter` fails.
     fn push<const N: usize>(&mut self, entries: [Entry; N]) {
         if self.submissions.capacity() - self.submissions.len() < N
             && let Err(failure) = self.make_room(N)
@@ -241,8 +247,9 @@ impl<'r> Ring<'r> {
             self.failure = Some(failure);
             return;
         }
-        // SAFETY: what an entry refers to lives until it completes: batches in `sends`, buffers in `buffers`, the time
-        // in `timer`, socket options in a static; descriptors are kept open by their owner until closed through here.
+        // SAFETY: what an entry refers to lives until it completes: batches in `sends`, buffers in
+        // `buffers`, the time in `timer`, socket options in a static; descriptors are kept open by
+        // their owner until closed through here.
         unsafe { self.submissions.push_multiple(&entries) }.expect("room was made");
         self.in_flight += N;
     }
@@ -259,16 +266,17 @@ impl<'r> Ring<'r> {
         Err(error::entering(&io::Error::from_raw_os_error(libc::EAGAIN)))
     }
 
-    /// One `io_uring_enter`: submits everything, runs what was put off, waits for `want` completions.
+    /// One `io_uring_enter`: submits everything, runs what was put off, waits for `want`
+    /// completions.
     fn enter_kernel(&mut self, want: u32) -> io::Result<()> {
         self.completions.sync();
         self.submissions.sync();
         let count = self.submissions.len() as u32;
         self.counters.enters += 1;
         self.counters.overflows += u64::from(self.submissions.cq_overflow());
-        // Events are asked for each time: what this submission itself sets off (a peer on the same ring) is only a
-        // completion after the deferred work has run, and that costs no second call.
-        // SAFETY: no argument is passed; the entries submitted satisfied `push`.
+        // Events are asked for each time: what this submission itself sets off (a peer on the same
+        // ring) is only a completion after the deferred work has run, and that costs no second
+        // call. SAFETY: no argument is passed; the entries submitted satisfied `push`.
         let entered = unsafe {
             self.submitter.enter::<libc::sigset_t>(count, want, self.enter_flags.bits(), None)
         };
@@ -340,12 +348,14 @@ impl<'r> Ring<'r> {
     ) -> Completion {
         let result = match (outcome, buffer) {
             (Ok(len @ 1..), Some(buffer)) => {
-                // SAFETY: this completion, taken once, says that the kernel wrote `len` bytes to `buffer`.
+                // SAFETY: this completion, taken once, says that the kernel wrote `len` bytes to
+                // `buffer`.
                 let bytes = unsafe { self.buffers.received(buffer, len) };
                 Ok(Some(bytes))
             }
             (outcome, Some(buffer)) => {
-                // SAFETY: this completion, taken once, gives `buffer` back; nothing was written to it.
+                // SAFETY: this completion, taken once, gives `buffer` back; nothing was written to
+                // it.
                 drop(unsafe { self.buffers.reclaim(buffer) });
                 outcome.map(|_| None)
             }
@@ -383,7 +393,8 @@ impl<'r> Ring<'r> {
         Completion::Control
     }
 
-    /// Cancels everything and waits, within a bound, for the last completion. True if nothing is in flight.
+    /// Cancels everything and waits, within a bound, for the last completion. True if nothing is in
+    /// flight.
     fn quiesce(&mut self) -> bool {
         self.closing = true;
         if self.in_flight > 0 {
@@ -547,7 +558,8 @@ impl Kernel for Ring<'_> {
         self.completions.sync();
         let sleep = wait == Wait::ForOne && self.completions.is_empty() && self.done.is_empty();
         if sleep && self.sends_unheeded > 0 {
-            // A socket may turn out to be full, and then its connection does depend on the completion after all.
+            // A socket may turn out to be full, and then its connection does depend on the
+            // completion after all.
             self.wake_at(self.clock.now() + UNHEEDED_MS_MAX);
         }
         if sleep
@@ -555,7 +567,8 @@ impl Kernel for Ring<'_> {
             || self.submissions.taskrun()
             || self.submissions.cq_overflow()
         {
-            // Sends that complete within this call and change nothing do not count: it waits for one event more.
+            // Sends that complete within this call and change nothing do not count: it waits for
+            // one event more.
             self.enter_kernel(if sleep { 1 + self.sends_unheeded } else { 0 })?;
         }
         Ok(())
@@ -592,7 +605,8 @@ impl Drop for Ring<'_> {
     fn drop(&mut self) {
         let quiet = self.quiesce();
         if quiet && self.buffers.unregister(&self.submitter).is_ok() {
-            // SAFETY: dropped once, here; no operation is in flight and the kernel no longer knows the buffers.
+            // SAFETY: dropped once, here; no operation is in flight and the kernel no longer knows
+            // the buffers.
             unsafe { ManuallyDrop::drop(&mut self.buffers) };
         } else {
             tracing::warn!(
@@ -659,6 +673,7 @@ fn installed(connection: Token, outcome: Result<u32, Errno>) -> Completion {
 
 /// The ordinary descriptor behind a handle of the plain tier.
 fn plain<'a>(handle: Handle) -> BorrowedFd<'a> {
-    // SAFETY: a handle is valid from its acceptance until it is closed, which the engine has not asked for yet.
+    // SAFETY: a handle is valid from its acceptance until it is closed, which the engine has not
+    // asked for yet.
     unsafe { BorrowedFd::borrow_raw(handle.0.cast_signed()) }
 }

@@ -1,5 +1,5 @@
-//! The 64 bits a submission carries and its completion brings back: what kind of operation it was, and
-//! whose. Made and read by the ring alone.
+//! The 64 bits a submission carries and its completion brings back: what kind of operation it was,
+//! and whose. Made and read by the ring alone.
 //!
 //! ```text
 //!   63        56 55                    32 31                       0
@@ -8,8 +8,8 @@
 //!  └────────────┴────────────────────────┴──────────────────────────┘
 //! ```
 //!
-//! Slot and generation are a connection's for most kinds; a send names its place in the table of sends in
-//! flight, an accept its listener.
+//! Slot and generation are a connection's for most kinds; a send names its place in the table of
+//! sends in flight, an accept its listener.
 
 use super::Token;
 

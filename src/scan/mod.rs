@@ -1,7 +1,8 @@
 //! Finding the end of a request head.
 //!
-//! The session calls [`head_end`] each time bytes arrive, until the head is whole; only then does `http` read it.
-//! Nothing here knows what a field is, keeps state between calls, or reads a byte behind the head.
+//! The session calls [`head_end`] each time bytes arrive, until the head is whole; only then does
+//! `http` read it. Nothing here knows what a field is, keeps state between calls, or reads a byte
+//! behind the head.
 //!
 //! ```text
 //!   GET / HTTP/1.1 CR LF  Host: a CR LF  CR LF  <first bytes of whatever follows>
@@ -24,17 +25,18 @@ pub enum Scanned {
 
 /// Looks for the empty line that ends a head.
 ///
-/// Bytes before `from` were scanned by an earlier call, so a caller resumes with `from` set to the length it had then.
-/// Only line feeds from `from` on are visited, each with the bytes before it; a cut inside CR LF CR LF is therefore
-/// found by the call that receives the last of the four. Empty lines in front of the request line must be stripped
-/// first, see [`empty_lines`].
+/// Bytes before `from` were scanned by an earlier call, so a caller resumes with `from` set to the
+/// length it had then. Only line feeds from `from` on are visited, each with the bytes before it; a
+/// cut inside CR LF CR LF is therefore found by the call that receives the last of the four. Empty
+/// lines in front of the request line must be stripped first, see [`empty_lines`].
 #[inline]
 pub fn head_end(bytes: &[u8], from: usize) -> Scanned {
     let from = from.min(bytes.len());
     for found in memchr_iter(b'\n', &bytes[from..]) {
         let line_feed = from + found;
         let before = &bytes[..line_feed];
-        // RFC 9112 §2.2 lets a recipient take a lone LF as a line end; U-61 does not, as that is where parsers disagree.
+        // RFC 9112 §2.2 lets a recipient take a lone LF as a line end; U-61 does not, as that is
+        // where parsers disagree.
         if before.last() != Some(&b'\r') {
             return Scanned::BareLf(line_feed);
         }
@@ -45,13 +47,15 @@ pub fn head_end(bytes: &[u8], from: usize) -> Scanned {
     Scanned::Partial
 }
 
-/// Looks for the end of a head that begins in `before`, wholly scanned without finding it, and goes on in `bytes`.
+/// Looks for the end of a head that begins in `before`, wholly scanned without finding it, and goes
+/// on in `bytes`.
 ///
 /// Positions and lengths in the result count from the start of `bytes`.
 pub fn head_end_across(before: &[u8], bytes: &[u8]) -> Scanned {
     let tail = &before[before.len().saturating_sub(3)..];
     let front = &bytes[..bytes.len().min(3)];
-    // CR LF CR LF with its last byte among the first three of `bytes`: seen in a window over the seam.
+    // CR LF CR LF with its last byte among the first three of `bytes`: seen in a window over the
+    // seam.
     let mut window = [0; 6];
     window[..tail.len()].copy_from_slice(tail);
     window[tail.len()..tail.len() + front.len()].copy_from_slice(front);
@@ -64,8 +68,8 @@ pub fn head_end_across(before: &[u8], bytes: &[u8]) -> Scanned {
 
 /// Counts the empty lines (CR LF each) that `bytes` starts with.
 ///
-/// RFC 9112 §2.2: a server should ignore at least one of them before the request line. How many are too many is for the
-/// caller to say (U-68). A last lone CR is not counted: its LF may still come.
+/// RFC 9112 §2.2: a server should ignore at least one of them before the request line. How many are
+/// too many is for the caller to say (U-68). A last lone CR is not counted: its LF may still come.
 #[inline]
 pub fn empty_lines(bytes: &[u8]) -> usize {
     bytes.chunks_exact(2).take_while(|pair| *pair == b"\r\n").count()

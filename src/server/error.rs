@@ -1,4 +1,5 @@
-//! Why a server does not start, or ended. Each says what failed, the likely cause, and what mends it.
+//! Why a server does not start, or ended. Each says what failed, the likely cause, and what mends
+//! it.
 
 use std::io;
 
@@ -19,6 +20,12 @@ pub enum ServerError {
     NeedsRuntime {
         /// The protocol's token.
         protocol: String,
+    },
+    /// A limit with which no connection could be served.
+    #[error("the limit {name} lets nothing through; see its documentation for the range")]
+    Limit {
+        /// The field of [`Limits`](crate::config::Limits).
+        name: &'static str,
     },
     /// The set of processors could not be read, or not be pinned to.
     #[error("cannot read or set which processors to run on: {0}")]

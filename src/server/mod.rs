@@ -36,7 +36,8 @@ impl Server {
         Server { config, registry: Registry::default() }
     }
 
-    /// Serves `resource` at a path, or with a `*` at the end of `pattern` at every path that begins so.
+    /// Serves `resource` at a path, or with a `*` at the end of `pattern` at every path that begins
+    /// so.
     #[must_use]
     pub fn route(mut self, pattern: &str, resource: Resource) -> Server {
         self.registry.insert(pattern, resource);
@@ -51,6 +52,9 @@ impl Server {
         let Server { config, registry } = self;
         if let (HostKind::Native, Some(protocol)) = (config.host, registry.needs_spawn()) {
             return Err(ServerError::NeedsRuntime { protocol: protocol.to_string() });
+        }
+        if let Some(name) = config.limits.unusable() {
+            return Err(ServerError::Limit { name });
         }
         let cpus = affinity::allowed().map_err(ServerError::Affinity)?;
         let workers = if config.workers == 0 { cpus.len() } else { config.workers };
@@ -89,7 +93,8 @@ impl Server {
     }
 }
 
-/// The addresses bound so far: a port the kernel chose for the first worker is that of all others, too.
+/// The addresses bound so far: a port the kernel chose for the first worker is that of all others,
+/// too.
 #[derive(Default)]
 struct Bound {
     addresses: Vec<SocketAddr>,
@@ -116,7 +121,8 @@ impl Bound {
 pub struct Running {
     addresses: Vec<SocketAddr>,
     cores: Vec<RunningCore>,
-    /// How each core has ended, in the order in which they do. Locked by nobody: it lets threads share the rest.
+    /// How each core has ended, in the order in which they do. Locked by nobody: it lets threads
+    /// share the rest.
     ended: Mutex<Receiver<Result<(), ServerError>>>,
 }
 
@@ -188,7 +194,8 @@ impl Running {
         for core in &self.cores {
             for (index, (name, value)) in core.counters.each().enumerate() {
                 match sums.get_mut(index) {
-                    // Gauges wrap where one core lowers what it never raised; the sum comes out right.
+                    // Gauges wrap where one core lowers what it never raised; the sum comes out
+                    // right.
                     Some((_, sum)) => *sum = sum.wrapping_add(value),
                     None => sums.push((name, value)),
                 }
@@ -233,7 +240,8 @@ impl Running {
     pub fn join(self) -> Result<(), ServerError> {
         let stopper = self.stopper();
         let mut outcome = Ok(());
-        // In the order in which they end: the first core may serve for ever while another has failed.
+        // In the order in which they end: the first core may serve for ever while another has
+        // failed.
         for ended in self.ended.into_inner().unwrap_or_else(PoisonError::into_inner) {
             if ended.is_err() && outcome.is_ok() {
                 stopper.stop();
@@ -247,7 +255,8 @@ impl Running {
         outcome
     }
 
-    /// Waits for the word of every worker, even when one has failed: without its control none can be stopped.
+    /// Waits for the word of every worker, even when one has failed: without its control none can
+    /// be stopped.
     fn hear(&mut self, started: &Receiver<Started>) -> Result<(), ServerError> {
         let mut outcome = Ok(());
         for Started { index, control } in started {
@@ -261,7 +270,8 @@ impl Running {
     }
 
     fn give_up(self, error: ServerError) -> Result<Running, ServerError> {
-        // The error that explains the failure is the first one; what follows from stopping is not of interest.
+        // The error that explains the failure is the first one; what follows from stopping is not
+        // of interest.
         let _ = self.stop();
         Err(error)
     }

@@ -1,4 +1,5 @@
-//! One worker: a thread with its ring, its engine and its host. Everything is made on the thread that uses it.
+//! One worker: a thread with its ring, its engine and its host. Everything is made on the thread
+//! that uses it.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -31,7 +32,8 @@ pub(super) struct Started {
 impl Worker {
     pub(super) fn run(self, index: usize, tell: Sender<Started>) -> Result<(), ServerError> {
         let Worker { config, registry, listeners, cpu, remote, counters } = self;
-        // Said once, and by a worker that panics before it the end of the sender says it: the server waits for either.
+        // Said once, and by a worker that panics before it the end of the sender says it: the
+        // server waits for either.
         let ready = move |control| {
             let _ = tell.send(Started { index, control });
             drop(tell);

@@ -1,4 +1,5 @@
-//! What the connections of one core share, and the port through which one connection's session reaches it.
+//! What the connections of one core share, and the port through which one connection's session
+//! reaches it.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,8 +34,9 @@ pub struct Core {
     pub(super) assemblies: Vec<Vec<u8>>,
 }
 
-/// Spare memory a core keeps of each kind: enough for as many connections as are likely to be busy in the same turn, or
-/// each one above would allocate anew (three times for an answer: batch, pieces, text). 4 MiB at most, when each is full.
+/// Spare memory a core keeps of each kind: enough for as many connections as are likely to be busy
+/// in the same turn, or each one above would allocate anew (three times for an answer: batch,
+/// pieces, text). 4 MiB at most, when each is full.
 const SPARE_MAX: usize = 1024;
 const SPARE_BYTES_MAX: usize = 4096;
 

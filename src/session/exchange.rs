@@ -1,8 +1,9 @@
-//! The HTTP half of a session: heads one after the other, each answered before the next is looked at.
+//! The HTTP half of a session: heads one after the other, each answered before the next is looked
+//! at.
 //!
-//! The order is the one safe switching needs: frame the head, see whether an upgrade is possible, route, read the
-//! content, decide, write. A fault ends it before any Upgrade logic; after a request that may switch, nothing behind it
-//! is interpreted before the decision.
+//! The order is the one safe switching needs: frame the head, see whether an upgrade is possible,
+//! route, read the content, decide, write. A fault ends it before any Upgrade logic; after a
+//! request that may switch, nothing behind it is interpreted before the decision.
 
 use std::ops::Deref;
 use std::rc::Rc;
@@ -142,7 +143,8 @@ impl Exchange {
         core.keep_assembly(std::mem::take(&mut self.assembly));
     }
 
-    /// Stops with bytes of the peer unread: until they are looked at, it is not the peer that is late.
+    /// Stops with bytes of the peer unread: until they are looked at, it is not the peer that is
+    /// late.
     fn pause(&mut self, progress: Progress, control: &mut Control) -> Progress {
         self.has_begun = false;
         control.deadline = NEVER;

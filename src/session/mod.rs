@@ -1,5 +1,6 @@
-//! One connection's life as a plain value: events in; bytes to an outbox and wishes to a [`Control`] out. No socket, no
-//! clock, no system call: the engine calls it for a real connection, tests and fuzzing call it with bytes.
+//! One connection's life as a plain value: events in; bytes to an outbox and wishes to a
+//! [`Control`] out. No socket, no clock, no system call: the engine calls it for a real connection,
+//! tests and fuzzing call it with bytes.
 //!
 //! ```text
 //!   received ──► Exchange (HTTP) ──► 101 ──► Box<dyn Handler> ──► over

@@ -14,15 +14,16 @@ use crate::upgrade::{
     Resource, Switch, Unusable, negotiate,
 };
 
-/// What a request leads to, before its content is read. A pure function of the request and the registry: it can be asked
-/// for again when the content or a decision has come.
+/// What a request leads to, before its content is read. A pure function of the request and the
+/// registry: it can be asked for again when the content or a decision has come.
 pub(super) struct Route<'a> {
     resource: &'a Resource,
     /// The protocol that gets to decide, and the version offered of it.
     chosen: Option<(&'a Protocol, Option<&'a [u8]>)>,
     /// Why there is none, if something was offered.
     missed: Option<Missed>,
-    /// Something was offered that forbids early data, and is not even asked: what follows may be bytes of it.
+    /// Something was offered that forbids early data, and is not even asked: what follows may be
+    /// bytes of it.
     is_guarded: bool,
 }
 
@@ -160,7 +161,8 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// Whether an ordinary answer has to close the connection, for what waits behind the request (U-25).
+    /// Whether an ordinary answer has to close the connection, for what waits behind the request
+    /// (U-25).
     fn must_close(&self, input: &LeaseQueue) -> bool {
         self.is_guarded && !input.is_empty()
     }
@@ -253,7 +255,8 @@ fn require(response: Response, resource: &Resource) -> Response {
     response.with_upgrade(resource.protocols_text()).expect("registered names are tokens")
 }
 
-/// Writes an answer whose request may have content that nobody read: it must not become the next request.
+/// Writes an answer whose request may have content that nobody read: it must not become the next
+/// request.
 fn conclude(
     request: Request<'_>,
     response: &Response,
@@ -360,7 +363,8 @@ fn decide(
     })
 }
 
-/// Carries out a decision. This is the only place that leaves HTTP, and only behind its own 101 (U-42).
+/// Carries out a decision. This is the only place that leaves HTTP, and only behind its own 101
+/// (U-42).
 pub(super) fn decided(
     route: &Route<'_>,
     request: Request<'_>,
@@ -386,7 +390,8 @@ pub(super) fn decided(
         Decision::Answer(response) => response,
         Decision::UpgradeRequired(response) => require(response, route.resource),
     };
-    // U-25: a client that broke the no-early-data rule of its token may not have those bytes read as a request.
+    // U-25: a client that broke the no-early-data rule of its token may not have those bytes read
+    // as a request.
     let is_early = protocol.early_data() == EarlyData::Forbidden && !input.is_empty();
     let counters = &port.core.counters;
     match is_early {

@@ -1,5 +1,5 @@
-//! The switched half of a session: bytes to the handler, and the fence around it: a panic in a handler costs its own
-//! connection and no other (U-114).
+//! The switched half of a session: bytes to the handler, and the fence around it: a panic in a
+//! handler costs its own connection and no other (U-114).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -78,7 +78,8 @@ fn part_from(mut handler: Box<dyn Handler>, core: &Core, call: impl FnOnce(&mut 
     }
 }
 
-/// Runs foreign code; false if it panicked. What it was working on is dropped then, never looked at again.
+/// Runs foreign code; false if it panicked. What it was working on is dropped then, never looked at
+/// again.
 pub(super) fn fenced(call: impl FnOnce()) -> bool {
     catch_unwind(AssertUnwindSafe(call)).is_ok()
 }

@@ -1,5 +1,6 @@
-//! A request that cannot be answered yet: its content is not there, or a handler has not decided. It keeps a copy of its
-//! head, so that the receive buffer is free; bytes behind the request stay where they were received.
+//! A request that cannot be answered yet: its content is not there, or a handler has not decided.
+//! It keeps a copy of its head, so that the receive buffer is free; bytes behind the request stay
+//! where they were received.
 
 use super::exchange::{Step, answer_and_close};
 use super::respond::{self, Route};

@@ -9,7 +9,8 @@ use crate::http::{Date, Form, Ready, Request, Response};
 
 /// Answers requests for a resource. One value serves every core.
 pub trait Answer: Send + Sync + 'static {
-    /// Answers one request; `content` is its content, whole. Writes exactly one answer, or [promises](Reply::later) one.
+    /// Answers one request; `content` is its content, whole. Writes exactly one answer, or
+    /// [promises](Reply::later) one.
     fn answer(&self, request: &Request<'_>, content: &[u8], reply: &mut Reply<'_>);
 }
 
@@ -94,8 +95,8 @@ impl<'a> Reply<'a> {
         promise
     }
 
-    /// Runs a future on this core: one that keeps a promised answer. `false` in the native mode, which has no runtime
-    /// to run it.
+    /// Runs a future on this core: one that keeps a promised answer. `false` in the native mode,
+    /// which has no runtime to run it.
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) -> bool {
         self.spawn.is_some_and(|spawn| {
             spawn(Box::pin(future));

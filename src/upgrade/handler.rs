@@ -1,4 +1,5 @@
-//! The callback handler: a plain value that is told what happens on its connection and writes into an outbox.
+//! The callback handler: a plain value that is told what happens on its connection and writes into
+//! an outbox.
 
 use std::fmt;
 use std::future::Future;
@@ -10,7 +11,8 @@ use super::{ConnectionWaker, Mailbox, Spawn};
 use crate::buffer::{Lease, LeaseQueue, Load, Outbox, Payload};
 use crate::config::{Millis, NEVER};
 
-/// A protocol on a switched connection. Every method is called on the connection's own core, and none may block it.
+/// A protocol on a switched connection. Every method is called on the connection's own core, and
+/// none may block it.
 ///
 /// A panic closes this connection with a reset, and no other.
 pub trait Handler: 'static {
@@ -37,7 +39,8 @@ pub trait Handler: 'static {
         let _ = io;
     }
 
-    /// A [`ConnectionWaker`] of this connection was woken, or a [`Promise`](super::Promise) for its opening was kept.
+    /// A [`ConnectionWaker`] of this connection was woken, or a [`Promise`](super::Promise) for its
+    /// opening was kept.
     fn on_wake(&mut self, io: &mut Io<'_>) {
         let _ = io;
     }
@@ -53,7 +56,8 @@ pub trait Handler: 'static {
         let _ = reason;
     }
 
-    /// What [`Io::detach`] asked for: the connection as an ordinary descriptor. Called instead of `on_close`.
+    /// What [`Io::detach`] asked for: the connection as an ordinary descriptor. Called instead of
+    /// `on_close`.
     fn on_detached(&mut self, detached: Detached) {
         drop(detached);
     }
@@ -184,13 +188,14 @@ impl Io<'_> {
         self.outbox.queued()
     }
 
-    /// Ends our direction behind what is written; the peer's goes on. When both have ended, the connection closes. What is
-    /// written after this is dropped: it would have to follow our FIN.
+    /// Ends our direction behind what is written; the peer's goes on. When both have ended, the
+    /// connection closes. What is written after this is dropped: it would have to follow our FIN.
     pub fn end(&mut self) {
         self.control.is_ended = true;
     }
 
-    /// Closes the connection in order: what is written is sent, then FIN; what still comes is discarded.
+    /// Closes the connection in order: what is written is sent, then FIN; what still comes is
+    /// discarded.
     pub fn close(&mut self) {
         self.control.is_closing = true;
     }
@@ -200,7 +205,8 @@ impl Io<'_> {
         self.control.is_reset = true;
     }
 
-    /// Takes the connection out of the engine once everything written is sent: see [`Handler::on_detached`].
+    /// Takes the connection out of the engine once everything written is sent: see
+    /// [`Handler::on_detached`].
     pub fn detach(&mut self) {
         self.control.is_detaching = true;
     }
@@ -215,12 +221,14 @@ impl Io<'_> {
         self.control.is_paused = false;
     }
 
-    /// Calls [`Handler::on_writable`] once, when some of what waits has left and there is room for more.
+    /// Calls [`Handler::on_writable`] once, when some of what waits has left and there is room for
+    /// more.
     pub fn notify_writable(&mut self) {
         self.control.wants_writable = true;
     }
 
-    /// Calls [`Handler::on_deadline`] after `duration`, replacing the time set before. Resolution: a millisecond.
+    /// Calls [`Handler::on_deadline`] after `duration`, replacing the time set before. Resolution:
+    /// a millisecond.
     pub fn set_deadline(&mut self, duration: Duration) {
         let millis = Millis::try_from(duration.as_millis()).unwrap_or(NEVER);
         self.control.deadline = self.now.saturating_add(millis);

@@ -1,4 +1,5 @@
-//! The Upgrade: what a client offers, what is registered, which of it is chosen, and what a protocol handler is.
+//! The Upgrade: what a client offers, what is registered, which of it is chosen, and what a
+//! protocol handler is.
 //!
 //! ```text
 //!   request ──► offer ──┐
@@ -6,7 +7,8 @@
 //!   registry ─► resource┘            └───► Plain: answer
 //! ```
 //!
-//! Negotiation is a pure function. Handlers see received bytes as leases and an outbox; they know no socket.
+//! Negotiation is a pure function. Handlers see received bytes as leases and an outbox; they know
+//! no socket.
 
 mod answer;
 pub mod asynchronous;

@@ -1,4 +1,5 @@
-//! The choice among what is offered and what is registered: a pure function, made before a byte of the answer is written.
+//! The choice among what is offered and what is registered: a pure function, made before a byte of
+//! the answer is written.
 
 use super::{Offer, Order, Protocol, Resource};
 use crate::http::Method;
@@ -19,7 +20,8 @@ pub enum Outcome<'a> {
     Unfit,
 }
 
-/// Chooses one of `offer` that `resource` has and that can honour a request with this method (RFC 9110 §7.8).
+/// Chooses one of `offer` that `resource` has and that can honour a request with this method (RFC
+/// 9110 §7.8).
 pub fn negotiate<'a>(offer: &Offer<'a>, resource: &'a Resource, method: Method) -> Outcome<'a> {
     let mut is_known = false;
     let mut fits = |protocol: &Protocol, name: &[u8], version: Option<&[u8]>| {

@@ -23,14 +23,16 @@ pub struct Offer<'a> {
     count: usize,
 }
 
-/// Why an Upgrade field is not an offer. None of these is an error: the request is answered as if the field were not there.
+/// Why an Upgrade field is not an offer. None of these is an error: the request is answered as if
+/// the field were not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unusable {
     /// There is no Upgrade field, or it names nothing.
     Absent,
     /// The request is HTTP/1.0 (RFC 9110 §7.8: "MUST ignore").
     Http10,
-    /// Connection does not name `upgrade`: an intermediary may have forwarded the field blindly (RFC 9110 §7.6.1).
+    /// Connection does not name `upgrade`: an intermediary may have forwarded the field blindly
+    /// (RFC 9110 §7.6.1).
     NoConnectionOption,
     /// A member is not `token` or `token "/" token`.
     Malformed,

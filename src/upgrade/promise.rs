@@ -1,4 +1,5 @@
-//! A value that is not there yet: the decision or the answer of a handler that has to wait for something first.
+//! A value that is not there yet: the decision or the answer of a handler that has to wait for
+//! something first.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,7 +13,8 @@ enum Slot<T> {
     Broken,
 }
 
-/// The handler's end: keep it within the deadline, on the same core. Dropped unkept, the request is answered 503.
+/// The handler's end: keep it within the deadline, on the same core. Dropped unkept, the request is
+/// answered 503.
 #[derive(Debug)]
 pub struct Promise<T> {
     slot: Rc<RefCell<Slot<T>>>,

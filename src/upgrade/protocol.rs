@@ -1,4 +1,5 @@
-//! A protocol that a connection can be switched to: its token, the requests it takes, and who decides.
+//! A protocol that a connection can be switched to: its token, the requests it takes, and who
+//! decides.
 
 use std::fmt;
 use std::future::Future;
@@ -27,7 +28,8 @@ pub enum EarlyData {
     /// They are handed to the handler, or are the next request after a refusal.
     #[default]
     Allowed,
-    /// A client that has sent some and is refused loses its connection: they could be mistaken for a request (RFC 9931).
+    /// A client that has sent some and is refused loses its connection: they could be mistaken for
+    /// a request (RFC 9931).
     Forbidden,
 }
 
@@ -92,7 +94,8 @@ impl Switch {
         Switch { handler: Box::new(handler), fields: Fields::new() }
     }
 
-    /// To the future that `run` makes: see [`Protocol::needs_runtime`]. It begins when the connection is switched.
+    /// To the future that `run` makes: see [`Protocol::needs_runtime`]. It begins when the
+    /// connection is switched.
     pub fn to_async<Task>(run: impl FnOnce(Upgraded) -> Task) -> Switch
     where
         Task: Future<Output = ()> + 'static,
@@ -174,7 +177,8 @@ impl<'a> Opening<'a> {
 }
 
 impl Protocol {
-    /// Registers `name`, offered without a version, for GET without content; `decide` has the last word.
+    /// Registers `name`, offered without a version, for GET without content; `decide` has the last
+    /// word.
     ///
     /// # Panics
     /// If `name` is not a token (RFC 9110 §5.6.2).
@@ -200,7 +204,8 @@ impl Protocol {
         Protocol::new(name, move |opening: &Opening<'_>| Decision::switch(make(opening)))
     }
 
-    /// Always switches, to a future that runs on this core's tokio-uring runtime. Needs the hosted mode.
+    /// Always switches, to a future that runs on this core's tokio-uring runtime. Needs the hosted
+    /// mode.
     ///
     /// ```
     /// use upring::{OwnedRequest, Protocol, Upgraded};
@@ -226,8 +231,8 @@ impl Protocol {
         Protocol::new(name, decide).needs_runtime()
     }
 
-    /// Says that its decision may be [`Switch::to_async`], or spawns: the native mode, which has no runtime, refuses to
-    /// start with it.
+    /// Says that its decision may be [`Switch::to_async`], or spawns: the native mode, which has no
+    /// runtime, refuses to start with it.
     #[must_use]
     pub fn needs_runtime(mut self) -> Protocol {
         self.needs_spawn = true;

@@ -1,4 +1,5 @@
-//! What a server serves: resources by path, each with its answers over HTTP and the protocols it can be switched to.
+//! What a server serves: resources by path, each with its answers over HTTP and the protocols it
+//! can be switched to.
 
 use std::fmt;
 use std::sync::Arc;
@@ -75,7 +76,8 @@ impl Resource {
         self
     }
 
-    /// Names the protocols in ordinary answers, too (U-46). Off by default: some clients break on it.
+    /// Names the protocols in ordinary answers, too (U-46). Off by default: some clients break on
+    /// it.
     #[must_use]
     pub fn advertise(mut self) -> Resource {
         self.is_advertised = true;
@@ -141,8 +143,9 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Puts a resource at `pattern`: a path, or with a `*` at its end every path that begins so. An exact path goes
-    /// before a prefix, a longer prefix before a shorter one; a second resource at the same pattern replaces the first.
+    /// Puts a resource at `pattern`: a path, or with a `*` at its end every path that begins so. An
+    /// exact path goes before a prefix, a longer prefix before a shorter one; a second resource at
+    /// the same pattern replaces the first.
     pub fn insert(&mut self, pattern: &str, resource: Resource) {
         let (entries, path) = match pattern.strip_suffix('*') {
             Some(prefix) => (&mut self.prefixes, prefix),

@@ -1,5 +1,5 @@
-//! How anything on a core that is not the engine gets a connection's attention: its key goes into the core's
-//! mailbox, and the host, if it sleeps, is woken. Nothing here crosses a thread.
+//! How anything on a core that is not the engine gets a connection's attention: its key goes into
+//! the core's mailbox, and the host, if it sleeps, is woken. Nothing here crosses a thread.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -58,7 +58,8 @@ impl Mailbox {
         }
     }
 
-    /// Posts each waker at most once, whatever clones it has: the mailbox is bounded by the wakers there are.
+    /// Posts each waker at most once, whatever clones it has: the mailbox is bounded by the wakers
+    /// there are.
     fn post(&self, post: &Rc<Post>) {
         if !post.is_posted.replace(true) {
             self.posted.borrow_mut().push_back(Rc::clone(post));

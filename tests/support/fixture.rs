@@ -1,8 +1,9 @@
-//! The fixture server of `tests/conformance/README.md`, as resources on upring's public interface. Tests put its
-//! routes into a `Server`, an engine's `Registry` or a bare session's core; nothing here knows which of them it is.
+//! The fixture server of `tests/conformance/README.md`, as resources on upring's public interface.
+//! Tests put its routes into a `Server`, an engine's `Registry` or a bare session's core; nothing
+//! here knows which of them it is.
 //!
-//! Delayed answers are futures on the core's runtime. Where a test has a clock of its own instead, [`Tasks`] is the
-//! runtime and time passes when the test says so.
+//! Delayed answers are futures on the core's runtime. Where a test has a clock of its own instead,
+//! [`Tasks`] is the runtime and time passes when the test says so.
 
 #![allow(dead_code, reason = "each integration test that includes this file uses a part of it")]
 #![allow(unreachable_pub, reason = "a private module of each test, and its interface all the same")]

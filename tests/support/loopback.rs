@@ -1,5 +1,5 @@
-//! Servers on a free port of loopback and clients that speak raw bytes to them. Used by the tests that need a kernel;
-//! they skip, loudly, where io_uring is denied.
+//! Servers on a free port of loopback and clients that speak raw bytes to them. Used by the tests
+//! that need a kernel; they skip, loudly, where io_uring is denied.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

@@ -1,5 +1,5 @@
-//! The runner's target over loopback: the fixture as a real server, with a second one beside it for the cases that need
-//! another setting.
+//! The runner's target over loopback: the fixture as a real server, with a second one beside it for
+//! the cases that need another setting.
 
 #![allow(unreachable_pub, reason = "a private module of the test, and its interface all the same")]
 

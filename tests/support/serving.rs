@@ -19,7 +19,8 @@ impl Serving {
         let mut process = Command::new(env!("CARGO_BIN_EXE_upring"))
             .args(["--listen", "127.0.0.1:0"])
             .args(arguments)
-            // With huge pages memory comes two megabytes at a time: 210 bytes for each of ten thousand connections.
+            // With huge pages memory comes two megabytes at a time: 210 bytes for each of ten
+            // thousand connections.
             .env("MIMALLOC_ALLOW_THP", "0")
             .stdout(Stdio::piped())
             .spawn()

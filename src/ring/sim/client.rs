@@ -1,5 +1,6 @@
-//! The other end of the wire, driven by a test: [`World`] is everything the server cannot see, [`Client`] is
-//! one peer of it. Nothing here reaches the engine but through completions of the simulated kernel.
+//! The other end of the wire, driven by a test: [`World`] is everything the server cannot see,
+//! [`Client`] is one peer of it. Nothing here reaches the engine but through completions of the
+//! simulated kernel.
 
 use std::cell::{Ref, RefCell, RefMut};
 use std::fmt;
@@ -20,13 +21,15 @@ impl World {
         World { state }
     }
 
-    /// A client connects; it waits in the listen queue until it is accepted, and may write before that.
+    /// A client connects; it waits in the listen queue until it is accepted, and may write before
+    /// that.
     pub fn connect(&self, listener: ListenerId) -> Client {
         let index = self.state.borrow_mut().connect(listener);
         Client { state: Rc::clone(&self.state), index }
     }
 
-    /// Another thread speaks: the engine gets a [`Completion::Control`](super::super::Completion::Control).
+    /// Another thread speaks: the engine gets a
+    /// [`Completion::Control`](super::super::Completion::Control).
     pub fn control(&self) {
         self.state.borrow_mut().control();
     }
@@ -46,7 +49,8 @@ impl World {
         self.state.borrow().is_quiet()
     }
 
-    /// When the next thing happens by itself: now or before, if something waits; `None`, if nothing ever does.
+    /// When the next thing happens by itself: now or before, if something waits; `None`, if nothing
+    /// ever does.
     pub fn next_event_at(&self) -> Option<Millis> {
         self.state.borrow().next_event_at()
     }
@@ -56,13 +60,14 @@ impl World {
         self.state.borrow().open_handles()
     }
 
-    /// Operations on connections whose final completion the engine has not taken. Accepts do not count: they never
-    /// have to end.
+    /// Operations on connections whose final completion the engine has not taken. Accepts do not
+    /// count: they never have to end.
     pub fn in_flight(&self) -> usize {
         self.state.borrow().in_flight()
     }
 
-    /// Buffers lent to receives. When nothing holds a lease, these and the pool's vacant ones are all.
+    /// Buffers lent to receives. When nothing holds a lease, these and the pool's vacant ones are
+    /// all.
     pub fn lent(&self) -> usize {
         self.state.borrow().lent()
     }
@@ -96,8 +101,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// Writes bytes, which the server receives in order, cut by chance and joined with those before and behind.
-    /// On a connection that was reset they vanish; if the server has closed they cause a reset.
+    /// Writes bytes, which the server receives in order, cut by chance and joined with those before
+    /// and behind. On a connection that was reset they vanish; if the server has closed they cause
+    /// a reset.
     ///
     /// # Panics
     /// After [`finish`](Client::finish): a script that writes behind its own end is wrong.
@@ -105,7 +111,8 @@ impl Client {
         self.state_mut().act(self.index, |connection| connection.write(bytes, false));
     }
 
-    /// Writes bytes as a segment that is neither cut nor joined: one receive brings them, if they fit a buffer.
+    /// Writes bytes as a segment that is neither cut nor joined: one receive brings them, if they
+    /// fit a buffer.
     ///
     /// # Panics
     /// As [`write`](Client::write).
@@ -123,8 +130,9 @@ impl Client {
         self.state_mut().act(self.index, |connection| connection.close_by_client());
     }
 
-    /// Resets the connection. What was written before can still be received, as on Linux; behind it the first
-    /// operation to notice gets `ECONNRESET`, later receives an end of input, later sends `EPIPE`.
+    /// Resets the connection. What was written before can still be received, as on Linux; behind it
+    /// the first operation to notice gets `ECONNRESET`, later receives an end of input, later sends
+    /// `EPIPE`.
     pub fn reset(&self) {
         self.state_mut().act(self.index, |connection| connection.reset_the_server());
     }
@@ -154,7 +162,8 @@ impl Client {
         self.state_ref().connection(self.index).arrived.len()
     }
 
-    /// Bytes this client wrote that the server has not received: what backpressure leaves in the kernel.
+    /// Bytes this client wrote that the server has not received: what backpressure leaves in the
+    /// kernel.
     pub fn unread(&self) -> usize {
         self.state_ref().connection(self.index).unread()
     }

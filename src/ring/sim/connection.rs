@@ -1,5 +1,6 @@
-//! One simulated TCP connection as Linux keeps it: what travels each way, how either end ends it, and which
-//! operations of the engine hold it. Neither time nor chance lives here; `state` decides when and how much.
+//! One simulated TCP connection as Linux keeps it: what travels each way, how either end ends it,
+//! and which operations of the engine hold it. Neither time nor chance lives here; `state` decides
+//! when and how much.
 
 use std::collections::VecDeque;
 
@@ -22,7 +23,8 @@ pub(super) struct Connection {
     pub(super) ending: Option<Ending>,
 
     pub(super) handle: Option<Handle>,
-    /// The engine's name for the connection, from its first operation to the completion of its close.
+    /// The engine's name for the connection, from its first operation to the completion of its
+    /// close.
     pub(super) token: Option<Token>,
     pub(super) receiving: Receiving,
     pub(super) sending: Sending,
@@ -30,7 +32,8 @@ pub(super) struct Connection {
     pub(super) shutting: bool,
     pub(super) installing: bool,
     pub(super) closing: Option<Manner>,
-    /// Done: our direction is shut, an ordinary descriptor shares the connection, the server's end is gone.
+    /// Done: our direction is shut, an ordinary descriptor shares the connection, the server's end
+    /// is gone.
     pub(super) shut: bool,
     pub(super) installed: bool,
     pub(super) closed: bool,
@@ -53,7 +56,8 @@ pub(super) enum Peer {
     },
 }
 
-/// An operation is in flight until the engine has taken its final completion: before that it cannot know.
+/// An operation is in flight until the engine has taken its final completion: before that it cannot
+/// know.
 pub(super) enum Receiving {
     Idle,
     /// `due`: a step of it is scheduled. Never two, so that bytes keep their order.
@@ -137,7 +141,8 @@ impl Connection {
         }
         assert!(self.peer == Peer::Open, "a client that has finished writes no more");
         if self.closed {
-            // The server's end is gone: its host answers bytes with a reset, unless someone holds the installed descriptor.
+            // The server's end is gone: its host answers bytes with a reset, unless someone holds
+            // the installed descriptor.
             if !self.installed {
                 self.reset_the_client();
             }

@@ -11,10 +11,11 @@ pub struct SimConfig {
     pub buffer_bytes: u32,
     /// Receive buffers lent to receives at first; doubled by `starved`. Default 16.
     pub buffers_lent: u16,
-    /// Open connections the descriptor table holds. A client accepted above it is dropped and the accept ends with
-    /// `ENFILE`, as with direct descriptors. Default 1024.
+    /// Open connections the descriptor table holds. A client accepted above it is dropped and the
+    /// accept ends with `ENFILE`, as with direct descriptors. Default 1024.
     pub descriptors_max: usize,
-    /// Bytes a client takes without reading them, unless it sets a window of its own. Default 64 KiB.
+    /// Bytes a client takes without reading them, unless it sets a window of its own. Default 64
+    /// KiB.
     pub window_bytes: usize,
     /// What `install` fails with; `None` gives a descriptor of `/dev/null`. Default `None`.
     pub install_errno: Option<Errno>,
@@ -36,7 +37,8 @@ impl Default for SimConfig {
     }
 }
 
-/// How probable each fault is, from 0 to 1, each time it could happen. At 1 some of them stop all progress.
+/// How probable each fault is, from 0 to 1, each time it could happen. At 1 some of them stop all
+/// progress.
 #[derive(Debug, Clone)]
 pub struct Faults {
     /// A receive brings fewer bytes than wait.
@@ -64,7 +66,8 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Nothing goes wrong: sends and receives are whole, at once. Only the order across connections is seeded.
+    /// Nothing goes wrong: sends and receives are whole, at once. Only the order across connections
+    /// is seeded.
     pub fn none() -> Faults {
         Faults {
             partial_receive: 0.0,
@@ -120,7 +123,8 @@ impl Default for Faults {
     }
 }
 
-/// What was done to the server: chosen by chance, or, for the last three, because the world was in that state.
+/// What was done to the server: chosen by chance, or, for the last three, because the world was in
+/// that state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// A receive brought fewer bytes than waited.

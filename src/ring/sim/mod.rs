@@ -1,6 +1,6 @@
-//! A seeded, deterministic kernel in virtual time, for tests, fuzzing and benches: the same seed, calls and
-//! client acts give the same completions on every machine. It does what io_uring and Linux TCP may do, at the
-//! worst moment, and panics when the engine breaks a rule of the seam.
+//! A seeded, deterministic kernel in virtual time, for tests, fuzzing and benches: the same seed,
+//! calls and client acts give the same completions on every machine. It does what io_uring and
+//! Linux TCP may do, at the worst moment, and panics when the engine breaks a rule of the seam.
 //!
 //! ```text
 //!   engine ──Kernel──► Simulation ──┐                   ┌── World ◄── test: time, control, accounts
@@ -8,8 +8,9 @@
 //!                      completions ◄┘                   └── Client ◄── test: write, finish, reset, read
 //! ```
 //!
-//! Nothing here sleeps, and no socket is opened. Files: `state` decides when and what, `connection` knows TCP,
-//! `client` is the test's end, `faults` what may go wrong, `random` the only source of chance.
+//! Nothing here sleeps, and no socket is opened. Files: `state` decides when and what, `connection`
+//! knows TCP, `client` is the test's end, `faults` what may go wrong, `random` the only source of
+//! chance.
 
 mod client;
 mod connection;
@@ -33,7 +34,8 @@ use super::{Completion, Handle, Kernel, ListenerId, Manner, Millis, Token, Wait}
 use crate::buffer::{Batch, Pool};
 use state::State;
 
-/// The time of day at which every world begins: the example of RFC 9110 §5.6.7, Sun, 06 Nov 1994 08:49:37 GMT.
+/// The time of day at which every world begins: the example of RFC 9110 §5.6.7, Sun, 06 Nov 1994
+/// 08:49:37 GMT.
 const UNIX_SECONDS_AT_START: u64 = 784_111_777;
 
 /// The engine's end of a simulated world.
@@ -108,8 +110,8 @@ impl Kernel for Simulation {
         self.state.borrow_mut().wake_at(when);
     }
 
-    /// With nothing pending, [`Wait::ForOne`] lets time pass up to the next event; it returns without a completion
-    /// when nothing would ever happen by itself.
+    /// With nothing pending, [`Wait::ForOne`] lets time pass up to the next event; it returns
+    /// without a completion when nothing would ever happen by itself.
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
         self.state.borrow_mut().enter(&self.pool, wait);
         Ok(())

@@ -1,4 +1,5 @@
-//! The only source of chance in a simulation: SplitMix64, small, fast and the same on every machine.
+//! The only source of chance in a simulation: SplitMix64, small, fast and the same on every
+//! machine.
 
 /// A seeded sequence of numbers. Not for secrets.
 #[derive(Debug, Clone)]

@@ -1,4 +1,5 @@
-//! The simulated kernel itself: what is scheduled, for when, and what each step of an operation does.
+//! The simulated kernel itself: what is scheduled, for when, and what each step of an operation
+//! does.
 //!
 //! ```text
 //!   Kernel call, client's act ──► scheduled (time, turn, chance) ──enter──► step ──► completed ──complete──► engine
@@ -6,8 +7,9 @@
 //!                                     └── the operation goes on ◄─────────────┘
 //! ```
 //!
-//! Every operation has at most one step scheduled, so what it says keeps its order; steps of different operations
-//! that are due at the same time come in any order. Broken rules panic in the call that broke them.
+//! Every operation has at most one step scheduled, so what it says keeps its order; steps of
+//! different operations that are due at the same time come in any order. Broken rules panic in the
+//! call that broke them.
 
 mod steps;
 
@@ -33,7 +35,8 @@ pub(super) struct State {
     connections: Vec<Connection>,
     /// The descriptor table: by handle, the connection.
     table: Vec<Option<usize>>,
-    /// Handles to be used again, the latest closed first: a stale one is likely to hit another connection.
+    /// Handles to be used again, the latest closed first: a stale one is likely to hit another
+    /// connection.
     free: Vec<u32>,
     open: usize,
     tokens: BTreeMap<Token, usize>,
@@ -309,7 +312,8 @@ impl State {
         &mut self.connections[self.tokens[&token]]
     }
 
-    /// The connection meant by a handle, which belongs to the first token it is used with until it is closed.
+    /// The connection meant by a handle, which belongs to the first token it is used with until it
+    /// is closed.
     fn bind(&mut self, token: Token, handle: Handle) -> usize {
         let Some(index) = self.table.get(handle.0 as usize).copied().flatten() else {
             panic!("broken rule: {token:?} uses {handle:?}, which is not open");

@@ -1,5 +1,6 @@
-//! What the simulated kernel promises: the same seed gives the same world, every fault happens, no byte moves out
-//! of order, and an engine that breaks a rule hears of it. In `echo` a small engine lives through 2000 worlds.
+//! What the simulated kernel promises: the same seed gives the same world, every fault happens, no
+//! byte moves out of order, and an engine that breaks a rule hears of it. In `echo` a small engine
+//! lives through 2000 worlds.
 
 mod echo;
 

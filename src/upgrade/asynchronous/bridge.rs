@@ -1,5 +1,6 @@
-//! The callback handler that stands between the engine and an async handler, and the channel they share. Nothing here
-//! is ever borrowed across a call into foreign code: wakers only mark tasks as ready.
+//! The callback handler that stands between the engine and an async handler, and the channel they
+//! share. Nothing here is ever borrowed across a call into foreign code: wakers only mark tasks as
+//! ready.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -12,7 +13,8 @@ use super::Closed;
 use crate::buffer::{Lease, LeaseQueue, Payload};
 use crate::upgrade::{CloseReason, ConnectionWaker, Detached, Handler, Io};
 
-/// Leases waiting for the future at which the connection is no longer read, and at which it is read again.
+/// Leases waiting for the future at which the connection is no longer read, and at which it is read
+/// again.
 const INBOX_HIGH: usize = 8;
 const INBOX_LOW: usize = 4;
 /// Bytes not yet sent at which `send` waits.
@@ -53,7 +55,8 @@ impl Channel {
         self.wake_connection();
     }
 
-    /// Has [`Channel::settle`] called in the core's next turn. Before the switch there is nobody to call: the switch does.
+    /// Has [`Channel::settle`] called in the core's next turn. Before the switch there is nobody to
+    /// call: the switch does.
     fn wake_connection(&self) {
         if let Some(connection) = &self.connection {
             connection.wake();
@@ -96,8 +99,9 @@ impl Channel {
         self.poll_unsent_below(1, context)
     }
 
-    /// Waits for bytes to leave. Whatever is unsent was either not settled yet, and then the connection was woken, or
-    /// settling it has asked for `on_writable`: each leads to another [`Channel::settle`].
+    /// Waits for bytes to leave. Whatever is unsent was either not settled yet, and then the
+    /// connection was woken, or settling it has asked for `on_writable`: each leads to another
+    /// [`Channel::settle`].
     fn poll_unsent_below(
         &mut self,
         bytes: usize,
@@ -142,8 +146,8 @@ impl Channel {
         self.wake_connection();
     }
 
-    /// Copies into what was not handed over yet, so that many small writes become one piece. Takes what there is room
-    /// for, which is something after [`Channel::poll_room`], and says how much.
+    /// Copies into what was not handed over yet, so that many small writes become one piece. Takes
+    /// what there is room for, which is something after [`Channel::poll_room`], and says how much.
     pub(super) fn write(&mut self, bytes: &[u8]) -> usize {
         let bytes = &bytes[..bytes.len().min(UNSENT_HIGH)];
         if let Some(Payload::Owned(last)) = self.outgoing.last_mut() {
@@ -161,7 +165,8 @@ impl Channel {
         }
     }
 
-    /// Wakes who waits for room only if there is enough of it: one that is woken for nothing would ask again, for ever.
+    /// Wakes who waits for room only if there is enough of it: one that is woken for nothing would
+    /// ask again, for ever.
     fn wake_sender(&mut self) {
         let unsent = self.unsent;
         let is_over = self.closed.is_some();

@@ -1,5 +1,6 @@
-//! Async handlers: a future on the core's tokio-uring runtime gets the request and an [`Upgraded`], the connection after
-//! its 101. Built on the callback interface alone: a bridge of a handler and the future share one channel, on one thread.
+//! Async handlers: a future on the core's tokio-uring runtime gets the request and an [`Upgraded`],
+//! the connection after its 101. Built on the callback interface alone: a bridge of a handler and
+//! the future share one channel, on one thread.
 //!
 //! ```text
 //!   engine ──► Bridge (callback handler) ──► channel ──► Upgraded::recv().await
@@ -21,7 +22,8 @@ use super::{CloseReason, Handler};
 use crate::buffer::{Lease, LeaseQueue, Payload};
 use bridge::{Bridge, Channel};
 
-/// A handler that is a future: `run` makes it now, it begins when the connection is switched, and never if it is not.
+/// A handler that is a future: `run` makes it now, it begins when the connection is switched, and
+/// never if it is not.
 pub(super) fn handler<Task>(run: impl FnOnce(Upgraded) -> Task) -> impl Handler
 where
     Task: Future<Output = ()> + 'static,
@@ -34,8 +36,8 @@ where
     Bridge::new(channel, Box::pin(run(upgraded)))
 }
 
-/// A switched connection in the hands of a future. Dropping it closes the connection in order; dropping it in a panic
-/// resets it.
+/// A switched connection in the hands of a future. Dropping it closes the connection in order;
+/// dropping it in a panic resets it.
 #[derive(Debug)]
 pub struct Upgraded {
     receiver: Receiver,
@@ -66,9 +68,11 @@ impl From<Closed> for io::Error {
 }
 
 impl Upgraded {
-    /// The next bytes, where the kernel wrote them; `None` at the end of input. A wait that is given up takes nothing.
+    /// The next bytes, where the kernel wrote them; `None` at the end of input. A wait that is
+    /// given up takes nothing.
     ///
-    /// Leases are the core's receive buffers, lent: one that is kept is missing to every connection of the core.
+    /// Leases are the core's receive buffers, lent: one that is kept is missing to every connection
+    /// of the core.
     ///
     /// # Errors
     /// The connection was lost.
@@ -76,8 +80,8 @@ impl Upgraded {
         self.receiver.recv().await
     }
 
-    /// Sends bytes by ownership, uncopied. Waits while 64 KiB are unsent, then hands them over and returns.
-    /// A wait that is given up sends nothing.
+    /// Sends bytes by ownership, uncopied. Waits while 64 KiB are unsent, then hands them over and
+    /// returns. A wait that is given up sends nothing.
     ///
     /// One piece larger than the limit `outbox_bytes_max` costs the connection.
     ///
@@ -110,8 +114,8 @@ impl Upgraded {
         self.receiver.channel.borrow().is_draining
     }
 
-    /// Ready when the server is stopping or the connection is over: to wait for beside [`Upgraded::recv`]. The latest
-    /// one asked for is the one that is woken.
+    /// Ready when the server is stopping or the connection is over: to wait for beside
+    /// [`Upgraded::recv`]. The latest one asked for is the one that is woken.
     pub fn draining(&self) -> impl Future<Output = ()> + use<> {
         let channel = Rc::clone(&self.receiver.channel);
         poll_fn(move |context| channel.borrow_mut().poll_draining(context))
@@ -127,10 +131,12 @@ impl Upgraded {
         UpgradedStream::new(self)
     }
 
-    /// Takes the connection out of the engine, once everything sent has left: a real tokio-uring stream, and the bytes
-    /// received but not read yet, which come before all that the stream will read.
+    /// Takes the connection out of the engine, once everything sent has left: a real tokio-uring
+    /// stream, and the bytes received but not read yet, which come before all that the stream will
+    /// read.
     ///
-    /// The server no longer knows the connection: it does not wait for it when it stops, and no limit of time holds it.
+    /// The server no longer knows the connection: it does not wait for it when it stops, and no
+    /// limit of time holds it.
     ///
     /// # Errors
     /// The connection was lost, or the kernel refused it a descriptor.

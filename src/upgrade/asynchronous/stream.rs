@@ -1,4 +1,5 @@
-//! An upgraded connection as a tokio stream. Reading copies into the caller's buffer, since that interface asks for it.
+//! An upgraded connection as a tokio stream. Reading copies into the caller's buffer, since that
+//! interface asks for it.
 
 use std::io;
 use std::pin::Pin;

@@ -1,5 +1,6 @@
-//! A strict reader of responses. Anything a careful client could stumble over is a fault of the server, so
-//! nothing is forgiven here: no lone LF, no folded line, no doubtful framing. `verdict` calls it.
+//! A strict reader of responses. Anything a careful client could stumble over is a fault of the
+//! server, so nothing is forgiven here: no lone LF, no folded line, no doubtful framing. `verdict`
+//! calls it.
 
 /// One response, interim or final.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,8 +12,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Reads the response at the start of `bytes` and its length. `Ok(None)`: more bytes are needed.
-    /// `head_only` says that it answers HEAD, `ended` that no byte will follow.
+    /// Reads the response at the start of `bytes` and its length. `Ok(None)`: more bytes are
+    /// needed. `head_only` says that it answers HEAD, `ended` that no byte will follow.
     pub fn read(
         bytes: &[u8],
         head_only: bool,
@@ -35,7 +36,8 @@ impl Answer {
         Ok(Some((answer, head_len + body_len)))
     }
 
-    /// Members of the list field `name` over all its lines, empty members left out (RFC 9110 §5.6.1).
+    /// Members of the list field `name` over all its lines, empty members left out (RFC 9110
+    /// §5.6.1).
     pub fn list(&self, name: &str) -> Vec<&str> {
         self.values(name)
             .flat_map(|value| value.split(','))

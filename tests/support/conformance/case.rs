@@ -1,4 +1,5 @@
-//! What the files say, as plain values. `rows` and `notation` make them, `run` plays them; nothing here acts.
+//! What the files say, as plain values. `rows` and `notation` make them, `run` plays them; nothing
+//! here acts.
 
 use super::peer::Ending;
 

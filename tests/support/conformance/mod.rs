@@ -1,6 +1,6 @@
-//! The conformance rows of `tests/conformance/*.txt`: their reader, and the runner that plays them against
-//! a server. An integration test includes this tree by `mod`, implements [`Target`] for the server in its
-//! hands (or takes [`tcp::Loopback`]), calls [`run`] and prints the [`Report`].
+//! The conformance rows of `tests/conformance/*.txt`: their reader, and the runner that plays them
+//! against a server. An integration test includes this tree by `mod`, implements [`Target`] for the
+//! server in its hands (or takes [`tcp::Loopback`]), calls [`run`] and prints the [`Report`].
 //!
 //! ```text
 //!   *.txt ──rows──► Row, Case ──segments──► steps ──► Peer (the server under test)

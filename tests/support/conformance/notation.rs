@@ -1,5 +1,6 @@
-//! The notation of inputs and outputs, described in `tests/conformance/README.md`: text to values, and
-//! bytes back to text for messages. `rows` calls it line by line; it knows nothing of rows and cases.
+//! The notation of inputs and outputs, described in `tests/conformance/README.md`: text to values,
+//! and bytes back to text for messages. `rows` calls it line by line; it knows nothing of rows and
+//! cases.
 
 use super::case::{Demand, Expected, Output, Step};
 use super::peer::Ending;

@@ -1,6 +1,6 @@
-//! The seam between the runner and a server: [`Target`] opens connections, [`Peer`] is one of them, seen
-//! from the client. `tcp` implements both over loopback; a test without a kernel implements them over a
-//! session and virtual time.
+//! The seam between the runner and a server: [`Target`] opens connections, [`Peer`] is one of them,
+//! seen from the client. `tcp` implements both over loopback; a test without a kernel implements
+//! them over a session and virtual time.
 
 use super::case::Case;
 
@@ -34,8 +34,9 @@ pub trait Peer {
     /// Half-close of the sending side.
     fn finish(&mut self);
 
-    /// Everything received on this connection since it was opened. Reads on as long as `wait`, asked with
-    /// all bytes so far, says so. A peer in virtual time may ignore `wait` and run until nothing is left to do.
+    /// Everything received on this connection since it was opened. Reads on as long as `wait`,
+    /// asked with all bytes so far, says so. A peer in virtual time may ignore `wait` and run until
+    /// nothing is left to do.
     fn collect(&mut self, wait: &dyn Fn(&[u8]) -> Wait) -> Collected;
 }
 

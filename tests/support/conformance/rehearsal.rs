@@ -1,5 +1,6 @@
-//! Rehearses every case of the data files against a scripted peer that says what the case expects, and
-//! against peers that get it wrong in one way each. It proves the runner and the data; no server is here.
+//! Rehearses every case of the data files against a scripted peer that says what the case expects,
+//! and against peers that get it wrong in one way each. It proves the runner and the data; no
+//! server is here.
 
 use std::sync::LazyLock;
 

@@ -1,5 +1,5 @@
-//! Reads the data files: lines led by a keyword, gathered into rows and cases. A mistake in a file is an
-//! error with its line, never a case that is silently left out.
+//! Reads the data files: lines led by a keyword, gathered into rows and cases. A mistake in a file
+//! is an error with its line, never a case that is silently left out.
 
 use super::case::{Case, Exchange, Expected, Level, Output, Probe, Row, RowFile, Segments};
 use super::notation;

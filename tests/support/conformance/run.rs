@@ -1,5 +1,5 @@
-//! Plays rows against a [`Target`]: every case in every chosen segmentation, a fresh connection each. It
-//! decides nothing about bytes; `verdict` does.
+//! Plays rows against a [`Target`]: every case in every chosen segmentation, a fresh connection
+//! each. It decides nothing about bytes; `verdict` does.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,8 @@ use super::peer::{Collected, Ending, Peer, Target};
 use super::segments::{Variant, Variants};
 use super::verdict::{judge, wait};
 
-/// A case that failed in so many segmentations is not replayed in more: each failure costs patience.
+/// A case that failed in so many segmentations is not replayed in more: each failure costs
+/// patience.
 const FAILED_VARIANTS_MAX: usize = 3;
 /// Failures a printed report shows in full.
 const SHOWN_FAILURES_MAX: usize = 20;
@@ -230,7 +231,8 @@ fn continued(before: &[Expected], output: &Output) -> Output {
     Output { items: before.iter().chain(&output.items).cloned().collect(), ..output.clone() }
 }
 
-/// What will show that nothing else came: in the middle of a case the next exchange does, but for silence.
+/// What will show that nothing else came: in the middle of a case the next exchange does, but for
+/// silence.
 fn settled_by(case: &Case, index: usize, exchange: &Exchange) -> Probe {
     let last = index + 1 == case.exchanges.len();
     let silent = exchange.outputs.iter().any(|output| output.items.is_empty());

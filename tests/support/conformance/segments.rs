@@ -15,7 +15,8 @@ const AROUND_BYTES: usize = 2;
 pub struct Variants {
     pub byte_by_byte: bool,
     pub cuts: Cuts,
-    /// The same for cases in which somebody waits: on a real clock each of their replays takes its time.
+    /// The same for cases in which somebody waits: on a real clock each of their replays takes its
+    /// time.
     pub cuts_when_waiting: Cuts,
 }
 

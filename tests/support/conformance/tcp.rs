@@ -1,5 +1,5 @@
-//! The runner's target over loopback: blocking sockets of the standard library. It is the edge: here and
-//! only here the runner meets a kernel and a clock.
+//! The runner's target over loopback: blocking sockets of the standard library. It is the edge:
+//! here and only here the runner meets a kernel and a clock.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -18,8 +18,8 @@ pub struct Pace {
     pub between_writes: Duration,
     /// Silence that proves that nothing else comes. Paid only where no probe can tell.
     pub quiet: Duration,
-    /// Silence after which an expected byte is given up. Paid only by failing cases; longer than any
-    /// delay of the fixture server.
+    /// Silence after which an expected byte is given up. Paid only by failing cases; longer than
+    /// any delay of the fixture server.
     pub patience: Duration,
 }
 
@@ -93,7 +93,8 @@ struct Client {
     ending: Ending,
     /// The last step was a write: the next one has to keep its distance.
     just_wrote: bool,
-    /// The kernel reports a reset once: to a write, if that comes first. The read then sees a plain end.
+    /// The kernel reports a reset once: to a write, if that comes first. The read then sees a plain
+    /// end.
     reset_at_write: bool,
 }
 

@@ -1,5 +1,5 @@
-//! Compares what came with what a case expects. Pure: `run` asks it while bytes come in (is it worth to
-//! wait?) and once more when they have stopped (is it right?).
+//! Compares what came with what a case expects. Pure: `run` asks it while bytes come in (is it
+//! worth to wait?) and once more when they have stopped (is it right?).
 
 use super::answer::Answer;
 use super::case::{Demand, Expected, Output, Probe};
@@ -132,7 +132,8 @@ fn check_answer(
         return Err(format!("{status} does not carry Connection: close"));
     }
     if !closes && status >= 200 && answer.lists("Connection", "close") {
-        // Legal before a close, but then the case says so by `!`, or by FIN alone for an HTTP/1.0 client.
+        // Legal before a close, but then the case says so by `!`, or by FIN alone for an HTTP/1.0
+        // client.
         return Err(format!("{status} carries Connection: close"));
     }
     Ok(())

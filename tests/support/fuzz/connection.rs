@@ -1,5 +1,5 @@
-//! A whole connection, from its first byte to its end, on a session without a kernel: what comes out must not depend on
-//! how the bytes that go in are cut.
+//! A whole connection, from its first byte to its end, on a session without a kernel: what comes
+//! out must not depend on how the bytes that go in are cut.
 
 use upring::buffer::{Batch, Load, Pool};
 use upring::config::Limits;
@@ -10,7 +10,8 @@ use upring::upgrade::{Decision, Opening, Protocol, Registry, Reply, Resource};
 
 const BUFFER_BYTES: u32 = 64 * 1024;
 
-/// Any bytes, whole, byte by byte or cut as they say themselves: the same answers, the same end, and no panic.
+/// Any bytes, whole, byte by byte or cut as they say themselves: the same answers, the same end,
+/// and no panic.
 pub(crate) fn connection(bytes: &[u8]) {
     let bytes = &bytes[..bytes.len().min(BUFFER_BYTES as usize)];
     let whole = converse(bytes, |left| left);
@@ -99,7 +100,8 @@ fn drive(
     }
 }
 
-/// Whether a client waits for the 100 is a matter of time: what it has sent already it need not be asked for.
+/// Whether a client waits for the 100 is a matter of time: what it has sent already it need not be
+/// asked for.
 fn without_interim(output: &[u8]) -> Vec<u8> {
     let mut kept = Vec::new();
     let mut rest = output;

@@ -1,5 +1,6 @@
-//! What fuzzing holds the parsers and a whole connection to, as functions of arbitrary bytes that panic at the first
-//! thing that is wrong. `fuzz/` calls them with what libFuzzer finds, `tests/fuzz_bodies.rs` with seeded bytes.
+//! What fuzzing holds the parsers and a whole connection to, as functions of arbitrary bytes that
+//! panic at the first thing that is wrong. `fuzz/` calls them with what libFuzzer finds,
+//! `tests/fuzz_bodies.rs` with seeded bytes.
 
 mod connection;
 
@@ -12,7 +13,8 @@ use upring::protocols::echo;
 use upring::scan::{Scanned, head_end, head_end_across};
 use upring::upgrade::{Decision, Offer, Opening, Outcome, Protocol, Registry, Resource, negotiate};
 
-/// A head: its end is where a person would look for it, however it is cut; every view of it lies inside it.
+/// A head: its end is where a person would look for it, however it is cut; every view of it lies
+/// inside it.
 pub(crate) fn head(bytes: &[u8]) {
     let scanned = head_end(bytes, 0);
     assert_eq!(scanned, head_end_by_eye(bytes), "{:?}", bytes.escape_ascii());
@@ -95,7 +97,8 @@ fn decode(bytes: &[u8], piece_max: usize) -> Decoded {
     (data, Ok(decoder.is_done().then_some(at)))
 }
 
-/// An Upgrade field of these bytes: what is chosen was offered and is registered, whoever's order decides.
+/// An Upgrade field of these bytes: what is chosen was offered and is registered, whoever's order
+/// decides.
 pub(crate) fn negotiation(bytes: &[u8]) {
     let value: Vec<u8> = bytes.iter().copied().filter(|byte| !b"\r\n".contains(byte)).collect();
     let head =

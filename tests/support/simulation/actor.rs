@@ -1,5 +1,5 @@
-//! One client at play: it writes its script in pieces, reads what comes in pieces, leaves as it is told, and says at the
-//! end whether it got what it must get.
+//! One client at play: it writes its script in pieces, reads what comes in pieces, leaves as it is
+//! told, and says at the end whether it got what it must get.
 
 use upring::config::Millis;
 use upring::http::{Date, Form, Persistence, Response, Status};
@@ -39,7 +39,8 @@ pub(super) enum Outcome {
     Drained,
     /// Its own bytes behind the last answer cost it something.
     Rude,
-    /// A reset, or no service at all, without a reason of its own: the network's, or a full server's.
+    /// A reset, or no service at all, without a reason of its own: the network's, or a full
+    /// server's.
     Unlucky,
 }
 
@@ -243,7 +244,8 @@ impl Actor {
         Ok(Place::Inside(self.ending.unwrap_or(Ending::Reset)))
     }
 
-    /// Whether these bytes are one of the refusals for a lack of time, or a part of one that a reset has cut.
+    /// Whether these bytes are one of the refusals for a lack of time, or a part of one that a
+    /// reset has cut.
     fn is_timeout(&self, bytes: &[u8]) -> bool {
         let refusals = [
             (Status::REQUEST_TIMEOUT, "The head of the request did not arrive in time.\n"),

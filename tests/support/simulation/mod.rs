@@ -1,5 +1,6 @@
-//! A whole server in a simulated world: clients that play scripts, handlers that know what they must be told, and the
-//! account of it all at the end. `tests/simulation.rs` lives through many seeds of it.
+//! A whole server in a simulated world: clients that play scripts, handlers that know what they
+//! must be told, and the account of it all at the end. `tests/simulation.rs` lives through many
+//! seeds of it.
 //!
 //! ```text
 //!   seed ──► plan (limits, kernel, faults) ──► engine on a watched kernel ◄──► actors, each with its script

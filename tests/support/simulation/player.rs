@@ -1,5 +1,6 @@
-//! The handler of every upgraded connection: one of ten ways to behave, and a judge of how it is treated. It knows every
-//! byte the client will send, so it notices at once when one is lost, repeated, out of order or late.
+//! The handler of every upgraded connection: one of ten ways to behave, and a judge of how it is
+//! treated. It knows every byte the client will send, so it notices at once when one is lost,
+//! repeated, out of order or late.
 
 use std::time::Duration;
 

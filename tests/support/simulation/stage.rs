@@ -1,5 +1,5 @@
-//! What the players of one world share: promises and wakers kept for a few turns, and the account of how handlers were
-//! treated. One world lives on a thread at a time, so this is the thread's.
+//! What the players of one world share: promises and wakers kept for a few turns, and the account
+//! of how handlers were treated. One world lives on a thread at a time, so this is the thread's.
 
 use std::cell::RefCell;
 
@@ -42,7 +42,8 @@ pub(crate) struct Account {
     pub(crate) reasons: Vec<CloseReason>,
     /// Players that were woken and have not been told yet.
     pub(crate) woken: Vec<u64>,
-    /// Promises kept or broken behind the last turn: each wakes its connection, which may have become a player's.
+    /// Promises kept or broken behind the last turn: each wakes its connection, which may have
+    /// become a player's.
     pub(crate) promises: u64,
     /// What a handler saw that it must not see.
     pub(crate) violations: Vec<String>,

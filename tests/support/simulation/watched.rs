@@ -1,5 +1,5 @@
-//! A kernel that watches the engine: it passes every call on to the simulated one, checks the bounds no connection may
-//! cross, and prints both sides when a seed is replayed.
+//! A kernel that watches the engine: it passes every call on to the simulated one, checks the
+//! bounds no connection may cross, and prints both sides when a seed is replayed.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,8 +13,8 @@ pub(super) struct Watched {
     inner: Simulation,
     limits: Limits,
     is_traced: bool,
-    /// Leases delivered to each connection that its bound does not cover: those of this turn, and those that came
-    /// although it had asked to stop.
+    /// Leases delivered to each connection that its bound does not cover: those of this turn, and
+    /// those that came although it had asked to stop.
     surplus: BTreeMap<Token, Surplus>,
 }
 
@@ -30,7 +30,8 @@ impl Watched {
         Watched { inner, limits, is_traced, surplus: BTreeMap::new() }
     }
 
-    /// Promise 7: what waits unread is bounded, and what waits unsent; the kernel may have delivered some before it heard.
+    /// Promise 7: what waits unread is bounded, and what waits unsent; the kernel may have
+    /// delivered some before it heard.
     pub(super) fn check_leases(&self) {
         let of_each = 2 * usize::from(self.limits.leases_max);
         let allowed: usize = self.surplus.values().map(|surplus| of_each + surplus.leases).sum();

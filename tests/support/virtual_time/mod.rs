@@ -1,8 +1,9 @@
-//! The runner's targets without a kernel or a clock: [`alone`] is the session by itself, [`simulated`] the whole engine
-//! on the simulated kernel. Time passes only when a script waits, so a conversation of minutes costs microseconds.
+//! The runner's targets without a kernel or a clock: [`alone`] is the session by itself,
+//! [`simulated`] the whole engine on the simulated kernel. Time passes only when a script waits, so
+//! a conversation of minutes costs microseconds.
 //!
-//! Each conversation has a world of its own. When its client lets go, the world runs on until nothing is left to do,
-//! and then everything must be back: gauges, buffers, descriptors.
+//! Each conversation has a world of its own. When its client lets go, the world runs on until
+//! nothing is left to do, and then everything must be back: gauges, buffers, descriptors.
 
 #![allow(unreachable_pub, reason = "a private module of the test, and its interface all the same")]
 
@@ -16,7 +17,8 @@ use crate::conformance::{Case, Wait};
 
 /// The setting of `needs=keep_alive_200ms`.
 const KEEP_ALIVE: &str = "keep_alive_200ms";
-/// Waiting for bytes that are expected: longer than any delay of the fixture, shorter than any of its timeouts.
+/// Waiting for bytes that are expected: longer than any delay of the fixture, shorter than any of
+/// its timeouts.
 const PATIENCE_MS: u64 = 5000;
 /// Silence that shows that nothing else comes.
 const QUIET_MS: u64 = 1000;

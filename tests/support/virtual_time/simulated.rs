@@ -1,5 +1,5 @@
-//! The whole engine on the simulated kernel. Each conversation is a world of its own, its chance drawn from the seed of
-//! the target: playing the same rows with the same seed replays a failure.
+//! The whole engine on the simulated kernel. Each conversation is a world of its own, its chance
+//! drawn from the seed of the target: playing the same rows with the same seed replays a failure.
 
 use std::cell::RefCell;
 use std::rc::Rc;

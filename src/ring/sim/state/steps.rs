@@ -1,5 +1,5 @@
-//! One step of each operation: what it does to its connection, what it says, and what goes wrong with it. Called
-//! when the step falls due; schedules the next one if the operation goes on.
+//! One step of each operation: what it does to its connection, what it says, and what goes wrong
+//! with it. Called when the step falls due; schedules the next one if the operation goes on.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -10,7 +10,8 @@ use super::{Accepting, State, Step};
 use crate::buffer::Lease;
 use crate::ring::{Completion, Errno, Handle, ListenerId, Manner, Token};
 
-/// One cut in this many is a short one, of at most so many bytes: heads break in their first bytes, too.
+/// One cut in this many is a short one, of at most so many bytes: heads break in their first bytes,
+/// too.
 const SHORT_CUT_EVERY: u64 = 4;
 const SHORT_CUT_BYTES: usize = 4;
 
@@ -76,7 +77,8 @@ impl State {
         }
         let client = self.listeners[index].queue.pop_front()?;
         if self.open == self.config.descriptors_max {
-            // Linux has taken the connection from the queue when it finds no slot for it, and drops it.
+            // Linux has taken the connection from the queue when it finds no slot for it, and drops
+            // it.
             self.count(Fault::TableFull);
             self.connections[client].close_by_server(Manner::Close);
             return Some((Err(Errno(libc::ENFILE)), false));

@@ -1,5 +1,6 @@
-//! The smallest engine that keeps every rule of the seam: it sends back what it receives and ends when its client
-//! does. Run through thousands of worlds it shows that the simulation neither loses nor turns bytes around.
+//! The smallest engine that keeps every rule of the seam: it sends back what it receives and ends
+//! when its client does. Run through thousands of worlds it shows that the simulation neither loses
+//! nor turns bytes around.
 
 use super::*;
 use crate::ring::Millis;
