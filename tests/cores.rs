@@ -1,5 +1,6 @@
 //! U-113: connection, buffers and handler stay on the core that accepted, and no thread wakes
-//! another to switch. Two workers, ten thousand switches over loopback, and each core's own account
+//! another to switch: the one way by which a core can be reached from another thread, its control,
+//! is counted where it arrives. Two workers, ten thousand switches over loopback, and each core's own account
 //! of them.
 
 use std::io::{Read, Write};

@@ -237,7 +237,7 @@ mod tests {
     use super::super::case::Step;
     use super::*;
 
-    /// U-36 (ten thousand resets) and U-40 (shown by U-89) cannot be told as one conversation.
+    /// U-36 (ten thousand resets) and U-40 (layers, which come with TLS) cannot be told as one conversation.
     fn promised() -> BTreeSet<String> {
         let numbers = (1..=35).chain(37..=39).chain(41..=70).chain([104, 106, 107, 114]);
         numbers.map(|number| format!("U-{number:02}")).collect()
