@@ -72,8 +72,8 @@ counters! {
     bytes_received,
     /// Bytes sent.
     bytes_sent,
-    /// Bytes of heads copied because a head came in more than one segment: the only copy of
-    /// received bytes.
+    /// Bytes of heads copied because a head came in more than one segment. Nothing behind a head is
+    /// among them.
     bytes_assembled,
     /// Requests with an Upgrade that were switched.
     upgrades_switched,
