@@ -1,15 +1,18 @@
 //! Peers that read late, slowly or never, against a real kernel: what they are owed still comes,
 //! and nobody else pays.
 
+#[path = "support/loopback.rs"]
+#[allow(dead_code, reason = "each test takes the part of it that it needs")]
+mod loopback;
+
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use loopback::{config, read_head, request, serve_resource};
 use socket2::{Domain, Socket, Type};
-use upring::{
-    Config, Handler, HostKind, Io, Lease, Protocol, Resource, Response, Running, Server, Status,
-};
+use upring::{Config, Handler, HostKind, Io, Lease, Protocol, Resource, Response, Status};
 
 /// A client whose window is small, so that what it does not read stays with the server.
 fn connect(address: SocketAddr) -> TcpStream {
@@ -24,38 +27,10 @@ fn connect(address: SocketAddr) -> TcpStream {
 
 fn upgrade(address: SocketAddr, protocol: &str) -> TcpStream {
     let mut client = connect(address);
-    let fields = format!("Connection: Upgrade\r\nUpgrade: {protocol}\r\n");
-    let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
-    client.write_all(request.as_bytes()).expect("it is open");
+    client.write_all(request("/", protocol).as_bytes()).expect("it is open");
     let head = read_head(&mut client);
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     client
-}
-
-/// One head and not a byte more.
-fn read_head(client: &mut TcpStream) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        client.read_exact(&mut byte).expect("a head has an end");
-        head.push(byte[0]);
-    }
-    String::from_utf8(head).expect("a head is ASCII")
-}
-
-/// One worker on a free port.
-fn config() -> Config {
-    Config { workers: 1, ..Config::listening(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))) }
-}
-
-fn serve(config: Config, resource: Resource) -> Option<Running> {
-    match Server::new(config).route("/", resource).start() {
-        Ok(running) => Some(running),
-        Err(error) => {
-            eprintln!("SKIPPED: {error}");
-            None
-        }
-    }
 }
 
 const ANSWER: usize = 8 * 1024;
@@ -74,7 +49,7 @@ impl Handler for Pour {
 /// The core sleeps while the rest of a short send waits for it.
 fn a_send_that_came_out_short_goes_on(host: HostKind) {
     let resource = Resource::new().upgrade(Protocol::callback("pour", |_| Pour));
-    let Some(server) = serve(Config { host, ..config() }, resource) else { return };
+    let Some(server) = serve_resource(Config { host, ..config() }, resource) else { return };
     let address = server.addresses()[0];
     let ask = |client: &mut TcpStream| {
         client.write_all(b"?").expect("it is open");
@@ -129,7 +104,7 @@ fn a_peer_that_reads_slowly_but_steadily_gets_everything() {
     config.limits.send_timeout_ms = 1000;
     config.limits.outbox_bytes_max = 2 * BODY;
     let large = Response::new(Status::OK).with_body(vec![b'x'; BODY]).to_ready();
-    let Some(server) = serve(config, Resource::new().get(large)) else { return };
+    let Some(server) = serve_resource(config, Resource::new().get(large)) else { return };
     let mut client = connect(server.addresses()[0]);
     client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("it is open");
     read_head(&mut client);
@@ -152,7 +127,9 @@ fn peers_that_never_read_do_not_take_every_receive_buffer() {
     config.ring.buffers = 256;
     let echo = upring::protocols::echo::protocol();
     let ok = Response::text(Status::OK, "ok").to_ready();
-    let Some(server) = serve(config, Resource::new().upgrade(echo).get(ok)) else { return };
+    let Some(server) = serve_resource(config, Resource::new().upgrade(echo).get(ok)) else {
+        return;
+    };
     let address = server.addresses()[0];
     let mut flood = Vec::new();
     for _ in 0..24 {

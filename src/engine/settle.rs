@@ -78,9 +78,7 @@ impl<K: Kernel> Engine<K> {
         }
         self.settle_touched();
     }
-}
 
-impl<K: Kernel> Engine<K> {
     /// One connection cannot take the buffers of all: when none has come back for a while, who
     /// holds most of them unread or unsent is cut, one at a time, until those that wait have
     /// theirs.

@@ -18,7 +18,11 @@ pub(crate) fn config() -> Config {
 
 /// A server that switches `/` to `protocol`, or `None` where io_uring is denied.
 pub(crate) fn serve(config: Config, protocol: Protocol) -> Option<Running> {
-    let resource = Resource::new().upgrade(protocol).upgrade_required();
+    serve_resource(config, Resource::new().upgrade(protocol).upgrade_required())
+}
+
+/// A server with `resource` at `/`, or `None` where io_uring is denied.
+pub(crate) fn serve_resource(config: Config, resource: Resource) -> Option<Running> {
     match Server::new(config).route("/", resource).start() {
         Ok(running) => Some(running),
         Err(ServerError::Setup(error))
