@@ -8,7 +8,8 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use upring::http::{HeadLimits, Request, read_head};
 use upring::protocols::echo::Echo;
-use upring::upgrade::{Offer, Outcome, Protocol, Resource, negotiate};
+use upring::resource::Resource;
+use upring::upgrade::{Offer, Outcome, Protocol};
 
 const OFFERS: [(&str, &str); 4] = [
     ("websocket", "websocket"),
@@ -35,7 +36,7 @@ fn choose(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
             bencher.iter(|| {
                 let offer = Offer::read(black_box(&request)).expect("it is an offer");
-                matches!(negotiate(&offer, &resource, request.method()), Outcome::Chosen { .. })
+                matches!(resource.negotiate(&offer, request.method()), Outcome::Chosen { .. })
             });
         });
     }

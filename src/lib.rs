@@ -13,6 +13,7 @@ pub mod engine;
 pub mod host;
 pub mod http;
 pub mod protocols;
+pub mod resource;
 pub mod ring;
 pub mod scan;
 pub mod server;
@@ -22,9 +23,9 @@ pub mod upgrade;
 pub use buffer::{Lease, LeaseQueue, Payload};
 pub use config::{Config, HostKind, Limits};
 pub use http::{Fields, Method, OwnedRequest, Ready, Request, Response, Status};
+pub use resource::{Reply, Resource};
 pub use server::{Running, Server, ServerError, Stopper};
 pub use upgrade::asynchronous::{Closed, Upgraded, UpgradedStream};
 pub use upgrade::{
-    CloseReason, ConnectionWaker, Decision, Handler, Io, Opening, Promise, Protocol, Reply,
-    Resource, Switch,
+    CloseReason, ConnectionWaker, Decision, Handler, Io, Opening, Promise, Protocol, Switch,
 };

@@ -11,9 +11,9 @@ use signal_hook::iterator::Signals;
 use upring::config::{Config, HostKind};
 use upring::http::{Ready, Response, Status};
 use upring::protocols::echo;
+use upring::resource::Resource;
 use upring::ring::doctor;
 use upring::server::{Running, Server, ServerError};
-use upring::upgrade::Resource;
 
 // Small, short-lived allocations of one thread are what a switch makes; mimalloc serves them
 // without a lock.

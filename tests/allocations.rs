@@ -20,8 +20,9 @@ use upring::buffer::Lease;
 use upring::config::{Config, HostKind};
 use upring::http::{Ready, Request};
 use upring::protocols::echo;
+use upring::resource::{Registry, Reply, Resource};
 use upring::server::{Server, ServerError};
-use upring::upgrade::{Handler, Io, Protocol, Registry, Reply, Resource};
+use upring::upgrade::{Handler, Io, Protocol};
 
 const DYNAMIC: &[u8] = b"GET /dynamic HTTP/1.1\r\nHost: a\r\n\r\n";
 const MISSING: &[u8] = b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n";

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use upring::config::{Config, HostKind};
 use upring::protocols::echo;
+use upring::resource::Resource;
 use upring::server::{Running, Server, ServerError};
-use upring::upgrade::Resource;
 
 const SWITCHES: u64 = 10_000;
 const CLIENTS: u64 = 4;

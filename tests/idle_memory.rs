@@ -17,8 +17,8 @@ use serving::Serving;
 use socket2::{Domain, Socket, Type};
 use upring::config::Config;
 use upring::protocols::echo;
+use upring::resource::Resource;
 use upring::server::{Server, ServerError};
-use upring::upgrade::Resource;
 
 const CONNECTIONS: usize = 10_000;
 const WARM: usize = 2000;

@@ -15,8 +15,9 @@ use support::{SWITCH, Simulated, core, engine};
 use upring::buffer::Lease;
 use upring::config::{Limits, RingConfig};
 use upring::engine::Engine;
+use upring::resource::{Registry, Resource};
 use upring::ring::{Kernel, Ring, Wait, listen, setup};
-use upring::upgrade::{Handler, Io, Protocol, Registry, Resource};
+use upring::upgrade::{Handler, Io, Protocol};
 
 thread_local! {
     /// The leases handed to the handler, in order.

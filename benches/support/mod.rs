@@ -15,10 +15,11 @@ use upring::counters::Counters;
 use upring::engine::{Engine, Remote, Turn};
 use upring::http::{Ready, Request, Response, Status};
 use upring::protocols::echo;
+use upring::resource::{Registry, Reply, Resource};
 use upring::ring::sim::{Client, Faults, SimConfig, Simulation, World};
 use upring::ring::{Kernel, ListenerId, Wait};
 use upring::session::{Core, Port, Session};
-use upring::upgrade::{Protocol, Registry, Reply, Resource};
+use upring::upgrade::Protocol;
 use watched::Watched;
 
 /// Heads by the name of who sends them.

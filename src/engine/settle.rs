@@ -276,10 +276,11 @@ mod tests {
     use crate::buffer::Lease;
     use crate::counters::Counters;
     use crate::engine::{Engine, Remote};
+    use crate::resource::{Registry, Resource};
     use crate::ring::sim::{Faults, SimConfig, Simulation};
     use crate::ring::{ListenerId, Wait};
     use crate::session::Core;
-    use crate::upgrade::{ConnectionWaker, Handler, Io, Protocol, Registry, Resource};
+    use crate::upgrade::{ConnectionWaker, Handler, Io, Protocol};
 
     thread_local! {
         static WAKER: RefCell<Option<ConnectionWaker>> = RefCell::default();

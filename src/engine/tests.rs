@@ -9,8 +9,9 @@ use super::*;
 use crate::buffer::Lease;
 use crate::config::Limits;
 use crate::counters::Counters;
+use crate::resource::{Registry, Resource};
 use crate::ring::sim::{Client, Faults, SimConfig, Simulation, World};
-use crate::upgrade::{Decision, Handler, Io, Opening, Promise, Protocol, Registry, Resource};
+use crate::upgrade::{Decision, Handler, Io, Opening, Promise, Protocol};
 
 const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
 

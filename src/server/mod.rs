@@ -19,8 +19,8 @@ use std::thread::JoinHandle;
 use crate::config::{Config, HostKind};
 use crate::counters::Counters;
 use crate::engine::Remote;
+use crate::resource::{Registry, Resource};
 use crate::ring::{Control, affinity, listen};
-use crate::upgrade::{Registry, Resource};
 use worker::{Started, Worker};
 
 /// What is to be served, and how.

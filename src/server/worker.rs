@@ -10,9 +10,9 @@ use crate::config::{Config, HostKind};
 use crate::counters::Counters;
 use crate::engine::{Engine, Remote};
 use crate::host;
+use crate::resource::Registry;
 use crate::ring::{Control, Kernel, Ring, affinity, setup};
 use crate::session::Core;
-use crate::upgrade::Registry;
 
 pub(super) struct Worker {
     pub(super) config: Config,

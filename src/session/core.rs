@@ -8,7 +8,8 @@ use crate::buffer::{Batch, Load, Outbox};
 use crate::config::{Limits, Millis};
 use crate::counters::Counters;
 use crate::http::{Date, Field, HeadLimits};
-use crate::upgrade::{Mailbox, Registry, Spawn};
+use crate::resource::Registry;
+use crate::upgrade::{Mailbox, Spawn};
 
 /// What the sessions of one core share: start-up data, the time, and memory that is used again.
 pub struct Core {

@@ -9,9 +9,9 @@ use crate::http::{
     CONTINUE, Form, Framing, Head, Method, Persistence, Request, Response, Status, Version,
     framing, write_switching,
 };
+use crate::resource::{Registry, Reply, ReplyState, Resource};
 use crate::upgrade::{
-    Control, Decision, EarlyData, Offer, Opening, Outcome, Protocol, Registry, Reply, ReplyState,
-    Resource, Switch, Unusable, negotiate,
+    Control, Decision, EarlyData, Offer, Opening, Outcome, Protocol, Switch, Unusable,
 };
 
 /// What a request leads to, before its content is read. A pure function of the request and the
@@ -148,7 +148,7 @@ impl<'a> Route<'a> {
             Ok(offer) => offer,
             Err(unusable) => return self.missed = Some(Missed::Unusable(unusable)),
         };
-        match negotiate(&offer, self.resource, request.method()) {
+        match self.resource.negotiate(&offer, request.method()) {
             Outcome::Chosen { protocol, version } if !has_content || protocol.content_max() > 0 => {
                 self.chosen = Some((protocol, version));
             }

@@ -9,7 +9,8 @@ use crate::buffer::{Batch, Load, Pool};
 use crate::config::{Millis, NEVER};
 use crate::counters::Counters;
 use crate::http::{Method, Request, Response, Status};
-use crate::upgrade::{Decision, Io, Opening, Promise, Protocol, Registry, Reply, Resource};
+use crate::resource::{Registry, Reply, Resource};
+use crate::upgrade::{Decision, Io, Opening, Promise, Protocol};
 
 thread_local! {
     static DECISIONS: RefCell<Vec<Promise<Decision>>> = const { RefCell::new(Vec::new()) };

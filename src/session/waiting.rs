@@ -169,7 +169,7 @@ impl Waiting {
 
     fn route<'a>(
         &'a self,
-        registry: &'a crate::upgrade::Registry,
+        registry: &'a crate::resource::Registry,
     ) -> (crate::http::Request<'a>, Route<'a>) {
         let request = self.request.view();
         let has_content = framing(request.head()).is_ok_and(respond::has_content);

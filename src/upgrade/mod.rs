@@ -10,21 +10,17 @@
 //! Negotiation is a pure function. Handlers see received bytes as leases and an outbox; they know
 //! no socket.
 
-mod answer;
 pub mod asynchronous;
 mod handler;
 mod negotiate;
 mod offer;
 mod promise;
 mod protocol;
-mod registry;
 mod wake;
 
-pub use answer::{Answer, Reply, ReplyState};
 pub use handler::{CloseReason, Control, Detached, Handler, Io};
-pub use negotiate::{Outcome, negotiate};
+pub use negotiate::{Order, Outcome, negotiate};
 pub use offer::{Offer, Unusable};
 pub use promise::{Awaiting, Promise};
 pub use protocol::{Decide, Decision, EarlyData, Opening, Protocol, ProtocolVersion, Switch};
-pub use registry::{Order, Registry, Resource};
 pub use wake::{ConnectionWaker, Mailbox, Spawn};

@@ -1,8 +1,18 @@
 //! The choice among what is offered and what is registered: a pure function, made before a byte of
 //! the answer is written.
 
-use super::{Offer, Order, Protocol, Resource};
+use super::{Offer, Protocol};
 use crate::http::Method;
+
+/// Whose preference decides among several protocols that fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// The order of registration (U-14).
+    #[default]
+    Server,
+    /// The order of the offer (U-15).
+    Client,
+}
 
 /// What follows from an offer.
 #[derive(Debug, Clone, Copy)]
@@ -20,9 +30,14 @@ pub enum Outcome<'a> {
     Unfit,
 }
 
-/// Chooses one of `offer` that `resource` has and that can honour a request with this method (RFC
+/// Chooses one of `offer` that is among `protocols`, a resource's in descending preference, and that can honour a request with this method (RFC
 /// 9110 §7.8).
-pub fn negotiate<'a>(offer: &Offer<'a>, resource: &'a Resource, method: Method) -> Outcome<'a> {
+pub fn negotiate<'a>(
+    offer: &Offer<'a>,
+    protocols: &'a [Protocol],
+    order: Order,
+    method: Method,
+) -> Outcome<'a> {
     let mut is_known = false;
     let mut fits = |protocol: &Protocol, name: &[u8], version: Option<&[u8]>| {
         let matches = protocol.matches(name, version);
@@ -30,17 +45,15 @@ pub fn negotiate<'a>(offer: &Offer<'a>, resource: &'a Resource, method: Method) 
         matches && protocol.takes_method(method)
     };
     let members = offer.members();
-    let chosen = match resource.order() {
-        Order::Server => resource.protocols().iter().find_map(|protocol| {
+    let chosen = match order {
+        Order::Server => protocols.iter().find_map(|protocol| {
             let member =
                 members.iter().find(|member| fits(protocol, member.name, member.version))?;
             Some((protocol, member))
         }),
         Order::Client => members.iter().find_map(|member| {
-            let protocol = resource
-                .protocols()
-                .iter()
-                .find(|protocol| fits(protocol, member.name, member.version))?;
+            let protocol =
+                protocols.iter().find(|protocol| fits(protocol, member.name, member.version))?;
             Some((protocol, member))
         }),
     };

@@ -18,10 +18,8 @@ use std::time::Duration;
 
 use upring::buffer::Lease;
 use upring::http::{Method, Ready, Request, Response, Status};
-use upring::upgrade::{
-    Answer, Decision, Handler, Io, Opening, Promise, Protocol, Registry, Reply, Resource, Spawn,
-    Switch,
-};
+use upring::resource::{Answer, Registry, Reply, Resource};
+use upring::upgrade::{Decision, Handler, Io, Opening, Promise, Protocol, Spawn, Switch};
 
 /// Content that `echo` takes with its request.
 const CONTENT_BYTES_MAX: usize = 1024;

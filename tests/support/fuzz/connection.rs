@@ -5,8 +5,9 @@ use upring::buffer::{Batch, Load, Pool};
 use upring::config::Limits;
 use upring::http::{CONTINUE, Method, Request, Response, Status};
 use upring::protocols::echo::{self, Echo};
+use upring::resource::{Registry, Reply, Resource};
 use upring::session::{Core, Port, Session};
-use upring::upgrade::{Decision, Opening, Protocol, Registry, Reply, Resource};
+use upring::upgrade::{Decision, Opening, Protocol};
 
 const BUFFER_BYTES: u32 = 64 * 1024;
 

@@ -10,8 +10,9 @@ use upring::http::{
     ChunkError, ChunkStep, Chunked, Field, Head, HeadLimits, Method, Request, framing, read_head,
 };
 use upring::protocols::echo;
+use upring::resource::{Registry, Resource};
 use upring::scan::{Scanned, head_end, head_end_across};
-use upring::upgrade::{Decision, Offer, Opening, Outcome, Protocol, Registry, Resource, negotiate};
+use upring::upgrade::{Decision, Offer, Opening, Outcome, Protocol};
 
 /// A head: its end is where a person would look for it, however it is cut; every view of it lies
 /// inside it.
@@ -110,13 +111,13 @@ pub(crate) fn negotiation(bytes: &[u8]) {
     let registry = protocols();
     let chosen = ["/server", "/client"].map(|path| {
         let resource = registry.find(path.as_bytes()).expect("it was inserted");
-        match negotiate(&offer, resource, Method::Get) {
+        match resource.negotiate(&offer, Method::Get) {
             Outcome::Chosen { protocol, version } => {
                 let is_offered =
                     |name: &[u8]| name.eq_ignore_ascii_case(protocol.name().as_bytes());
                 let mut members = offer.members().iter();
                 assert!(members.any(|member| is_offered(member.name) && member.version == version));
-                assert!(is_decided(&negotiate(&offer, resource, Method::Get)), "it is a function");
+                assert!(is_decided(&resource.negotiate(&offer, Method::Get)), "it is a function");
                 "chosen"
             }
             Outcome::Unknown => "unknown",

@@ -7,10 +7,11 @@ use upring::config::Limits;
 use upring::counters::Counters;
 use upring::engine::{Engine, Remote, Turn};
 use upring::http::{Method, Request, Response, Status};
+use upring::resource::{Registry, Reply, Resource};
 use upring::ring::sim::{Fault, Faults, Random, SimConfig, Simulation, World};
 use upring::ring::{Kernel, Wait};
 use upring::session::Core;
-use upring::upgrade::{Decision, Opening, Protocol, Registry, Reply, Resource};
+use upring::upgrade::{Decision, Opening, Protocol};
 
 use super::actor::{Actor, Circumstances, Outcome};
 use super::player::{Kind, Player};

@@ -4,8 +4,8 @@ use std::fmt;
 use std::future::Future;
 use std::rc::Rc;
 
-use super::{Awaiting, Mailbox, Promise, Spawn};
 use crate::http::{Date, Form, Ready, Request, Response};
+use crate::upgrade::{Awaiting, Mailbox, Promise, Spawn};
 
 /// Answers requests for a resource. One value serves every core.
 pub trait Answer: Send + Sync + 'static {

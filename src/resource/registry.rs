@@ -4,18 +4,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Answer, Protocol};
+use super::Answer;
 use crate::http::{Method, MethodSet};
-
-/// Whose preference decides among several protocols that fit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Order {
-    /// The order of registration (U-14).
-    #[default]
-    Server,
-    /// The order of the offer (U-15).
-    Client,
-}
+use crate::upgrade::{Offer, Order, Outcome, Protocol, negotiate};
 
 /// Everything at one path.
 #[derive(Clone, Default)]
@@ -97,12 +88,13 @@ impl Resource {
         &self.allow_text
     }
 
-    pub(crate) fn protocols(&self) -> &[Protocol] {
-        &self.protocols
+    /// What follows from an offer made to this resource.
+    pub fn negotiate<'a>(&'a self, offer: &Offer<'a>, method: Method) -> Outcome<'a> {
+        negotiate(offer, &self.protocols, self.order, method)
     }
 
-    pub(crate) fn order(&self) -> Order {
-        self.order
+    pub(crate) fn protocols(&self) -> &[Protocol] {
+        &self.protocols
     }
 
     pub(crate) fn is_upgrade_required(&self) -> bool {
