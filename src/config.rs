@@ -77,12 +77,31 @@ pub struct Limits {
     pub target_bytes_max: usize,
     /// Fields in a head. Over it: 431. Default 100.
     pub fields_max: usize,
-    /// Bytes of content collected for a handler. Over it: 413. Default 1 MiB.
+    /// Bytes of content collected for a handler that takes it whole. Over it: 413. Default 1 MiB.
     pub content_bytes_max: usize,
+    /// Bytes of content streamed to a handler. Over it: 413. Default 1 GiB; what waits in memory is
+    /// bounded by `leases_max`.
+    pub streamed_bytes_max: u64,
+    /// Bytes of content nobody reads that are thrown away so that the connection can go on; with
+    /// more it is closed (RFC 9112 §9.3). Default 64 KiB.
+    pub unread_bytes_max: u64,
+    /// Bytes of chunk extensions in one content. Over it: 400. Default 4096.
+    pub chunk_extension_bytes_max: u16,
+    /// Bytes of trailers behind one content. Over it: 431. Default 8192.
+    pub trailer_bytes_max: u16,
     /// Milliseconds from the first byte of a head to its end. Over it: 408. Default 10 000.
     pub head_timeout_ms: u64,
-    /// Milliseconds for the whole content of a request. Over it: 408. Default 30 000.
-    pub content_timeout_ms: u64,
+    /// Bytes a second at which content has to come. Slower: 408. Default 240, which the worst
+    /// mobile connections reach; with 0 only a stall of `content_slack_ms` ends it.
+    pub content_rate_min: u64,
+    /// Milliseconds content may be late against that rate. Default 20 000.
+    pub content_slack_ms: u64,
+    /// Milliseconds from the end of a request to the beginning of its answer. Over it: 503. Default
+    /// 60 000.
+    pub answer_timeout_ms: u64,
+    /// Requests answered on one connection; the last one with `Connection: close`. Default
+    /// 1 000 000: clients that never leave are spread over the cores anew now and then.
+    pub requests_per_connection_max: u32,
     /// Milliseconds a kept-alive connection may wait for its next request. Default 60 000.
     pub idle_timeout_ms: u64,
     /// Milliseconds a handler may take to accept or decline a switch. Over it: 503. Default 10 000.
@@ -116,8 +135,15 @@ impl Default for Limits {
             target_bytes_max: 8192,
             fields_max: 100,
             content_bytes_max: 1024 * 1024,
+            streamed_bytes_max: 1 << 30,
+            unread_bytes_max: 64 * 1024,
+            chunk_extension_bytes_max: 4096,
+            trailer_bytes_max: 8192,
             head_timeout_ms: 10_000,
-            content_timeout_ms: 30_000,
+            content_rate_min: 240,
+            content_slack_ms: 20_000,
+            answer_timeout_ms: 60_000,
+            requests_per_connection_max: 1_000_000,
             idle_timeout_ms: 60_000,
             decision_timeout_ms: 10_000,
             send_timeout_ms: 30_000,
@@ -142,6 +168,7 @@ impl Limits {
             ("target_bytes_max", self.target_bytes_max == 0),
             ("fields_max", self.fields_max == 0),
             ("requests_per_turn", self.requests_per_turn == 0),
+            ("requests_per_connection_max", self.requests_per_connection_max == 0),
             ("outbox_bytes_high", self.outbox_bytes_high == 0),
             ("outbox_bytes_max", self.outbox_bytes_max < self.outbox_bytes_high),
             ("leases_max", self.leases_max == 0),

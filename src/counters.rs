@@ -101,8 +101,24 @@ counters! {
     upgrades_timeout,
     /// Panics in handlers, and in the futures of async ones; each cost one connection.
     handler_panics,
-    /// Connections closed because nothing came in time: no request, no rest of a head, no content.
+    /// Connections closed because nothing came in time: no request, or no rest of a head.
     timeouts_received,
+    /// Connections closed because the content of a request came too slowly.
+    timeouts_content,
+    /// Requests whose answer did not begin in time.
+    timeouts_answers,
+    /// Requests whose content was larger than the resource takes.
+    contents_too_large,
+    /// Requests whose content was thrown away, because their answer did not need it.
+    contents_unread,
+    /// Connections closed because more content was left unread than is thrown away.
+    contents_abandoned,
+    /// Answers cut in the middle, because their handler failed or the content of their request did.
+    answers_broken,
+    /// Times requests of a connection waited because its answers before had not left.
+    answers_held,
+    /// Connections closed because they had all the requests they may have.
+    connections_used_up,
     /// Connections reset because the peer did not read in time.
     timeouts_sent,
     /// Connections reset because more waited to be sent than may.

@@ -22,8 +22,11 @@ pub mod upgrade;
 
 pub use buffer::{Lease, LeaseQueue, Payload};
 pub use config::{Config, HostKind, Limits};
-pub use http::{Fields, Method, OwnedRequest, Ready, Request, Response, Status};
-pub use resource::{Reply, Resource};
+pub use http::{Fields, Method, OwnedRequest, Ready, Request, Response, Status, Trailers};
+pub use resource::{
+    Answer, Content, ContentError, ContentSender, Reply, Resource, Responder, StreamIo, Streaming,
+    ToResponse, asynchronous, from_head, returning, streamed, streaming,
+};
 pub use server::{Running, Server, ServerError, Stopper};
 pub use upgrade::asynchronous::{Closed, Upgraded, UpgradedStream};
 pub use upgrade::{

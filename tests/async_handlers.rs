@@ -540,7 +540,7 @@ fn the_native_mode_refuses_async_handlers_and_says_why() {
         let server = upring::Server::new(native.clone())
             .route("/", upring::Resource::new().upgrade(protocol));
         let error = server.start().expect_err("it has no runtime");
-        assert!(matches!(&error, ServerError::NeedsRuntime { protocol } if protocol == "t"));
+        assert!(matches!(&error, ServerError::NeedsRuntime { what } if what == "the protocol t"));
         assert!(error.to_string().contains("use the hosted mode"), "{error}");
     }
 }

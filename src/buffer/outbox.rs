@@ -3,6 +3,7 @@
 //! writes are appended to the batch's text; leases, static and owned buffers are referred to, not
 //! copied.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::Lease;
@@ -72,6 +73,15 @@ impl From<String> for Payload {
 impl From<Vec<u8>> for Payload {
     fn from(bytes: Vec<u8>) -> Payload {
         Payload::Owned(bytes)
+    }
+}
+
+impl From<Cow<'static, [u8]>> for Payload {
+    fn from(bytes: Cow<'static, [u8]>) -> Payload {
+        match bytes {
+            Cow::Borrowed(bytes) => Payload::Static(bytes),
+            Cow::Owned(bytes) => Payload::Owned(bytes),
+        }
     }
 }
 

@@ -2,12 +2,12 @@
 //! never touches them.
 //!
 //! The session feeds it whatever arrived and passes the data ranges on, so content is not copied
-//! here. Extensions and trailers are checked, counted and dropped: nothing of them reaches the head
-//! (U-11, U-56).
+//! here. Extensions are checked, counted and ignored; trailer lines are checked, counted and pointed out:
+//! nothing of either reaches the head (U-11, U-56).
 //!
 //! ```text
-//!   5 ; ext CR LF hello CR LF 0 CR LF name : value CR LF CR LF
-//!   └─ Data{consumed:7, len:5} ┘ └────── Done{consumed} ─────┘     (for the input in one piece)
+//!   5 ; ext CR LF hello CR LF 0 CR LF name : value CR LF CR LF       (the input in one piece)
+//!   └─ Data{consumed:7, len:5} ┘ └ Trailer{5, 12} ─────┘ └ Done{2}
 //! ```
 
 use std::fmt;
@@ -15,11 +15,21 @@ use std::fmt;
 use super::list::{is_token_byte, is_value_byte};
 use super::status::Status;
 
-/// Bytes of chunk extensions in one content, over all its chunks.
-pub const EXTENSION_BYTES_MAX: u16 = 4096;
+/// Bounds on the framing of one chunked content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkLimits {
+    /// Bytes of chunk extensions, over all chunks; more are answered with 400.
+    pub extension_bytes_max: u16,
+    /// Bytes of the trailer section with its line ends, without the empty line behind it; more are
+    /// answered with 431.
+    pub trailer_bytes_max: u16,
+}
 
-/// Bytes of the trailer section with its line ends, without the empty line behind it.
-pub const TRAILER_BYTES_MAX: u16 = 8192;
+impl Default for ChunkLimits {
+    fn default() -> Self {
+        Self { extension_bytes_max: 4096, trailer_bytes_max: 8192 }
+    }
+}
 
 /// Digits of one chunk size, leading zeros included: without a bound a client could send zeros for
 /// ever.
@@ -33,8 +43,8 @@ pub const SIZE_DIGITS_MAX: u8 = 32;
 pub struct Chunked {
     /// The size being read, then the data bytes still to come.
     remaining: u64,
-    extension_bytes: u16,
-    trailer_bytes: u16,
+    extension_bytes_left: u16,
+    trailer_bytes_left: u16,
     size_digits: u8,
     state: State,
 }
@@ -48,6 +58,14 @@ pub enum Step {
         /// Bytes of framing before the data.
         consumed: usize,
         /// Bytes of data.
+        len: usize,
+    },
+    /// Bytes of trailer lines, line ends included: `input[consumed..consumed + len]`. They are
+    /// fields by their grammar; put together they are the trailer section.
+    Trailer {
+        /// Bytes of framing before them.
+        consumed: usize,
+        /// How many.
         len: usize,
     },
     /// All of the input was framing, and more is needed.
@@ -76,11 +94,11 @@ pub enum ChunkError {
     DataEnd,
     /// A control byte in an extension.
     ExtensionInvalid,
-    /// More extensions than [`EXTENSION_BYTES_MAX`].
+    /// More extensions than [`ChunkLimits::extension_bytes_max`].
     ExtensionsTooLarge,
     /// A trailer line that is no field.
     TrailerInvalid,
-    /// More trailers than [`TRAILER_BYTES_MAX`].
+    /// More trailers than [`ChunkLimits::trailer_bytes_max`].
     TrailersTooLarge,
 }
 
@@ -107,17 +125,17 @@ enum State {
 
 impl Default for Chunked {
     fn default() -> Self {
-        Self::new()
+        Self::new(&ChunkLimits::default())
     }
 }
 
 impl Chunked {
     /// Before the first byte of a content.
-    pub const fn new() -> Self {
+    pub const fn new(limits: &ChunkLimits) -> Self {
         Self {
             remaining: 0,
-            extension_bytes: 0,
-            trailer_bytes: 0,
+            extension_bytes_left: limits.extension_bytes_max,
+            trailer_bytes_left: limits.trailer_bytes_max,
             size_digits: 0,
             state: State::SizeStart,
         }
@@ -142,6 +160,10 @@ impl Chunked {
                 let len = self.take_data(input.len() - consumed);
                 return Ok(Step::Data { consumed, len });
             }
+            if self.is_in_trailer(*byte) {
+                let len = self.take_trailer(&input[consumed..])?;
+                return Ok(Step::Trailer { consumed, len });
+            }
             self.state = self.next(*byte)?;
             consumed += 1;
         }
@@ -160,6 +182,28 @@ impl Chunked {
             self.state = State::DataCr;
         }
         len
+    }
+
+    /// Whether `byte` is the next one of a trailer line.
+    fn is_in_trailer(&self, byte: u8) -> bool {
+        match self.state {
+            State::LineStart => byte != b'\r',
+            State::TrailerName | State::TrailerValue | State::TrailerLf => true,
+            _ => false,
+        }
+    }
+
+    /// Takes trailer lines up to the empty line behind them or the end of the input.
+    fn take_trailer(&mut self, input: &[u8]) -> Result<usize, ChunkError> {
+        let mut len = 0;
+        for byte in input {
+            if !self.is_in_trailer(*byte) {
+                break;
+            }
+            self.state = self.next(*byte)?;
+            len += 1;
+        }
+        Ok(len)
     }
 
     /// The state behind one byte of framing.
@@ -222,10 +266,8 @@ impl Chunked {
         if !is_value_byte(byte) {
             return Err(ChunkError::ExtensionInvalid);
         }
-        if self.extension_bytes == EXTENSION_BYTES_MAX {
-            return Err(ChunkError::ExtensionsTooLarge);
-        }
-        self.extension_bytes += 1;
+        let left = self.extension_bytes_left.checked_sub(1);
+        self.extension_bytes_left = left.ok_or(ChunkError::ExtensionsTooLarge)?;
         Ok(state)
     }
 
@@ -244,10 +286,8 @@ impl Chunked {
     }
 
     fn count_trailer(&mut self, state: State) -> Result<State, ChunkError> {
-        if self.trailer_bytes == TRAILER_BYTES_MAX {
-            return Err(ChunkError::TrailersTooLarge);
-        }
-        self.trailer_bytes += 1;
+        let left = self.trailer_bytes_left.checked_sub(1);
+        self.trailer_bytes_left = left.ok_or(ChunkError::TrailersTooLarge)?;
         Ok(state)
     }
 }
@@ -288,12 +328,14 @@ impl std::error::Error for ChunkError {}
 mod tests {
     use super::*;
 
-    /// The data, whether the end was reached, and the bytes behind it; or the error.
-    type Outcome = Result<(Vec<u8>, bool, Vec<u8>), ChunkError>;
+    /// The data, the trailer section, whether the end was reached, and the bytes behind it; or the
+    /// error.
+    type Outcome = Result<(Vec<u8>, Vec<u8>, bool, Vec<u8>), ChunkError>;
 
     /// Feeds the pieces one after the other, the way a session does.
     fn fed<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Outcome {
-        let (mut chunked, mut data, mut behind) = (Chunked::new(), Vec::new(), Vec::new());
+        let (mut chunked, mut data, mut behind) = (Chunked::default(), Vec::new(), Vec::new());
+        let mut trailer = Vec::new();
         for piece in pieces {
             let mut rest = piece;
             while !rest.is_empty() {
@@ -301,6 +343,11 @@ mod tests {
                     Step::Data { consumed, len } => {
                         assert!(len > 0);
                         data.extend_from_slice(&rest[consumed..consumed + len]);
+                        rest = &rest[consumed + len..];
+                    }
+                    Step::Trailer { consumed, len } => {
+                        assert!(len > 0);
+                        trailer.extend_from_slice(&rest[consumed..consumed + len]);
                         rest = &rest[consumed + len..];
                     }
                     Step::More { consumed } => {
@@ -314,7 +361,7 @@ mod tests {
                 }
             }
         }
-        Ok((data, chunked.is_done(), behind))
+        Ok((data, trailer, chunked.is_done(), behind))
     }
 
     /// Feeds the input whole, byte by byte and cut at every offset, and checks that it makes no
@@ -330,7 +377,11 @@ mod tests {
     }
 
     fn complete(data: &str, behind: &str) -> Outcome {
-        Ok((data.into(), true, behind.into()))
+        with_trailer(data, "", behind)
+    }
+
+    fn with_trailer(data: &str, trailer: &str, behind: &str) -> Outcome {
+        Ok((data.into(), trailer.into(), true, behind.into()))
     }
 
     #[test]
@@ -341,17 +392,18 @@ mod tests {
     #[test]
     fn the_same_data_comes_out_of_every_cut() {
         let input = b"4\r\nBODY\r\n0a;x=\"y z\"\r\n0123456789\r\n0\r\nX: y\r\nZ:\r\n\r\nping";
-        assert_eq!(outcome(input), complete("BODY0123456789", "ping"));
+        assert_eq!(outcome(input), with_trailer("BODY0123456789", "X: y\r\nZ:\r\n", "ping"));
         assert_eq!(outcome(b"0\r\n\r\n"), complete("", ""));
         assert_eq!(outcome(b"000000002\r\nhi\r\n0\r\n\r\nx"), complete("hi", "x"));
     }
 
     #[test]
-    fn a_whole_content_is_two_steps() {
+    fn a_whole_content_is_three_steps() {
         let input = b"5;ext\r\nhello\r\n0\r\nname:value\r\n\r\n";
-        let mut chunked = Chunked::new();
+        let mut chunked = Chunked::default();
         assert_eq!(chunked.step(input), Ok(Step::Data { consumed: 7, len: 5 }));
-        assert_eq!(chunked.step(&input[12..]), Ok(Step::Done { consumed: 19 }));
+        assert_eq!(chunked.step(&input[12..]), Ok(Step::Trailer { consumed: 5, len: 12 }));
+        assert_eq!(chunked.step(&input[29..]), Ok(Step::Done { consumed: 2 }));
         assert_eq!(chunked.step(b"GET"), Ok(Step::Done { consumed: 0 }));
     }
 
@@ -360,7 +412,7 @@ mod tests {
         let whole = b"2\r\nhi\r\n0\r\nX: y\r\n\r\n";
         for length in 0..whole.len() {
             let found = outcome(&whole[..length]).unwrap();
-            assert!(!found.1, "{length}");
+            assert!(!found.2, "{length}");
         }
     }
 
@@ -374,7 +426,7 @@ mod tests {
         assert_eq!(outcome(b"10000000000000000\r\n"), Err(ChunkError::SizeTooLarge));
         assert_eq!(outcome(&[b'0'; 33]), Err(ChunkError::SizeTooLarge));
         let largest = outcome(b"fFFFFFFFFFFFFFFf\r\nhi");
-        assert_eq!(largest, Ok((b"hi".to_vec(), false, vec![])));
+        assert_eq!(largest, Ok((b"hi".to_vec(), vec![], false, vec![])));
     }
 
     #[test]
@@ -405,9 +457,9 @@ mod tests {
             let half = format!("2;{}\r\nhi\r\n", "e".repeat(bytes / 2 - 1));
             format!("{half}{half}0\r\n\r\n")
         };
-        let at = content(usize::from(EXTENSION_BYTES_MAX));
+        let at = content(usize::from(ChunkLimits::default().extension_bytes_max));
         assert_eq!(fed(std::iter::once(at.as_bytes())), complete("hihi", ""));
-        let over = content(usize::from(EXTENSION_BYTES_MAX) + 2);
+        let over = content(usize::from(ChunkLimits::default().extension_bytes_max) + 2);
         let found = fed(std::iter::once(over.as_bytes()));
         assert_eq!(found, Err(ChunkError::ExtensionsTooLarge));
     }
@@ -429,9 +481,10 @@ mod tests {
             assert_eq!(outcome(input.as_bytes()), Err(ChunkError::TrailerInvalid), "{line:?}");
         }
         let content = |bytes: usize| format!("0\r\nX:{}\r\n\r\n", "v".repeat(bytes - 4));
-        let at = content(usize::from(TRAILER_BYTES_MAX));
-        assert_eq!(fed(std::iter::once(at.as_bytes())), complete("", ""));
-        let over = content(usize::from(TRAILER_BYTES_MAX) + 1);
+        let at = content(usize::from(ChunkLimits::default().trailer_bytes_max));
+        let trailer = &at[3..at.len() - 2];
+        assert_eq!(fed(std::iter::once(at.as_bytes())), with_trailer("", trailer, ""));
+        let over = content(usize::from(ChunkLimits::default().trailer_bytes_max) + 1);
         let found = fed(std::iter::once(over.as_bytes()));
         assert_eq!(found, Err(ChunkError::TrailersTooLarge));
         assert_eq!(ChunkError::TrailersTooLarge.status().code(), 431);
@@ -439,8 +492,9 @@ mod tests {
     }
 
     #[test]
-    fn u_11_upgrade_in_a_trailer_is_dropped() {
+    fn u_11_upgrade_in_a_trailer_is_a_trailer() {
         let input = b"2\r\nhi\r\n0\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n";
-        assert_eq!(outcome(input), complete("hi", ""));
+        let trailer = "Upgrade: echo\r\nConnection: Upgrade\r\n";
+        assert_eq!(outcome(input), with_trailer("hi", trailer, ""));
     }
 }

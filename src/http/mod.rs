@@ -28,10 +28,9 @@ mod request;
 mod response;
 mod status;
 mod target;
+mod trailers;
 
-pub use chunked::{
-    ChunkError, Chunked, EXTENSION_BYTES_MAX, SIZE_DIGITS_MAX, Step as ChunkStep, TRAILER_BYTES_MAX,
-};
+pub use chunked::{ChunkError, ChunkLimits, Chunked, SIZE_DIGITS_MAX, Step as ChunkStep};
 pub use date::Date;
 pub use error::HeadError;
 pub use field::{Field, FieldError, Fields, HEAD_BYTES_MAX, Span};
@@ -42,6 +41,7 @@ pub use head::{
 pub use method::{Method, MethodSet};
 pub use ready::Ready;
 pub use request::{OwnedRequest, Request};
-pub use response::{CONTINUE, Form, Persistence, Response, write_switching};
+pub use response::{CONTINUE, ContentFraming, Form, Persistence, Response, write_switching};
 pub use status::Status;
 pub use target::TargetForm;
+pub use trailers::Trailers;

@@ -6,7 +6,7 @@
 
 use super::date::Date;
 use super::field::{FieldError, Fields};
-use super::response::{Form, Persistence, Response, write_connection};
+use super::response::{ContentFraming, Form, Persistence, Response, write_connection};
 use super::status::Status;
 
 /// A response in its final bytes, but for date and Connection.
@@ -42,7 +42,8 @@ impl Ready {
 
     pub(super) fn from_response(response: &Response) -> Self {
         let mut bytes = Vec::new();
-        let date_at = response.write_fields(&mut bytes, &Date::at(0));
+        let framing = ContentFraming::Length(response.content().len() as u64);
+        let date_at = response.write_fields(&mut bytes, &Date::at(0), framing);
         let fields_end = bytes.len();
         bytes.extend_from_slice(b"\r\n");
         bytes.extend_from_slice(response.content());

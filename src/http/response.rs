@@ -45,6 +45,17 @@ pub struct Form<'a> {
     pub advertise: Option<&'a str>,
 }
 
+/// How the end of a response's content is told (RFC 9112 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentFraming {
+    /// By Content-Length, in bytes.
+    Length(u64),
+    /// By the chunked coding; trailers may follow.
+    Chunked,
+    /// By the end of the connection: all that HTTP/1.0 has without a length.
+    Close,
+}
+
 /// A final response: status, fields and whole content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
@@ -143,6 +154,22 @@ impl Response {
         &self.body
     }
 
+    /// The same without content.
+    pub(crate) fn without_body(mut self) -> Self {
+        self.body = Cow::Borrowed(b"");
+        self
+    }
+
+    /// Bytes of the content that is sent with the status.
+    pub(crate) fn content_len(&self) -> u64 {
+        self.content().len() as u64
+    }
+
+    /// The content that is sent with the status, by ownership where it is owned.
+    pub(crate) fn into_content(self) -> Cow<'static, [u8]> {
+        if self.has_content() { self.body } else { Cow::Borrowed(b"") }
+    }
+
     /// This response with everything but the date written beforehand.
     pub fn to_ready(&self) -> Ready {
         Ready::from_response(self)
@@ -152,16 +179,33 @@ impl Response {
     pub fn write(&self, out: &mut Vec<u8>, date: &Date, form: Form<'_>) {
         let content = self.content();
         out.reserve(self.head_bytes_estimate() + content.len());
-        self.write_fields(out, date);
-        write_connection(out, self.advertises, form);
-        out.extend_from_slice(b"\r\n");
+        let length = self.content().len() as u64;
+        self.write_head(out, date, form, ContentFraming::Length(length));
         if !form.head_only {
             out.extend_from_slice(content);
         }
     }
 
+    /// Appends the head alone, of a response whose content comes piece by piece.
+    pub fn write_head(
+        &self,
+        out: &mut Vec<u8>,
+        date: &Date,
+        form: Form<'_>,
+        framing: ContentFraming,
+    ) {
+        self.write_fields(out, date, framing);
+        write_connection(out, self.advertises, form);
+        out.extend_from_slice(b"\r\n");
+    }
+
     /// Writes everything before the Connection field and returns where in `out` the date stands.
-    pub(super) fn write_fields(&self, out: &mut Vec<u8>, date: &Date) -> usize {
+    pub(super) fn write_fields(
+        &self,
+        out: &mut Vec<u8>,
+        date: &Date,
+        framing: ContentFraming,
+    ) -> usize {
         out.extend_from_slice(b"HTTP/1.1 ");
         write_decimal(out, u64::from(self.status.code()));
         // RFC 9112 §4: the space behind the code is there even if the phrase is empty.
@@ -178,10 +222,17 @@ impl Response {
         }
         // RFC 9110 §8.6: none in 204; in 304 it would have to be the length of the 200, which is
         // not known here.
-        if !self.status.is_without_content() {
-            out.extend_from_slice(b"Content-Length: ");
-            write_decimal(out, self.content().len() as u64);
-            out.extend_from_slice(b"\r\n");
+        match framing {
+            _ if self.status.is_without_content() => {}
+            ContentFraming::Length(length) => {
+                out.extend_from_slice(b"Content-Length: ");
+                write_decimal(out, length);
+                out.extend_from_slice(b"\r\n");
+            }
+            ContentFraming::Chunked => {
+                out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+            }
+            ContentFraming::Close => {}
         }
         out.extend_from_slice(self.fields.as_bytes());
         date_at
@@ -190,11 +241,12 @@ impl Response {
     /// The content that may be sent with the status. RFC 9110 §15.3.6: 205 has a length, and it is
     /// 0.
     pub(super) fn content(&self) -> &[u8] {
-        if self.status.is_without_content() || self.status == Status::RESET_CONTENT {
-            b""
-        } else {
-            &self.body
-        }
+        if self.has_content() { &self.body } else { b"" }
+    }
+
+    /// Whether content may be sent with the status at all.
+    pub fn has_content(&self) -> bool {
+        !self.status.is_without_content() && self.status != Status::RESET_CONTENT
     }
 
     pub(super) fn advertises(&self) -> bool {

@@ -4,13 +4,38 @@ use std::fmt;
 use std::future::Future;
 use std::rc::Rc;
 
+use super::Streaming;
 use crate::http::{Date, Form, Ready, Request, Response};
 use crate::upgrade::{Awaiting, Mailbox, Promise, Spawn};
 
+/// What an answer does with the content of its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Takes {
+    /// Gets it whole, bounded, with the request.
+    #[default]
+    Whole,
+    /// Gets it piece by piece: the answer is asked when the head is there, and may refuse from the
+    /// head alone. It goes on with [`Reply::stream`] if it wants the content.
+    Streamed,
+    /// Does without: answers from the head, and what comes is thrown away.
+    Nothing,
+}
+
 /// Answers requests for a resource. One value serves every core.
 pub trait Answer: Send + Sync + 'static {
-    /// Answers one request; `content` is its content, whole. Writes exactly one answer, or
-    /// [promises](Reply::later) one.
+    /// What it does with content.
+    fn takes(&self) -> Takes {
+        Takes::Whole
+    }
+
+    /// Whether it needs a runtime to run futures on: the native mode, which has none, refuses to
+    /// start with it.
+    fn needs_runtime(&self) -> bool {
+        false
+    }
+
+    /// Answers one request; `content` is its content if it [takes](Answer::takes) it whole. Writes
+    /// exactly one answer, or [promises](Reply::later) one, or [streams](Reply::stream) it.
     fn answer(&self, request: &Request<'_>, content: &[u8], reply: &mut Reply<'_>);
 }
 
@@ -24,13 +49,62 @@ where
 }
 
 impl Answer for Ready {
+    fn takes(&self) -> Takes {
+        Takes::Nothing
+    }
+
     fn answer(&self, _: &Request<'_>, _: &[u8], reply: &mut Reply<'_>) {
         reply.ready(self);
     }
 }
 
+/// An answer made from the head alone: content is thrown away unread.
+///
+/// ```
+/// use upring::{Reply, Request, Resource, Response, Status, from_head};
+///
+/// let gone = from_head(|_: &Request<'_>, reply: &mut Reply<'_>| {
+///     reply.send(&Response::text(Status::GONE, "It was here.\n"));
+/// });
+/// let resource = Resource::new().get(gone);
+/// ```
+pub fn from_head<F>(run: F) -> impl Answer + Clone
+where
+    F: Fn(&Request<'_>, &mut Reply<'_>) + Clone + Send + Sync + 'static,
+{
+    OfHead { run, takes: Takes::Nothing }
+}
+
+/// An answer that is asked when the head is there: it answers, or leaves the request to a
+/// [`Streaming`] handler with [`Reply::stream`].
+pub fn streamed<F>(run: F) -> impl Answer + Clone
+where
+    F: Fn(&Request<'_>, &mut Reply<'_>) + Clone + Send + Sync + 'static,
+{
+    OfHead { run, takes: Takes::Streamed }
+}
+
+#[derive(Clone)]
+struct OfHead<F> {
+    run: F,
+    takes: Takes,
+}
+
+impl<F> Answer for OfHead<F>
+where
+    F: Fn(&Request<'_>, &mut Reply<'_>) + Send + Sync + 'static,
+{
+    fn takes(&self) -> Takes {
+        self.takes
+    }
+
+    fn answer(&self, request: &Request<'_>, _: &[u8], reply: &mut Reply<'_>) {
+        (self.run)(request, reply);
+    }
+}
+
 /// Whether a request has its answer.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub enum ReplyState {
     /// Nothing was written.
     #[default]
@@ -39,6 +113,19 @@ pub enum ReplyState {
     Answered,
     /// The answer was promised.
     Later(Awaiting<Response>),
+    /// The answer comes piece by piece.
+    Streaming(Box<dyn Streaming>),
+}
+
+impl fmt::Debug for ReplyState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ReplyState::Unanswered => "Unanswered",
+            ReplyState::Answered => "Answered",
+            ReplyState::Later(_) => "Later",
+            ReplyState::Streaming(_) => "Streaming",
+        })
+    }
 }
 
 /// Where the answer to one request goes: straight into the connection's outbox.
@@ -93,6 +180,16 @@ impl<'a> Reply<'a> {
         let (promise, awaiting) = Promise::new(self.mailbox.waker(self.key));
         self.state = ReplyState::Later(awaiting);
         promise
+    }
+
+    /// Leaves the request to `handler`: it gets the content as it comes, if the answer
+    /// [takes](Takes::Streamed) it so, and answers piece by piece.
+    ///
+    /// # Panics
+    /// If the request is answered already.
+    pub fn stream(&mut self, handler: impl Streaming) {
+        self.begin();
+        self.state = ReplyState::Streaming(Box::new(handler));
     }
 
     /// Runs a future on this core: one that keeps a promised answer. `false` in the native mode,

@@ -5,7 +5,15 @@
 //! the request, its content and a [`Reply`], and knows no connection.
 
 mod answer;
+mod asynchronous;
+mod outgoing;
 mod registry;
+mod streaming;
+mod to_response;
 
-pub use answer::{Answer, Reply, ReplyState};
+pub use answer::{Answer, Reply, ReplyState, Takes, from_head, streamed};
+pub use asynchronous::{Content, ContentError, ContentSender, Responder, asynchronous, streaming};
+pub(crate) use outgoing::Outgoing;
 pub use registry::{Registry, Resource};
+pub use streaming::{StreamIo, Streaming};
+pub use to_response::{ToResponse, returning};

@@ -19,6 +19,7 @@ pub struct Resource {
     order: Order,
     is_upgrade_required: bool,
     is_advertised: bool,
+    content_bytes_max: Option<u64>,
 }
 
 impl Resource {
@@ -33,6 +34,12 @@ impl Resource {
         self.on(Method::Get, answer)
     }
 
+    /// Answers POST.
+    #[must_use]
+    pub fn post(self, answer: impl Answer) -> Resource {
+        self.on(Method::Post, answer)
+    }
+
     /// Answers `method`. Answering GET includes HEAD.
     #[must_use]
     pub fn on(mut self, method: Method, answer: impl Answer) -> Resource {
@@ -42,6 +49,13 @@ impl Resource {
             self.allow = self.allow.with(Method::Head);
         }
         self.allow_text = self.allow.to_string();
+        self
+    }
+
+    /// Bytes of content it takes, instead of the limit for all (413 over it).
+    #[must_use]
+    pub fn content_bytes_max(mut self, bytes: u64) -> Resource {
+        self.content_bytes_max = Some(bytes);
         self
     }
 
@@ -81,6 +95,21 @@ impl Resource {
         exact
             .or_else(|| self.answers.iter().find(|(at, _)| *at == wanted))
             .map(|(_, answer)| &**answer)
+    }
+
+    /// What at this resource cannot run without the hosted mode.
+    fn needs_runtime(&self, path: &[u8]) -> Option<String> {
+        let protocol = self.protocols.iter().find(|protocol| protocol.needs_spawn());
+        let protocol = protocol.map(|protocol| format!("the protocol {protocol}"));
+        protocol.or_else(|| {
+            let answer = self.answers.iter().find(|(_, answer)| answer.needs_runtime());
+            answer.map(|(method, _)| format!("{method:?} of {}", String::from_utf8_lossy(path)))
+        })
+    }
+
+    /// Bytes of content it takes, if it has a bound of its own.
+    pub(crate) fn content_max(&self) -> Option<u64> {
+        self.content_bytes_max
     }
 
     /// The methods answered, as Allow lists them.
@@ -161,10 +190,10 @@ impl Registry {
         }
     }
 
-    /// A protocol that cannot run without the hosted mode, if one is registered.
-    pub(crate) fn needs_spawn(&self) -> Option<&Protocol> {
-        let all = self.exact.iter().chain(&self.prefixes);
-        all.flat_map(|(_, resource)| &resource.protocols).find(|protocol| protocol.needs_spawn())
+    /// What cannot run without the hosted mode, if anything is registered that cannot.
+    pub(crate) fn needs_runtime(&self) -> Option<String> {
+        let mut all = self.exact.iter().chain(&self.prefixes);
+        all.find_map(|(path, resource)| resource.needs_runtime(path))
     }
 }
 

@@ -14,12 +14,12 @@ pub enum ServerError {
     Setup(#[from] SetupError),
     /// An async handler is registered, and the native mode has no runtime for it.
     #[error(
-        "the handler of protocol {protocol} is async, and the native mode has no runtime to run it; \
+        "the handler of {what} is async, and the native mode has no runtime to run it; \
          use the hosted mode (--host hosted) or a callback handler"
     )]
     NeedsRuntime {
-        /// The protocol's token.
-        protocol: String,
+        /// The protocol, or the method and pattern.
+        what: String,
     },
     /// A limit with which no connection could be served.
     #[error("the limit {name} lets nothing through; see its documentation for the range")]

@@ -50,8 +50,8 @@ impl Server {
     /// What kept it from starting, with the likely cause; nothing is left running.
     pub fn start(self) -> Result<Running, ServerError> {
         let Server { config, registry } = self;
-        if let (HostKind::Native, Some(protocol)) = (config.host, registry.needs_spawn()) {
-            return Err(ServerError::NeedsRuntime { protocol: protocol.to_string() });
+        if let (HostKind::Native, Some(what)) = (config.host, registry.needs_runtime()) {
+            return Err(ServerError::NeedsRuntime { what });
         }
         if let Some(name) = config.limits.unusable() {
             return Err(ServerError::Limit { name });

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::buffer::{Batch, Load, Outbox};
 use crate::config::{Limits, Millis};
 use crate::counters::Counters;
-use crate::http::{Date, Field, HeadLimits};
+use crate::http::{ChunkLimits, Date, Field, HeadLimits};
 use crate::resource::Registry;
 use crate::upgrade::{Mailbox, Spawn};
 
@@ -84,6 +84,13 @@ impl Core {
         HeadLimits {
             fields_max: self.limits.fields_max,
             target_bytes_max: self.limits.target_bytes_max,
+        }
+    }
+
+    pub(super) fn chunk_limits(&self) -> ChunkLimits {
+        ChunkLimits {
+            extension_bytes_max: self.limits.chunk_extension_bytes_max,
+            trailer_bytes_max: self.limits.trailer_bytes_max,
         }
     }
 

@@ -16,8 +16,9 @@ use crate::http::{
     Head, HeadError, Method, Persistence, Request, Response, Status, list, overflow_fault,
     read_head,
 };
+use crate::resource::{StreamIo, Streaming};
 use crate::scan::{Scanned, head_end, head_end_across};
-use crate::upgrade::{Control, Handler};
+use crate::upgrade::{CloseReason, Control, Handler};
 
 /// Empty lines skipped before a request line (RFC 9112 §2.2 asks for at least one).
 const EMPTY_LINES_MAX: u8 = 4;
@@ -29,6 +30,8 @@ pub(super) struct Exchange {
     empty_lines: u8,
     /// The clock for the whole head is running.
     has_begun: bool,
+    /// Requests begun so far.
+    requests: u32,
     pub(super) waiting: Option<Box<Waiting>>,
 }
 
@@ -48,6 +51,8 @@ pub(super) enum Progress {
 pub(super) enum Step {
     /// With an answer.
     Answered,
+    /// Not yet, and what is waited for may be there.
+    Begun(Box<Waiting>),
     /// Not yet.
     Waiting(Box<Waiting>),
     /// With a 101.
@@ -85,7 +90,10 @@ impl Exchange {
             let step = match self.waiting.take() {
                 Some(waiting) => waiting.advance(input, is_ended, control, port),
                 None if input.is_empty() => break,
-                None if port.is_full() => return self.pause(Progress::Blocked, control),
+                None if port.is_full() => {
+                    port.core.counters.answers_held.raise();
+                    return self.pause(Progress::Blocked, control);
+                }
                 None if budget == 0 => return self.pause(Progress::More, control),
                 None => match self.next_head(input, port.core) {
                     None => break,
@@ -95,6 +103,7 @@ impl Exchange {
                     }
                     Some(Ok(bytes)) => {
                         budget -= 1;
+                        self.count_request(control, port.core);
                         begin(bytes, input, control, port)
                     }
                 },
@@ -102,8 +111,10 @@ impl Exchange {
             match step {
                 Step::Answered => self.has_begun = false,
                 Step::Switched(handler) => return Progress::Switched(handler),
-                Step::Waiting(waiting) if waiting.can_go_on(input, is_ended) => {
-                    self.waiting = Some(waiting)
+                Step::Begun(waiting) => self.waiting = Some(waiting),
+                Step::Waiting(waiting) if waiting.is_blocked() => {
+                    self.waiting = Some(waiting);
+                    return self.pause(Progress::Blocked, control);
                 }
                 Step::Waiting(waiting) => {
                     control.deadline = waiting.deadline();
@@ -135,12 +146,33 @@ impl Exchange {
         }
     }
 
+    /// Has the streaming handler of the request told something, if there is one.
+    pub(super) fn tell(
+        &mut self,
+        control: &mut Control,
+        port: &mut Port<'_>,
+        what: impl FnOnce(&mut dyn Streaming, &mut StreamIo<'_>),
+    ) {
+        if let Some(streamed) = self.waiting.as_mut().and_then(|waiting| waiting.stream()) {
+            streamed.call(control, port, what);
+        }
+    }
+
     /// The connection is gone.
-    pub(super) fn abandon(&mut self, core: &mut Core) {
+    pub(super) fn abandon(&mut self, reason: CloseReason, core: &mut Core) {
         if let Some(waiting) = self.waiting.take() {
-            waiting.abandon(core);
+            waiting.abandon(reason, core);
         }
         core.keep_assembly(std::mem::take(&mut self.assembly));
+    }
+
+    /// The last request a connection may have is answered with a close.
+    fn count_request(&mut self, control: &mut Control, core: &Core) {
+        self.requests = self.requests.saturating_add(1);
+        if self.requests >= core.limits.requests_per_connection_max {
+            core.counters.connections_used_up.raise();
+            control.is_last_request = true;
+        }
     }
 
     /// Stops with bytes of the peer unread: until they are looked at, it is not the peer that is

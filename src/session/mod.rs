@@ -9,9 +9,11 @@
 //!
 //! The switch consumes the exchange: once a handler has the connection, no HTTP state of it exists.
 
+mod content;
 mod core;
 mod exchange;
 mod respond;
+mod streamed;
 mod switched;
 #[cfg(test)]
 // In a file of their own: they show what the files do together.
@@ -22,6 +24,7 @@ pub use self::core::{Core, Port};
 
 use crate::buffer::{Lease, LeaseQueue};
 use crate::config::Limits;
+use crate::resource::{StreamIo, Streaming};
 use crate::upgrade::{CloseReason, Control, Detached, Handler};
 use exchange::Exchange;
 use std::os::fd::OwnedFd;
@@ -88,6 +91,9 @@ impl Session {
         let wants_writable = std::mem::take(&mut self.control.wants_writable);
         if std::mem::take(&mut self.is_blocked) || wants_writable {
             self.with_handler(port, |handler, io| handler.on_writable(io));
+            if wants_writable {
+                self.with_stream(port, |handler, io| handler.on_writable(io));
+            }
             self.advance(port);
         }
     }
@@ -100,6 +106,7 @@ impl Session {
     /// A promise or the handler of this connection asked for attention.
     pub fn woken(&mut self, port: &mut Port<'_>) {
         self.with_handler(port, |handler, io| handler.on_wake(io));
+        self.with_stream(port, |handler, io| handler.on_wake(io));
         self.advance(port);
     }
 
@@ -118,7 +125,8 @@ impl Session {
     pub fn drain(&mut self, within: std::time::Duration, port: &mut Port<'_>) {
         match &mut self.state {
             State::Http(exchange) if exchange.is_idle() => self.control.is_closing = true,
-            State::Http(_) | State::Over => {}
+            State::Http(_) => self.with_stream(port, |handler, io| handler.on_drain(within, io)),
+            State::Over => {}
             State::Switched(_) => {
                 self.with_handler(port, |handler, io| handler.on_drain(within, io));
             }
@@ -131,7 +139,7 @@ impl Session {
         self.input.clear();
         match std::mem::replace(&mut self.state, State::Over) {
             State::Switched(handler) => switched::close(handler, reason, core),
-            State::Http(mut exchange) => exchange.abandon(core),
+            State::Http(mut exchange) => exchange.abandon(reason, core),
             State::Over => {}
         }
     }
@@ -188,6 +196,17 @@ impl Session {
     /// Whether the connection was switched to a protocol.
     pub fn is_switched(&self) -> bool {
         matches!(self.state, State::Switched(_))
+    }
+
+    /// Calls the streaming handler of the request being answered, if there is one.
+    fn with_stream(
+        &mut self,
+        port: &mut Port<'_>,
+        call: impl FnOnce(&mut dyn Streaming, &mut StreamIo<'_>),
+    ) {
+        if let State::Http(exchange) = &mut self.state {
+            exchange.tell(&mut self.control, port, call);
+        }
     }
 
     /// Uses what was received, as far as that goes now.

@@ -1,6 +1,8 @@
 //! One request, from its head to its answer: route, choose a protocol, decide, write.
 
+use super::content::{Incoming, at_hand};
 use super::exchange::{Step, answer_and_close, refuse, write};
+use super::streamed::Streamed;
 use super::switched::fenced;
 use super::waiting::Waiting;
 use super::{Core, Port};
@@ -9,7 +11,7 @@ use crate::http::{
     CONTINUE, Form, Framing, Head, Method, Persistence, Request, Response, Status, Version,
     framing, write_switching,
 };
-use crate::resource::{Registry, Reply, ReplyState, Resource};
+use crate::resource::{Outgoing, Registry, Reply, ReplyState, Resource, Takes};
 use crate::upgrade::{
     Control, Decision, EarlyData, Offer, Opening, Outcome, Protocol, Switch, Unusable,
 };
@@ -25,6 +27,8 @@ pub(super) struct Route<'a> {
     /// Something was offered that forbids early data, and is not even asked: what follows may be
     /// bytes of it.
     is_guarded: bool,
+    /// Something was offered whose standard forbids to offer it so.
+    is_misused: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -55,8 +59,11 @@ pub(super) fn begin(
         }
     };
     let has_content = has_content(framing);
+    let incoming = |bytes_max: u64, core: &Core| {
+        Incoming::new(framing, request.head().expects_continue, bytes_max, core)
+    };
     let Some(route) = Route::of(registry, request, has_content) else {
-        return unrouted(request, has_content, control, port);
+        return unrouted(request, incoming(0, port.core), control, port);
     };
     if let Some(missed) = route.missed {
         missed.count(port.core);
@@ -65,36 +72,37 @@ pub(super) fn begin(
         // U-45: what a 426 asks for, an HTTP/1.0 client cannot do on this connection.
         let is_hopeless =
             refusal.status() == Status::UPGRADE_REQUIRED && request.version() == Version::Http10;
-        let must_close = has_content || is_hopeless || route.must_close(input);
-        return conclude(request, &refusal, must_close, control, port);
+        let must_close =
+            is_hopeless || (route.is_misused && has_content) || route.must_close(input);
+        return conclude(request, &refusal, incoming(0, port.core), must_close, control, port);
     }
     if !has_content {
-        return finish(&route, request, b"", input, control, port);
+        return finish(&route, request, b"", incoming(0, port.core), input, control, port);
     }
-    let content_max = match route.chosen {
-        Some((protocol, _)) => protocol.content_max(),
-        None => port.core.limits.content_bytes_max,
-    };
-    if matches!(framing, Framing::Length(length) if length > content_max as u64) {
+    let incoming = incoming(route.content_max(request, port.core), port.core);
+    if incoming.is_too_large() {
         return too_large(&route, request, control, port);
     }
-    if request.head().expects_continue && input.is_empty() {
-        port.outbox().write(CONTINUE);
+    if let Some(refusal) = screen(&route, request, port) {
+        port.core.counters.upgrades_declined.raise();
+        return conclude(request, &refusal, incoming, route.is_guarded, control, port);
     }
-    let deadline = port.core.now.saturating_add(port.core.limits.content_timeout_ms);
-    Step::Waiting(Box::new(Waiting::for_content(
-        request.into_owned(),
-        framing,
-        content_max,
-        deadline,
-    )))
+    if route.takes(request) != Takes::Whole {
+        return answer(&route, request, b"", incoming, input, control, port);
+    }
+    if let Some(content) = at_hand(framing, input) {
+        let incoming = Incoming::new(Framing::None, false, 0, port.core);
+        return finish(&route, request, &content, incoming, input, control, port);
+    }
+    Step::Begun(Box::new(Waiting::for_content(request.into_owned(), incoming)))
 }
 
-/// Goes on with a request that is there whole.
+/// Goes on with a request whose content is there whole, if it has any.
 pub(super) fn finish(
     route: &Route<'_>,
     request: Request<'_>,
     content: &[u8],
+    incoming: Incoming,
     input: &mut LeaseQueue,
     control: &mut Control,
     port: &mut Port<'_>,
@@ -104,7 +112,7 @@ pub(super) fn finish(
             let decision = decide(protocol, version, request, content, port);
             decided(route, request, decision, input, control, port)
         }
-        None => answer(route, request, content, input, control, port),
+        None => answer(route, request, content, incoming, input, control, port),
     }
 }
 
@@ -118,10 +126,33 @@ pub(super) fn too_large(
     if route.chosen.is_some() {
         Missed::Unfit.count(port.core);
     }
+    port.core.counters.contents_too_large.raise();
     let text = "The content is larger than this resource takes.\n";
     let response = Response::text(Status::CONTENT_TOO_LARGE, text);
     answer_and_close(&response, Some(request.head()), control, port);
     Step::Answered
+}
+
+/// Goes on behind an answer that is written: what is left of the content must not become the next
+/// request (U-58).
+pub(super) fn leave(
+    incoming: Incoming,
+    must_close: bool,
+    control: &mut Control,
+    port: &mut Port<'_>,
+) -> Step {
+    let counters = &port.core.counters;
+    if !incoming.is_done() {
+        counters.contents_unread.raise();
+    }
+    if must_close {
+        control.is_closing = true;
+        Step::Answered
+    } else if incoming.is_done() {
+        Step::Answered
+    } else {
+        Step::Begun(Box::new(Waiting::for_unread(incoming.discarded(port.core))))
+    }
 }
 
 impl<'a> Route<'a> {
@@ -135,7 +166,8 @@ impl<'a> Route<'a> {
             return None;
         }
         let resource = registry.find(request.path())?;
-        let mut route = Route { resource, chosen: None, missed: None, is_guarded: false };
+        let mut route =
+            Route { resource, chosen: None, missed: None, is_guarded: false, is_misused: false };
         // One flag test for all who do not upgrade (U-115).
         if request.head().has_upgrade {
             route.choose(request, has_content);
@@ -155,9 +187,33 @@ impl<'a> Route<'a> {
             Outcome::Unknown => self.missed = Some(Missed::Unknown),
             Outcome::Chosen { .. } | Outcome::Unfit => {
                 self.missed = Some(Missed::Unfit);
-                let mut protocols = self.resource.protocols().iter();
-                self.is_guarded = protocols.any(|protocol| forbids(protocol, &offer));
+                let offered =
+                    || self.resource.protocols().iter().filter(|at| is_offered(at, &offer));
+                self.is_guarded = offered().any(|at| at.early_data() == EarlyData::Forbidden);
+                self.is_misused = offered().any(Protocol::is_exacting);
             }
+        }
+    }
+
+    /// Bytes of content this request may have.
+    fn content_max(&self, request: Request<'_>, core: &Core) -> u64 {
+        let limits = &core.limits;
+        match self.chosen {
+            Some((protocol, _)) => protocol.content_max() as u64,
+            None => self.resource.content_max().unwrap_or_else(|| match self.takes(request) {
+                Takes::Whole => limits.content_bytes_max as u64,
+                Takes::Streamed => limits.streamed_bytes_max,
+                // What is thrown away has a bound of its own.
+                Takes::Nothing => u64::MAX,
+            }),
+        }
+    }
+
+    /// What becomes of content. A protocol gets it whole.
+    fn takes(&self, request: Request<'_>) -> Takes {
+        match self.chosen {
+            Some(_) => Takes::Whole,
+            None => self.resource.answer(request.method()).map_or(Takes::Nothing, |at| at.takes()),
         }
     }
 
@@ -168,8 +224,14 @@ impl<'a> Route<'a> {
     }
 
     /// The form of an ordinary answer.
-    fn form(&self, request: Request<'_>, input: &LeaseQueue, core: &Core) -> Form<'a> {
-        let form = form(request.head(), self.must_close(input), core);
+    fn form(
+        &self,
+        request: Request<'_>,
+        must_close: bool,
+        input: &LeaseQueue,
+        core: &Core,
+    ) -> Form<'a> {
+        let form = form(request.head(), must_close || self.must_close(input), core);
         Form { advertise: self.resource.advertised(), ..form }
     }
 
@@ -185,6 +247,11 @@ impl<'a> Route<'a> {
     fn refusal(&self, request: Request<'_>) -> Option<Response> {
         if self.chosen.is_some() {
             return None;
+        }
+        if self.is_misused {
+            // U-29; RFC 6455 §4.2.1: an opening handshake is a GET without content.
+            let text = "A protocol in Upgrade takes neither this method nor content.\n";
+            return Some(Response::text(Status::BAD_REQUEST, text));
         }
         if self.resource.is_upgrade_required() {
             let text = "This resource needs a switch to one of the protocols in Upgrade.\n";
@@ -202,10 +269,9 @@ impl<'a> Route<'a> {
     }
 }
 
-/// Whether a protocol is among those offered and forbids early data.
-fn forbids(protocol: &Protocol, offer: &Offer<'_>) -> bool {
-    protocol.early_data() == EarlyData::Forbidden
-        && offer.members().iter().any(|member| protocol.matches(member.name, member.version))
+/// Whether a protocol is among those offered.
+fn is_offered(protocol: &Protocol, offer: &Offer<'_>) -> bool {
+    offer.members().iter().any(|member| protocol.matches(member.name, member.version))
 }
 
 impl Missed {
@@ -230,7 +296,7 @@ impl Missed {
 /// Nothing is at the path, or the method needs no path.
 fn unrouted(
     request: Request<'_>,
-    has_content: bool,
+    incoming: Incoming,
     control: &mut Control,
     port: &mut Port<'_>,
 ) -> Step {
@@ -247,7 +313,7 @@ fn unrouted(
         Method::Options if request.path() == b"*" => Response::new(Status::NO_CONTENT),
         _ => Response::text(Status::NOT_FOUND, "There is nothing at this path.\n"),
     };
-    conclude(request, &response, has_content, control, port)
+    conclude(request, &response, incoming, false, control, port)
 }
 
 /// A 426 lists what it asks for (RFC 9110 §15.5.22).
@@ -260,14 +326,20 @@ fn require(response: Response, resource: &Resource) -> Response {
 fn conclude(
     request: Request<'_>,
     response: &Response,
+    incoming: Incoming,
     must_close: bool,
     control: &mut Control,
     port: &mut Port<'_>,
 ) -> Step {
+    let must_close = must_close || must_end(&incoming, control, port.core);
     let form = form(request.head(), must_close, port.core);
-    control.is_closing |= form.persistence == Persistence::Close;
     write(response, form, port);
-    Step::Answered
+    leave(incoming, form.persistence == Persistence::Close, control, port)
+}
+
+/// Whether the connection cannot go on behind this answer, whatever the client wants.
+fn must_end(incoming: &Incoming, control: &Control, core: &Core) -> bool {
+    control.is_last_request || !incoming.is_discardable(&core.limits)
 }
 
 fn form(head: &Head, must_close: bool, core: &Core) -> Form<'static> {
@@ -283,6 +355,7 @@ fn answer(
     route: &Route<'_>,
     request: Request<'_>,
     content: &[u8],
+    incoming: Incoming,
     input: &LeaseQueue,
     control: &mut Control,
     port: &mut Port<'_>,
@@ -290,7 +363,8 @@ fn answer(
     let Some(answer) = route.resource.answer(request.method()) else {
         unreachable!("a resource without this method was refused from the head");
     };
-    let form = route.form(request, input, port.core);
+    let must_close = must_end(&incoming, control, port.core);
+    let form = route.form(request, must_close, input, port.core);
     let (mailbox, spawn) = (std::rc::Rc::clone(&port.core.mailbox), port.core.spawn.clone());
     let (key, before) = (port.key, port.outbox().queued().bytes);
     let mut state = ReplyState::Unanswered;
@@ -309,19 +383,22 @@ fn answer(
     match state {
         ReplyState::Answered => {
             port.core.counters.requests.raise();
-            control.is_closing |= form.persistence == Persistence::Close;
-            Step::Answered
+            leave(incoming, form.persistence == Persistence::Close, control, port)
         }
         ReplyState::Later(awaiting) => {
-            let deadline = port.core.now.saturating_add(port.core.limits.decision_timeout_ms);
-            Step::Waiting(Box::new(Waiting::for_response(request.into_owned(), awaiting, deadline)))
+            let deadline = port.core.now.saturating_add(port.core.limits.answer_timeout_ms);
+            let request = request.into_owned();
+            Step::Waiting(Box::new(Waiting::for_response(request, awaiting, incoming, deadline)))
+        }
+        ReplyState::Streaming(handler) => {
+            let outgoing = Outgoing::new(request.head(), route.resource.advertised());
+            let streamed = Streamed::open(handler, incoming, outgoing, control, port);
+            Step::Begun(Box::new(Waiting::for_stream(streamed)))
         }
         ReplyState::Unanswered => {
-            let response = Response::text(
-                Status::INTERNAL_SERVER_ERROR,
-                "The handler of this resource failed.\n",
-            );
-            conclude(request, &response, true, control, port)
+            let text = "The handler of this resource failed.\n";
+            let response = Response::text(Status::INTERNAL_SERVER_ERROR, text);
+            conclude(request, &response, incoming, true, control, port)
         }
     }
 }
@@ -331,14 +408,30 @@ pub(super) fn answered(
     route: &Route<'_>,
     request: Request<'_>,
     response: &Response,
+    incoming: Incoming,
     input: &LeaseQueue,
     control: &mut Control,
     port: &mut Port<'_>,
 ) -> Step {
-    let form = route.form(request, input, port.core);
-    control.is_closing |= form.persistence == Persistence::Close;
+    let must_close = must_end(&incoming, control, port.core);
+    let form = route.form(request, must_close, input, port.core);
     write(response, form, port);
-    Step::Answered
+    leave(incoming, form.persistence == Persistence::Close, control, port)
+}
+
+/// Asks the chosen protocol whether it refuses from the head alone (U-32).
+fn screen(route: &Route<'_>, request: Request<'_>, port: &mut Port<'_>) -> Option<Response> {
+    let (protocol, version) = route.chosen.filter(|(protocol, _)| protocol.has_screen())?;
+    let (mailbox, spawn) = (&port.core.mailbox, port.core.spawn.as_ref());
+    let opening =
+        Opening { request: &request, version, content: b"", mailbox, key: port.key, spawn };
+    let mut refusal = None;
+    if !fenced(|| refusal = protocol.refusal(&opening)) {
+        port.core.counters.handler_panics.raise();
+        let text = "The handler of this protocol failed.\n";
+        refusal = Some(Response::text(Status::INTERNAL_SERVER_ERROR, text));
+    }
+    refusal
 }
 
 /// Has the protocol decide.
@@ -381,11 +474,8 @@ pub(super) fn decided(
         Decision::Later(awaiting) => {
             port.core.counters.upgrades_deciding.raise();
             let deadline = port.core.now.saturating_add(route.decision_timeout_ms(port.core));
-            return Step::Waiting(Box::new(Waiting::for_decision(
-                request.into_owned(),
-                awaiting,
-                deadline,
-            )));
+            let request = request.into_owned();
+            return Step::Waiting(Box::new(Waiting::for_decision(request, awaiting, deadline)));
         }
         Decision::Answer(response) => response,
         Decision::UpgradeRequired(response) => require(response, route.resource),
@@ -398,7 +488,9 @@ pub(super) fn decided(
         true => counters.upgrades_early_bytes_refused.raise(),
         false => counters.upgrades_declined.raise(),
     }
-    conclude(request, &response, is_early, control, port)
+    // A protocol decides when the content is there: nothing of it is left.
+    let incoming = Incoming::new(Framing::None, false, 0, port.core);
+    conclude(request, &response, incoming, is_early, control, port)
 }
 
 /// Writes the 101. What is received behind the head is the handler's from here on.

@@ -107,7 +107,13 @@ fn registry() -> Registry {
         .insert("/early", plain.clone().upgrade(Protocol::new("echo", deny).forbid_early_data()));
     registry.insert("/undecided", plain.upgrade(Protocol::new("echo", undecided)));
     registry.insert("/later", Resource::new().get(later));
+    let whole = Resource::new().get(own_content).on(Method::Post, own_content);
+    registry.insert("/whole", whole);
     registry
+}
+
+fn own_content(_: &Request<'_>, content: &[u8], reply: &mut Reply<'_>) {
+    reply.send(&Response::new(Status::OK).with_body(content.to_vec()));
 }
 
 fn with_content() -> Protocol {
@@ -282,8 +288,9 @@ fn a_head_that_does_not_end_in_time_is_a_408_however_busy_its_bytes_are() {
 
 #[test]
 fn content_that_does_not_end_in_time_is_a_408() {
-    let mut scene = Scene::new(Limits { content_timeout_ms: 900, ..Limits::default() });
-    scene.receive(request("POST / HTTP/1.1", "Content-Length: 4\r\n"));
+    let mut scene =
+        Scene::new(Limits { content_slack_ms: 900, content_rate_min: 4000, ..Limits::default() });
+    scene.receive(request("POST /whole HTTP/1.1", "Content-Length: 4\r\n"));
     scene.core.now += 500;
     scene.receive("ab");
     assert_eq!(scene.expire(), 400);
@@ -349,12 +356,12 @@ fn a_peer_that_does_not_read_is_not_answered_further_and_not_called_late() {
 fn content_over_its_limit_is_a_413_and_is_not_collected() {
     let limits = Limits { content_bytes_max: 8, ..Limits::default() };
     let chunked = |chunks: &str| {
-        request("POST / HTTP/1.1", "Transfer-Encoding: chunked\r\n") + chunks + "0\r\n\r\n"
+        request("POST /whole HTTP/1.1", "Transfer-Encoding: chunked\r\n") + chunks + "0\r\n\r\n"
     };
     for (input, status) in [
-        (request("POST / HTTP/1.1", "Content-Length: 8\r\n") + "12345678", 200),
-        (request("POST / HTTP/1.1", "Content-Length: 9\r\n"), 413),
-        (request("POST / HTTP/1.1", "Content-Length: 9\r\nExpect: 100-continue\r\n"), 413),
+        (request("POST /whole HTTP/1.1", "Content-Length: 8\r\n") + "12345678", 200),
+        (request("POST /whole HTTP/1.1", "Content-Length: 9\r\n"), 413),
+        (request("POST /whole HTTP/1.1", "Content-Length: 9\r\nExpect: 100-continue\r\n"), 413),
         (chunked("8\r\n12345678\r\n"), 200),
         (chunked("4\r\n1234\r\n4\r\n5678\r\n"), 200),
         (chunked("9\r\n123456789\r\n"), 413),
@@ -425,11 +432,11 @@ fn no_last_answer_to_head_has_content() {
     let head = |path: &str, fields: &str| request(&format!("HEAD {path} HTTP/1.1"), fields);
     let chunked = "Transfer-Encoding: chunked\r\n";
     for (input, waits, status) in [
-        (head("/", "Content-Length: 9\r\n"), false, 413),
-        (head("/", chunked) + "9\r\n123456789\r\n", false, 413),
-        (head("/", chunked) + "x", false, 400),
-        (head("/", "Content-Length: x\r\n"), false, 400),
-        (head("/", "Content-Length: 2\r\n") + "h", true, 408),
+        (head("/whole", "Content-Length: 9\r\n"), false, 413),
+        (head("/whole", chunked) + "9\r\n123456789\r\n", false, 413),
+        (head("/whole", chunked) + "x", false, 400),
+        (head("/whole", "Content-Length: x\r\n"), false, 400),
+        (head("/whole", "Content-Length: 2\r\n") + "h", true, 408),
         (head("/later", ""), true, 503),
     ] {
         let mut scene = Scene::new(limits.clone());
@@ -473,7 +480,7 @@ fn early_bytes_behind_a_request_that_does_not_fit_their_protocol_are_no_request(
 fn a_timeout_that_never_comes_is_no_overflow() {
     let mut scene = Scene::new(Limits {
         head_timeout_ms: NEVER,
-        content_timeout_ms: NEVER,
+        content_slack_ms: NEVER,
         idle_timeout_ms: NEVER,
         decision_timeout_ms: NEVER,
         ..Limits::default()

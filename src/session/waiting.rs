@@ -1,54 +1,49 @@
-//! A request that cannot be answered yet: its content is not there, or a handler has not decided.
-//! It keeps a copy of its head, so that the receive buffer is free; bytes behind the request stay
-//! where they were received.
+//! A request that cannot be answered yet: its content is not there, a handler has not decided, or it
+//! is answered piece by piece; and one that is answered, with content left that nobody reads. Where
+//! the request is still needed it keeps a copy of its head, so that the receive buffer is free;
+//! bytes behind the request stay where they were received.
 
+use super::content::{Incoming, Piece};
 use super::exchange::{Step, answer_and_close};
 use super::respond::{self, Route};
+use super::streamed::Streamed;
 use super::{Core, Port};
 use crate::buffer::LeaseQueue;
 use crate::config::Millis;
-use crate::http::{ChunkStep, Chunked, Framing, OwnedRequest, Response, Status, framing};
-use crate::upgrade::{Awaiting, Control, Decision};
+use crate::http::{CONTINUE, OwnedRequest, Request, Response, Status, framing};
+use crate::resource::Registry;
+use crate::upgrade::{Awaiting, CloseReason, Control, Decision};
 
 pub(super) struct Waiting {
-    request: OwnedRequest,
     stage: Stage,
     deadline: Millis,
 }
 
 enum Stage {
-    Content { left: Left, collected: Vec<u8>, bytes_max: usize },
-    Decision(Awaiting<Decision>),
-    Response(Awaiting<Response>),
-}
-
-/// What is still to come of a content.
-enum Left {
-    Length(u64),
-    Chunked(Chunked),
-}
-
-enum Collected {
-    Whole,
-    Partial,
-    TooLarge,
-    Faulty(&'static str),
+    /// The content is collected.
+    Content {
+        request: OwnedRequest,
+        incoming: Incoming,
+        collected: Vec<u8>,
+    },
+    Decision {
+        request: OwnedRequest,
+        awaiting: Awaiting<Decision>,
+    },
+    Response {
+        request: OwnedRequest,
+        awaiting: Awaiting<Response>,
+        incoming: Incoming,
+    },
+    Stream(Streamed),
+    /// The answer is written; what is left of the content is thrown away.
+    Unread(Incoming),
 }
 
 impl Waiting {
-    pub(super) fn for_content(
-        request: OwnedRequest,
-        framing: Framing,
-        bytes_max: usize,
-        deadline: Millis,
-    ) -> Waiting {
-        let left = match framing {
-            Framing::Length(length) => Left::Length(length),
-            Framing::None => Left::Length(0),
-            Framing::Chunked => Left::Chunked(Chunked::default()),
-        };
-        let stage = Stage::Content { left, collected: Vec::new(), bytes_max };
-        Waiting { request, stage, deadline }
+    pub(super) fn for_content(request: OwnedRequest, incoming: Incoming) -> Waiting {
+        let deadline = incoming.late_at();
+        Waiting { stage: Stage::Content { request, incoming, collected: Vec::new() }, deadline }
     }
 
     pub(super) fn for_decision(
@@ -56,182 +51,228 @@ impl Waiting {
         awaiting: Awaiting<Decision>,
         deadline: Millis,
     ) -> Waiting {
-        Waiting { request, stage: Stage::Decision(awaiting), deadline }
+        Waiting { stage: Stage::Decision { request, awaiting }, deadline }
     }
 
     pub(super) fn for_response(
         request: OwnedRequest,
         awaiting: Awaiting<Response>,
+        incoming: Incoming,
         deadline: Millis,
     ) -> Waiting {
-        Waiting { request, stage: Stage::Response(awaiting), deadline }
+        Waiting { stage: Stage::Response { request, awaiting, incoming }, deadline }
+    }
+
+    pub(super) fn for_stream(streamed: Streamed) -> Waiting {
+        let deadline = streamed.deadline();
+        Waiting { stage: Stage::Stream(streamed), deadline }
+    }
+
+    pub(super) fn for_unread(incoming: Incoming) -> Waiting {
+        let deadline = incoming.late_at();
+        Waiting { stage: Stage::Unread(incoming), deadline }
     }
 
     pub(super) fn deadline(&self) -> Millis {
         self.deadline
     }
 
-    /// Whether calling [`Waiting::advance`] again at once makes sense.
-    pub(super) fn can_go_on(&self, input: &LeaseQueue, is_ended: bool) -> bool {
-        matches!(self.stage, Stage::Content { .. }) && (is_ended || !input.is_empty())
+    /// The streaming handler, if it is one that is waited for.
+    pub(super) fn stream(&mut self) -> Option<&mut Streamed> {
+        match &mut self.stage {
+            Stage::Stream(streamed) => Some(streamed),
+            _ => None,
+        }
+    }
+
+    /// Whether it goes on when something has been sent.
+    pub(super) fn is_blocked(&self) -> bool {
+        matches!(&self.stage, Stage::Stream(streamed) if streamed.is_blocked)
     }
 
     /// Goes on if what it waits for has come.
     pub(super) fn advance(
-        mut self: Box<Self>,
+        self: Box<Self>,
         input: &mut LeaseQueue,
         is_ended: bool,
         control: &mut Control,
         port: &mut Port<'_>,
     ) -> Step {
         let registry = std::rc::Rc::clone(&port.core.registry);
-        match &mut self.stage {
-            Stage::Content { left, collected, bytes_max } => {
-                match left.collect(input, collected, *bytes_max) {
-                    Collected::Whole => {
-                        let content = std::mem::take(collected);
-                        let (request, route) = self.route(&registry);
-                        respond::finish(&route, request, &content, input, control, port)
-                    }
-                    Collected::Partial if is_ended => {
-                        // RFC 9112 §8: a request whose content ends early is not processed (U-57).
-                        control.is_closing = true;
-                        Step::Answered
-                    }
-                    Collected::Partial => Step::Waiting(self),
-                    Collected::TooLarge => {
-                        let (request, route) = self.route(&registry);
-                        respond::too_large(&route, request, control, port)
-                    }
-                    Collected::Faulty(text) => {
-                        port.core.counters.requests_faulty.raise();
-                        let response = Response::text(Status::BAD_REQUEST, text);
-                        let request = self.request.view();
-                        answer_and_close(&response, Some(request.head()), control, port);
-                        Step::Answered
-                    }
-                }
+        let Waiting { stage, deadline } = *self;
+        match stage {
+            Stage::Content { request, incoming, collected } => {
+                let content = Content { request, incoming, collected };
+                content.advance(&registry, input, is_ended, control, port)
             }
-            Stage::Decision(awaiting) => match awaiting.take() {
-                None => Step::Waiting(self),
+            Stage::Decision { request, awaiting } => match awaiting.take() {
+                None => Step::Waiting(Box::new(Waiting::for_decision(request, awaiting, deadline))),
                 Some(None) => {
-                    self.timed_out(control, port);
+                    let stage = Stage::Decision { request, awaiting };
+                    Waiting { stage, deadline }.timed_out(control, port);
                     Step::Answered
                 }
                 Some(Some(decision)) => {
                     port.core.counters.upgrades_deciding.lower();
-                    let (request, route) = self.route(&registry);
+                    let (request, route) = routed(&request, &registry);
                     respond::decided(&route, request, decision, input, control, port)
                 }
             },
-            Stage::Response(awaiting) => match awaiting.take() {
-                None => Step::Waiting(self),
+            Stage::Response { request, awaiting, incoming } => match awaiting.take() {
+                None => Step::Waiting(Box::new(Waiting::for_response(
+                    request, awaiting, incoming, deadline,
+                ))),
                 Some(None) => {
-                    self.timed_out(control, port);
+                    let stage = Stage::Response { request, awaiting, incoming };
+                    Waiting { stage, deadline }.timed_out(control, port);
                     Step::Answered
                 }
                 Some(Some(response)) => {
-                    let (request, route) = self.route(&registry);
-                    respond::answered(&route, request, &response, input, control, port)
+                    let (request, route) = routed(&request, &registry);
+                    respond::answered(&route, request, &response, incoming, input, control, port)
                 }
             },
+            Stage::Stream(streamed) => streamed.advance(input, is_ended, control, port),
+            Stage::Unread(incoming) => discard(incoming, input, is_ended, control, port),
         }
     }
 
     /// What it waited for did not come, or never will.
     pub(super) fn timed_out(self, control: &mut Control, port: &mut Port<'_>) {
-        let response = match self.stage {
-            Stage::Content { .. } => {
-                port.core.counters.timeouts_received.raise();
-                Response::text(
-                    Status::REQUEST_TIMEOUT,
-                    "The content of the request did not arrive in time.\n",
-                )
+        let counters = &port.core.counters;
+        let (request, status, text) = match self.stage {
+            Stage::Content { request, .. } => {
+                counters.timeouts_content.raise();
+                let text = "The content of the request came too slowly.\n";
+                (request, Status::REQUEST_TIMEOUT, text)
             }
-            Stage::Decision(_) => {
-                port.core.counters.upgrades_deciding.lower();
-                port.core.counters.upgrades_timeout.raise();
-                Response::text(Status::SERVICE_UNAVAILABLE, "The switch was not decided in time.\n")
+            Stage::Decision { request, .. } => {
+                counters.upgrades_deciding.lower();
+                counters.upgrades_timeout.raise();
+                let text = "The switch was not decided in time.\n";
+                (request, Status::SERVICE_UNAVAILABLE, text)
             }
-            Stage::Response(_) => {
-                Response::text(Status::SERVICE_UNAVAILABLE, "The answer was not ready in time.\n")
+            Stage::Response { request, .. } => {
+                counters.timeouts_answers.raise();
+                let text = "The answer was not ready in time.\n";
+                (request, Status::SERVICE_UNAVAILABLE, text)
+            }
+            Stage::Stream(streamed) => {
+                streamed.timed_out(control, port);
+                return;
+            }
+            Stage::Unread(_) => {
+                counters.timeouts_content.raise();
+                control.is_closing = true;
+                return;
             }
         };
-        answer_and_close(&response, Some(self.request.view().head()), control, port);
+        let head = request.view().head();
+        answer_and_close(&Response::text(status, text), Some(head), control, port);
     }
 
     /// The connection is gone; whoever was to keep the promise can see that.
-    pub(super) fn abandon(self, core: &Core) {
-        if matches!(self.stage, Stage::Decision(_)) {
-            core.counters.upgrades_deciding.lower();
+    pub(super) fn abandon(self, reason: CloseReason, core: &Core) {
+        match self.stage {
+            Stage::Decision { .. } => core.counters.upgrades_deciding.lower(),
+            Stage::Stream(streamed) => streamed.abandon(reason, core),
+            Stage::Content { .. } | Stage::Response { .. } | Stage::Unread(_) => {}
         }
-    }
-
-    fn route<'a>(
-        &'a self,
-        registry: &'a crate::resource::Registry,
-    ) -> (crate::http::Request<'a>, Route<'a>) {
-        let request = self.request.view();
-        let has_content = framing(request.head()).is_ok_and(respond::has_content);
-        let route = Route::of(registry, request, has_content);
-        (request, route.expect("a request that waits was routed, and the registry does not change"))
     }
 }
 
-impl Left {
-    /// Takes what is there of the content out of `input`.
-    fn collect(
-        &mut self,
+/// A request whose content is collected.
+struct Content {
+    request: OwnedRequest,
+    incoming: Incoming,
+    collected: Vec<u8>,
+}
+
+impl Content {
+    fn advance(
+        mut self,
+        registry: &Registry,
         input: &mut LeaseQueue,
-        collected: &mut Vec<u8>,
-        bytes_max: usize,
-    ) -> Collected {
-        while !matches!(self, Left::Length(0)) {
-            let Some(mut bytes) = input.pop() else { return Collected::Partial };
-            let result = match self {
-                Left::Length(left) => {
-                    let count = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                    collected.extend_from_slice(&bytes.split_to(count));
-                    *left -= count as u64;
-                    Collected::Partial
+        is_ended: bool,
+        control: &mut Control,
+        port: &mut Port<'_>,
+    ) -> Step {
+        loop {
+            match self.incoming.next(input, port.core) {
+                Piece::Data(bytes) => self.collected.extend_from_slice(&bytes),
+                Piece::End => {
+                    let (request, route) = routed(&self.request, registry);
+                    let content = &self.collected;
+                    let incoming = self.incoming;
+                    return respond::finish(
+                        &route, request, content, incoming, input, control, port,
+                    );
                 }
-                Left::Chunked(decoder) => collect_chunks(decoder, &mut bytes, collected, bytes_max),
-            };
-            if !bytes.is_empty() {
-                input.push_front(bytes);
-            }
-            if !matches!(result, Collected::Partial) {
-                return result;
+                Piece::Partial if is_ended => {
+                    // RFC 9112 §8: a request whose content ends early is not processed (U-57).
+                    control.is_closing = true;
+                    return Step::Answered;
+                }
+                Piece::Partial => {
+                    if self.incoming.wants_continue() {
+                        port.outbox().write(CONTINUE);
+                    }
+                    let Content { request, incoming, collected } = self;
+                    let deadline = incoming.late_at();
+                    let stage = Stage::Content { request, incoming, collected };
+                    return Step::Waiting(Box::new(Waiting { stage, deadline }));
+                }
+                Piece::TooLarge => {
+                    let (request, route) = routed(&self.request, registry);
+                    return respond::too_large(&route, request, control, port);
+                }
+                Piece::Faulty(fault) => {
+                    port.core.counters.requests_faulty.raise();
+                    let response = Response::text(fault.status(), format!("{fault}\n"));
+                    let head = self.request.view().head();
+                    answer_and_close(&response, Some(head), control, port);
+                    return Step::Answered;
+                }
             }
         }
-        Collected::Whole
     }
 }
 
-fn collect_chunks(
-    decoder: &mut Chunked,
-    bytes: &mut crate::buffer::Lease,
-    collected: &mut Vec<u8>,
-    bytes_max: usize,
-) -> Collected {
+/// Throws away what is left of a content (U-58). What is wrong with it is told by the close: the
+/// answer is written.
+fn discard(
+    mut incoming: Incoming,
+    input: &mut LeaseQueue,
+    is_ended: bool,
+    control: &mut Control,
+    port: &mut Port<'_>,
+) -> Step {
     loop {
-        match decoder.step(bytes) {
-            Err(fault) => return Collected::Faulty(fault.text()),
-            Ok(ChunkStep::Data { consumed, len }) => {
-                bytes.advance(consumed);
-                if collected.len() + len > bytes_max {
-                    return Collected::TooLarge;
-                }
-                collected.extend_from_slice(&bytes.split_to(len));
+        match incoming.next(input, port.core) {
+            Piece::Data(_) => {}
+            Piece::End => return Step::Answered,
+            Piece::Partial if !is_ended => {
+                return Step::Waiting(Box::new(Waiting::for_unread(incoming)));
             }
-            Ok(ChunkStep::More { consumed }) => {
-                bytes.advance(consumed);
-                return Collected::Partial;
+            Piece::TooLarge => {
+                port.core.counters.contents_abandoned.raise();
+                break;
             }
-            Ok(ChunkStep::Done { consumed }) => {
-                bytes.advance(consumed);
-                return Collected::Whole;
+            Piece::Faulty(_) => {
+                port.core.counters.requests_faulty.raise();
+                break;
             }
+            Piece::Partial => break,
         }
     }
+    control.is_closing = true;
+    Step::Answered
+}
+
+/// A request that waits, and its route.
+fn routed<'a>(request: &'a OwnedRequest, registry: &'a Registry) -> (Request<'a>, Route<'a>) {
+    let request = request.view();
+    let has_content = framing(request.head()).is_ok_and(respond::has_content);
+    let route = Route::of(registry, request, has_content);
+    (request, route.expect("a request that waits was routed, and the registry does not change"))
 }

@@ -96,6 +96,16 @@ pub enum CloseReason {
     Drained,
     /// The kernel refused the descriptor that a detached connection needs.
     NoDescriptor,
+    /// The content of the request ended before it was whole.
+    ContentIncomplete,
+    /// The content of the request was not in the chunked coding it announced.
+    ContentFaulty,
+    /// The content of the request was larger than the resource takes.
+    ContentTooLarge,
+    /// The content of the request came too slowly.
+    ContentTooSlow,
+    /// The answer to the request did not begin in time.
+    AnswerTimeout,
 }
 
 impl fmt::Display for CloseReason {
@@ -110,6 +120,11 @@ impl fmt::Display for CloseReason {
             CloseReason::BuffersHeld => "it held buffers that others waited for",
             CloseReason::Drained => "the server stopped",
             CloseReason::NoDescriptor => "no descriptor to detach it as",
+            CloseReason::ContentIncomplete => "the content ended before it was whole",
+            CloseReason::ContentFaulty => "the content was not in the chunked coding",
+            CloseReason::ContentTooLarge => "the content was larger than the resource takes",
+            CloseReason::ContentTooSlow => "the content came too slowly",
+            CloseReason::AnswerTimeout => "the answer did not begin in time",
         })
     }
 }
@@ -131,6 +146,8 @@ pub struct Control {
     pub is_reset: bool,
     /// The connection leaves the engine behind what is written.
     pub is_detaching: bool,
+    /// The request being answered is the last one this connection may have.
+    pub is_last_request: bool,
 }
 
 impl Default for Control {
@@ -143,6 +160,7 @@ impl Default for Control {
             is_closing: false,
             is_reset: false,
             is_detaching: false,
+            is_last_request: false,
         }
     }
 }

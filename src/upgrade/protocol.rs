@@ -41,9 +41,25 @@ pub struct Protocol {
     methods: MethodSet,
     content_bytes_max: usize,
     early_data: EarlyData,
+    is_exacting: bool,
     decision_timeout: Option<Duration>,
     needs_spawn: bool,
     decide: Arc<dyn Decide>,
+    screen: Option<Arc<dyn Screen>>,
+}
+
+/// Looks at the head of a request whose content is not there yet.
+trait Screen: Send + Sync + 'static {
+    fn screen(&self, opening: &Opening<'_>) -> Option<Response>;
+}
+
+impl<F> Screen for F
+where
+    F: Fn(&Opening<'_>) -> Option<Response> + Send + Sync + 'static,
+{
+    fn screen(&self, opening: &Opening<'_>) -> Option<Response> {
+        self(opening)
+    }
 }
 
 /// Decides on one request whose offer was chosen: switch, or answer over HTTP.
@@ -190,9 +206,11 @@ impl Protocol {
             methods: MethodSet::of(&[Method::Get]),
             content_bytes_max: 0,
             early_data: EarlyData::Allowed,
+            is_exacting: false,
             decision_timeout: None,
             needs_spawn: false,
             decide: Arc::new(decide),
+            screen: None,
         }
     }
 
@@ -278,6 +296,26 @@ impl Protocol {
         self
     }
 
+    /// Answers 400 to an offer of it with another method, or with content it does not take, where it
+    /// would be passed over otherwise: for protocols whose standard says so (U-29; RFC 6455 §4.2.1).
+    #[must_use]
+    pub fn exacting(mut self) -> Protocol {
+        self.is_exacting = true;
+        self
+    }
+
+    /// Asks `screen` about a request with content before the content is read: a response refuses it
+    /// from the head alone, and a client that waits for a 100 keeps its content (U-32). Requests
+    /// without content go to the decision at once.
+    #[must_use]
+    pub fn screen(
+        mut self,
+        screen: impl Fn(&Opening<'_>) -> Option<Response> + Send + Sync + 'static,
+    ) -> Protocol {
+        self.screen = Some(Arc::new(screen));
+        self
+    }
+
     /// Time for a decision, instead of the limit for all (U-37).
     #[must_use]
     pub fn decision_timeout(mut self, timeout: Duration) -> Protocol {
@@ -313,6 +351,18 @@ impl Protocol {
 
     pub(crate) fn needs_spawn(&self) -> bool {
         self.needs_spawn
+    }
+
+    pub(crate) fn is_exacting(&self) -> bool {
+        self.is_exacting
+    }
+
+    pub(crate) fn has_screen(&self) -> bool {
+        self.screen.is_some()
+    }
+
+    pub(crate) fn refusal(&self, opening: &Opening<'_>) -> Option<Response> {
+        self.screen.as_ref()?.screen(opening)
     }
 
     pub(crate) fn decide(&self, opening: &Opening<'_>) -> Decision {

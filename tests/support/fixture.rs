@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use upring::buffer::Lease;
 use upring::http::{Method, Ready, Request, Response, Status};
-use upring::resource::{Answer, Registry, Reply, Resource};
+use upring::resource::{Answer, Registry, Reply, Resource, from_head};
 use upring::upgrade::{Decision, Handler, Io, Opening, Promise, Protocol, Spawn, Switch};
 
 /// Content that `echo` takes with its request.
@@ -65,7 +65,7 @@ pub fn routes(routed: &Routed) -> Vec<(&'static str, Resource)> {
         ("/e-adv", echoes(plain()).advertise()),
         ("/ws", plain().upgrade(websocket())),
         ("/only", Resource::new().upgrade(websocket()).upgrade(echo("echo")).upgrade_required()),
-        ("/moved", on_all_methods(Resource::new(), moved)),
+        ("/moved", on_all_methods(Resource::new(), from_head(moved))),
         ("/log", recording(routed)),
         ("/evil", recording(routed)),
         ("/never", plain().upgrade(never())),
@@ -109,7 +109,7 @@ fn slow(_: &Request<'_>, _: &[u8], reply: &mut Reply<'_>) {
     });
 }
 
-fn moved(_: &Request<'_>, _: &[u8], reply: &mut Reply<'_>) {
+fn moved(_: &Request<'_>, reply: &mut Reply<'_>) {
     let response = Response::new(Status::PERMANENT_REDIRECT).with_field("Location", "/");
     reply.send(&response.expect("a valid field"));
 }
@@ -138,12 +138,20 @@ fn echo(name: &str) -> Protocol {
     Protocol::new(name, decide_echo)
         .methods(&[Method::Get, Method::Post, Method::Options])
         .content_bytes_max(CONTENT_BYTES_MAX)
+        .screen(|opening| denied(opening.request()))
+}
+
+fn denied(request: &Request<'_>) -> Option<Response> {
+    let is_denied = request.query() == Some(b"deny=403");
+    is_denied.then(|| Response::text(Status::FORBIDDEN, "no"))
 }
 
 fn decide_echo(opening: &Opening<'_>) -> Decision {
     let echo = Echo::answering(opening.content());
+    if let Some(response) = denied(opening.request()) {
+        return Decision::Answer(response);
+    }
     match opening.request().query() {
-        Some(b"deny=403") => Decision::Answer(Response::text(Status::FORBIDDEN, "no")),
         Some(b"wait=200") => {
             let (promise, decision) = opening.later();
             opening.spawn(async move {
@@ -158,14 +166,11 @@ fn decide_echo(opening: &Opening<'_>) -> Decision {
 
 /// The opening handshake of RFC 6455 as far as the rows need it; the codec has tests of its own.
 fn websocket() -> Protocol {
-    Protocol::new("websocket", decide_websocket).methods(&METHODS).forbid_early_data()
+    Protocol::new("websocket", decide_websocket).exacting().forbid_early_data()
 }
 
 fn decide_websocket(opening: &Opening<'_>) -> Decision {
     let refused = |status| Response::text(status, "Not an opening handshake this server takes.\n");
-    if opening.request().method() != Method::Get {
-        return Decision::Answer(refused(Status::BAD_REQUEST));
-    }
     if opening.request().field("Sec-WebSocket-Version") != Some(b"13") {
         let response = refused(Status::UPGRADE_REQUIRED).with_field("Sec-WebSocket-Version", "13");
         return Decision::UpgradeRequired(response.expect("a valid field"));

@@ -66,7 +66,6 @@ fn serve(host: HostKind, limits: Limits) -> Result<(Running, Loopback<'static>),
     let running = server.start()?;
     let mut clients = Loopback::new(running.addresses()[0], move || routed.take());
     clients.settings.push(KEEP_ALIVE.into());
-    clients.pending.push("bodies".into());
     Ok((running, clients))
 }
 

@@ -77,17 +77,23 @@ pub(crate) fn chunked(bytes: &[u8]) {
     assert!(whole.0.len() <= bytes.len());
 }
 
-/// Data, and where the content ends, if it does.
-type Decoded = (Vec<u8>, Result<Option<usize>, ChunkError>);
+/// Data, the trailer section, and where the content ends, if it does.
+type Decoded = (Vec<u8>, Vec<u8>, Result<Option<usize>, ChunkError>);
 
 fn decode(bytes: &[u8], piece_max: usize) -> Decoded {
-    let (mut decoder, mut data, mut at) = (Chunked::new(), Vec::new(), 0);
+    let (mut decoder, mut data, mut at) = (Chunked::default(), Vec::new(), 0);
+    let mut trailer = Vec::new();
     while at < bytes.len() {
         let piece = &bytes[at..bytes.len().min(at.saturating_add(piece_max))];
         match decoder.step(piece) {
-            Err(fault) => return (data, Err(fault)),
-            Ok(ChunkStep::Done { consumed }) => return (data, Ok(Some(at + consumed))),
+            Err(fault) => return (data, trailer, Err(fault)),
+            Ok(ChunkStep::Done { consumed }) => return (data, trailer, Ok(Some(at + consumed))),
             Ok(ChunkStep::More { consumed }) => at += consumed,
+            Ok(ChunkStep::Trailer { consumed, len }) => {
+                assert!(len > 0 && consumed + len <= piece.len());
+                trailer.extend_from_slice(&piece[consumed..consumed + len]);
+                at += consumed + len;
+            }
             Ok(ChunkStep::Data { consumed, len }) => {
                 assert!(len > 0 && consumed + len <= piece.len());
                 data.extend_from_slice(&piece[consumed..consumed + len]);
@@ -95,7 +101,7 @@ fn decode(bytes: &[u8], piece_max: usize) -> Decoded {
             }
         }
     }
-    (data, Ok(decoder.is_done().then_some(at)))
+    (data, trailer, Ok(decoder.is_done().then_some(at)))
 }
 
 /// An Upgrade field of these bytes: what is chosen was offered and is registered, whoever's order

@@ -66,7 +66,7 @@ impl Stager {
             Core::new(registry(), limits.clone(), Arc::clone(&counters), kernel.unix_seconds());
         let timeout_min_ms = [
             limits.head_timeout_ms,
-            limits.content_timeout_ms,
+            limits.content_slack_ms,
             limits.idle_timeout_ms,
             limits.decision_timeout_ms,
             limits.send_timeout_ms,
@@ -268,7 +268,8 @@ fn limits(random: &mut Random) -> Limits {
     let mut timeout = |factor: u64| millis * factor + random.below(millis);
     Limits {
         head_timeout_ms: timeout(1),
-        content_timeout_ms: timeout(3),
+        content_slack_ms: timeout(3),
+        answer_timeout_ms: timeout(3),
         idle_timeout_ms: timeout(6),
         decision_timeout_ms: timeout(1),
         send_timeout_ms: timeout(3),

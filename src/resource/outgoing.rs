@@ -1,0 +1,148 @@
+//! The answer of a streaming handler on its way out: how its end is told, and that it is told right.
+
+use std::io::Write;
+
+use crate::buffer::Payload;
+use crate::http::{ContentFraming, Fields, Form, Head, Method, Persistence, Response, Version};
+use crate::upgrade::Io;
+
+/// How far the answer has got.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    state: State,
+    version: Version,
+    head_only: bool,
+    /// What the client allows.
+    persistence: Persistence,
+    advertise: Option<Box<str>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unanswered,
+    /// So many bytes are still to come.
+    Counted(u64),
+    Chunked,
+    UntilClose,
+    /// What is sent goes nowhere.
+    Without,
+    Finished,
+    /// The handler finished before it had begun.
+    Unfit,
+}
+
+impl Outgoing {
+    pub(crate) fn new(head: &Head, advertise: Option<&str>) -> Outgoing {
+        Outgoing {
+            state: State::Unanswered,
+            version: head.version,
+            head_only: head.method == Method::Head,
+            persistence: head.persistence(),
+            advertise: advertise.map(Box::from),
+        }
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        !matches!(self.state, State::Unanswered | State::Unfit)
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.state == State::Finished
+    }
+
+    /// Whether the handler ended without an answer.
+    pub(crate) fn is_unfit(&self) -> bool {
+        self.state == State::Unfit
+    }
+
+    /// Whether the connection ends behind the answer.
+    pub(crate) fn must_close(&self) -> bool {
+        self.persistence == Persistence::Close
+    }
+
+    /// The form of an answer that replaces the handler's and ends the connection.
+    pub(crate) fn last_form(&mut self) -> Form<'static> {
+        self.persistence = Persistence::Close;
+        Form { head_only: self.head_only, persistence: Persistence::Close, advertise: None }
+    }
+
+    pub(super) fn form(&self) -> Form<'_> {
+        Form {
+            head_only: self.head_only,
+            persistence: self.persistence,
+            advertise: self.advertise.as_deref(),
+        }
+    }
+
+    pub(super) fn begin(
+        &mut self,
+        response: &Response,
+        length: Option<u64>,
+        must_close: bool,
+    ) -> ContentFraming {
+        assert!(self.state == State::Unanswered, "a request has one answer");
+        let framing = match (length, self.version) {
+            (Some(length), _) => ContentFraming::Length(length),
+            (None, Version::Http11) => ContentFraming::Chunked,
+            (None, Version::Http10) => ContentFraming::Close,
+        };
+        self.state = match framing {
+            // RFC 9112 §6.3 (1).
+            _ if self.head_only || !response.has_content() => State::Without,
+            ContentFraming::Length(length) => State::Counted(length),
+            ContentFraming::Chunked => State::Chunked,
+            ContentFraming::Close => State::UntilClose,
+        };
+        if must_close || self.state == State::UntilClose {
+            self.persistence = Persistence::Close;
+        }
+        framing
+    }
+
+    pub(super) fn send(&mut self, payload: Payload, io: &mut Io<'_>) {
+        let len = payload.len() as u64;
+        match &mut self.state {
+            _ if len == 0 => {}
+            State::Counted(left) if len <= *left => {
+                *left -= len;
+                io.send(payload);
+            }
+            // More than was announced: where the next answer begins could not be told.
+            State::Counted(_) => io.reset(),
+            State::Chunked => {
+                io.encode(|text| {
+                    // Writing to memory does not fail.
+                    let _ = write!(text, "{len:x}\r\n");
+                });
+                io.send(payload);
+                io.write(b"\r\n");
+            }
+            State::UntilClose => io.send(payload),
+            State::Without => {}
+            State::Unanswered | State::Finished | State::Unfit => io.reset(),
+        }
+    }
+
+    pub(super) fn finish(&mut self, trailers: &Fields, io: &mut Io<'_>) {
+        self.state = match self.state {
+            State::Unanswered => State::Unfit,
+            State::Counted(left) => {
+                if left > 0 {
+                    // Fewer than announced: the client must see that the content is not whole.
+                    io.reset();
+                }
+                State::Finished
+            }
+            State::Chunked => {
+                io.encode(|text| {
+                    text.extend_from_slice(b"0\r\n");
+                    text.extend_from_slice(trailers.as_bytes());
+                    text.extend_from_slice(b"\r\n");
+                });
+                State::Finished
+            }
+            State::UntilClose | State::Without => State::Finished,
+            state @ (State::Finished | State::Unfit) => state,
+        };
+    }
+}

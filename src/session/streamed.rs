@@ -1,0 +1,253 @@
+//! A request in the hands of a streaming handler: content to it, its answer out, and what becomes
+//! of the connection when one of the two fails.
+
+use super::content::{Incoming, Piece};
+use super::exchange::Step;
+use super::respond::leave;
+use super::switched::fenced;
+use super::waiting::Waiting;
+use super::{Core, Port};
+use crate::buffer::{LeaseQueue, Outbox};
+use crate::config::{Millis, NEVER};
+use crate::http::{CONTINUE, Response, Status};
+use crate::resource::{Outgoing, StreamIo, Streaming};
+use crate::upgrade::{CloseReason, Control, Io};
+
+pub(super) struct Streamed {
+    handler: Box<dyn Streaming>,
+    incoming: Incoming,
+    outgoing: Outgoing,
+    has_panicked: bool,
+    /// The handler was told that the content is complete.
+    is_told: bool,
+    /// It stopped the content, or the answer fills the outbox: the client is not late.
+    is_held: bool,
+    /// The outbox is full.
+    pub(super) is_blocked: bool,
+    /// When the answer has to have begun.
+    answer_at: Millis,
+}
+
+impl Streamed {
+    /// Gives a request to `handler`.
+    pub(super) fn open(
+        handler: Box<dyn Streaming>,
+        incoming: Incoming,
+        outgoing: Outgoing,
+        control: &mut Control,
+        port: &mut Port<'_>,
+    ) -> Streamed {
+        let mut streamed = Streamed {
+            handler,
+            incoming,
+            outgoing,
+            has_panicked: false,
+            is_told: false,
+            is_held: false,
+            is_blocked: false,
+            answer_at: NEVER,
+        };
+        streamed.await_answer(port.core);
+        streamed.call(control, port, |handler, io| handler.on_open(io));
+        streamed
+    }
+
+    /// Calls the handler.
+    pub(super) fn call(
+        &mut self,
+        control: &mut Control,
+        port: &mut Port<'_>,
+        call: impl FnOnce(&mut dyn Streaming, &mut StreamIo<'_>),
+    ) {
+        if self.has_panicked {
+            return;
+        }
+        let must_close = control.is_last_request
+            || port.core.is_draining
+            || !self.incoming.is_discardable(&port.core.limits);
+        let Core { batches, limits, mailbox, spawn, now, date, .. } = &mut *port.core;
+        let outbox = Outbox::new(port.batch, batches, port.in_flight, limits.outbox_bytes_max);
+        let spawn = spawn.as_ref();
+        let io = Io { outbox, control, mailbox, spawn, key: port.key, now: *now };
+        let mut io = StreamIo { io, outgoing: &mut self.outgoing, date, must_close };
+        if !fenced(|| call(&mut *self.handler, &mut io)) {
+            port.core.counters.handler_panics.raise();
+            self.has_panicked = true;
+        }
+    }
+
+    /// When it has to be looked at even if nothing happens.
+    pub(super) fn deadline(&self) -> Millis {
+        match self.is_told || self.is_held {
+            false => self.incoming.late_at(),
+            true if self.outgoing.has_begun() => NEVER,
+            true => self.answer_at,
+        }
+    }
+
+    /// Goes on until bytes, room or the handler are waited for.
+    pub(super) fn advance(
+        mut self,
+        input: &mut LeaseQueue,
+        is_ended: bool,
+        control: &mut Control,
+        port: &mut Port<'_>,
+    ) -> Step {
+        self.is_blocked = false;
+        while !self.is_over(control) {
+            if self.is_told {
+                break;
+            }
+            // A handler that takes no content can be told that there is none.
+            let is_held = !self.incoming.is_done() && (control.is_paused || port.is_full());
+            if !is_held && std::mem::take(&mut self.is_held) {
+                self.incoming.forgive(port.core);
+            }
+            if is_held {
+                self.is_held = true;
+                self.is_blocked = !control.is_paused;
+                break;
+            }
+            match self.incoming.next(input, port.core) {
+                Piece::Data(bytes) => {
+                    self.await_answer(port.core);
+                    self.call(control, port, |handler, io| handler.on_content(bytes, io));
+                }
+                Piece::End => self.tell_end(control, port),
+                Piece::Partial if is_ended => {
+                    return self.fail(CloseReason::ContentIncomplete, None, control, port);
+                }
+                Piece::Partial => {
+                    if !self.outgoing.has_begun() && self.incoming.wants_continue() {
+                        port.outbox().write(CONTINUE);
+                    }
+                    break;
+                }
+                Piece::TooLarge => return self.too_large(control, port),
+                Piece::Faulty(fault) => {
+                    port.core.counters.requests_faulty.raise();
+                    let response = Response::text(fault.status(), format!("{fault}\n"));
+                    return self.fail(CloseReason::ContentFaulty, Some(response), control, port);
+                }
+            }
+        }
+        match self.is_over(control) {
+            true => self.end(control, port),
+            false => Step::Waiting(Box::new(Waiting::for_stream(self))),
+        }
+    }
+
+    /// The client is late, or the handler is.
+    pub(super) fn timed_out(self, control: &mut Control, port: &mut Port<'_>) -> Step {
+        let (reason, status, text) = if self.is_told || self.is_held {
+            port.core.counters.timeouts_answers.raise();
+            let text = "The answer was not ready in time.\n";
+            (CloseReason::AnswerTimeout, Status::SERVICE_UNAVAILABLE, text)
+        } else {
+            port.core.counters.timeouts_content.raise();
+            let text = "The content of the request came too slowly.\n";
+            (CloseReason::ContentTooSlow, Status::REQUEST_TIMEOUT, text)
+        };
+        self.fail(reason, Some(Response::text(status, text)), control, port)
+    }
+
+    /// The connection is gone.
+    pub(super) fn abandon(self, reason: CloseReason, core: &Core) {
+        let Streamed { handler, has_panicked, .. } = self;
+        part_from(handler, has_panicked, reason, core);
+    }
+
+    /// The handler has something new to answer to.
+    fn await_answer(&mut self, core: &Core) {
+        self.answer_at = core.now.saturating_add(core.limits.answer_timeout_ms);
+    }
+
+    fn tell_end(&mut self, control: &mut Control, port: &mut Port<'_>) {
+        self.is_told = true;
+        self.await_answer(port.core);
+        let trailers = std::mem::take(&mut self.incoming.trailers);
+        self.call(control, port, |handler, io| handler.on_content_end(&trailers, io));
+    }
+
+    fn is_over(&self, control: &Control) -> bool {
+        control.is_reset
+            || self.has_panicked
+            || self.outgoing.is_unfit()
+            || self.outgoing.is_finished()
+    }
+
+    /// The handler has finished, one way or the other.
+    fn end(self, control: &mut Control, port: &mut Port<'_>) -> Step {
+        if control.is_reset {
+            port.core.counters.answers_broken.raise();
+            self.abandon(CloseReason::HandlerReset, port.core);
+            return Step::Answered;
+        }
+        if self.has_panicked || self.outgoing.is_unfit() {
+            let text = "The handler of this resource failed.\n";
+            let response = Response::text(Status::INTERNAL_SERVER_ERROR, text);
+            return self.fail(CloseReason::HandlerPanicked, Some(response), control, port);
+        }
+        port.core.counters.requests.raise();
+        let Streamed { handler, incoming, outgoing, has_panicked, .. } = self;
+        part_from(handler, has_panicked, CloseReason::Finished, port.core);
+        release(control);
+        leave(incoming, outgoing.must_close(), control, port)
+    }
+
+    fn too_large(self, control: &mut Control, port: &mut Port<'_>) -> Step {
+        port.core.counters.contents_too_large.raise();
+        let text = "The content is larger than this resource takes.\n";
+        let response = Response::text(Status::CONTENT_TOO_LARGE, text);
+        self.fail(CloseReason::ContentTooLarge, Some(response), control, port)
+    }
+
+    /// Ends the request and the connection: with `response` if the answer has not begun, otherwise
+    /// with a reset, by which the client sees that it is not whole.
+    fn fail(
+        mut self,
+        reason: CloseReason,
+        response: Option<Response>,
+        control: &mut Control,
+        port: &mut Port<'_>,
+    ) -> Step {
+        let has_begun = self.outgoing.has_begun();
+        release(control);
+        if has_begun && !self.outgoing.is_finished() {
+            port.core.counters.answers_broken.raise();
+            control.is_reset = true;
+        } else if let Some(response) = response
+            && !has_begun
+        {
+            port.core.counters.requests.raise();
+            let form = self.outgoing.last_form();
+            port.with_text(|text, date| response.write(text, date, form));
+        }
+        control.is_closing = true;
+        self.abandon(reason, port.core);
+        Step::Answered
+    }
+}
+
+/// What a handler wanted of its connection does not hold for the next request.
+fn release(control: &mut Control) {
+    control.is_paused = false;
+    control.wants_writable = false;
+}
+
+fn part_from(
+    mut handler: Box<dyn Streaming>,
+    has_panicked: bool,
+    reason: CloseReason,
+    core: &Core,
+) {
+    let is_fine = fenced(|| {
+        if !has_panicked {
+            handler.on_close(reason);
+        }
+        drop(handler);
+    });
+    if !is_fine {
+        core.counters.handler_panics.raise();
+    }
+}
