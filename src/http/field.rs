@@ -100,12 +100,7 @@ impl Fields {
         value: impl AsRef<[u8]>,
     ) -> Result<(), FieldError> {
         let (name, value) = (name.as_ref(), value.as_ref());
-        if !is_token(name) {
-            return Err(FieldError::NameNotToken);
-        }
-        if is_reserved(name) {
-            return Err(FieldError::Reserved);
-        }
+        check_name(name)?;
         check_value(value)?;
         self.push_checked(name, value);
         Ok(())
@@ -136,6 +131,17 @@ impl Fields {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
+    }
+}
+
+/// Refuses names that are no tokens or the server's own.
+pub(super) fn check_name(name: &[u8]) -> Result<(), FieldError> {
+    if !is_token(name) {
+        Err(FieldError::NameNotToken)
+    } else if is_reserved(name) {
+        Err(FieldError::Reserved)
+    } else {
+        Ok(())
     }
 }
 

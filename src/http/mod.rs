@@ -29,6 +29,7 @@ mod response;
 mod status;
 mod target;
 mod trailers;
+mod writer;
 
 pub use chunked::{ChunkError, ChunkLimits, Chunked, SIZE_DIGITS_MAX, Step as ChunkStep};
 pub use date::Date;
@@ -45,3 +46,4 @@ pub use response::{CONTINUE, ContentFraming, Form, Persistence, Response, write_
 pub use status::Status;
 pub use target::TargetForm;
 pub use trailers::Trailers;
+pub use writer::ResponseWriter;

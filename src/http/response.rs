@@ -206,15 +206,7 @@ impl Response {
         date: &Date,
         framing: ContentFraming,
     ) -> usize {
-        out.extend_from_slice(b"HTTP/1.1 ");
-        write_decimal(out, u64::from(self.status.code()));
-        // RFC 9112 §4: the space behind the code is there even if the phrase is empty.
-        out.push(b' ');
-        out.extend_from_slice(self.status.reason().as_bytes());
-        out.extend_from_slice(b"\r\nServer: upring\r\nDate: ");
-        let date_at = out.len();
-        out.extend_from_slice(date.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        let date_at = write_start(out, self.status, date);
         if let Some(content_type) = &self.content_type {
             out.extend_from_slice(b"Content-Type: ");
             out.extend_from_slice(content_type);
@@ -226,7 +218,7 @@ impl Response {
             _ if self.status.is_without_content() => {}
             ContentFraming::Length(length) => {
                 out.extend_from_slice(b"Content-Length: ");
-                write_decimal(out, length);
+                out.extend_from_slice(write_decimal(&mut [0; 20], length));
                 out.extend_from_slice(b"\r\n");
             }
             ContentFraming::Chunked => {
@@ -303,9 +295,22 @@ fn connection_line(advertises: bool, persistence: Persistence) -> &'static [u8] 
     }
 }
 
-fn write_decimal(out: &mut Vec<u8>, mut number: u64) {
-    // 20 digits hold every 64-bit number.
-    let mut digits = [0u8; 20];
+/// Appends status line, Server and Date, and returns where in `out` the date stands.
+pub(super) fn write_start(out: &mut Vec<u8>, status: Status, date: &Date) -> usize {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(write_decimal(&mut [0; 20], u64::from(status.code())));
+    // RFC 9112 §4: the space behind the code is there even if the phrase is empty.
+    out.push(b' ');
+    out.extend_from_slice(status.reason().as_bytes());
+    out.extend_from_slice(b"\r\nServer: upring\r\nDate: ");
+    let date_at = out.len();
+    out.extend_from_slice(date.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    date_at
+}
+
+/// Writes a number to the end of `digits`, which hold every 64-bit number, and returns its digits.
+pub(super) fn write_decimal(digits: &mut [u8; 20], mut number: u64) -> &[u8] {
     let mut start = digits.len();
     loop {
         start -= 1;
@@ -315,7 +320,7 @@ fn write_decimal(out: &mut Vec<u8>, mut number: u64) {
             break;
         }
     }
-    out.extend_from_slice(&digits[start..]);
+    &digits[start..]
 }
 
 #[cfg(test)]
@@ -456,9 +461,7 @@ mod tests {
     #[test]
     fn decimals_have_no_leading_zero() {
         for number in [0, 7, 10, 99, 100, 65_536, u64::MAX] {
-            let mut out = Vec::new();
-            write_decimal(&mut out, number);
-            assert_eq!(out, number.to_string().into_bytes());
+            assert_eq!(write_decimal(&mut [0; 20], number), number.to_string().as_bytes());
         }
     }
 }

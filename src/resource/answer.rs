@@ -5,7 +5,7 @@ use std::future::Future;
 use std::rc::Rc;
 
 use super::Streaming;
-use crate::http::{Date, Form, Ready, Request, Response};
+use crate::http::{Date, FieldError, Form, Ready, Request, Response, ResponseWriter, Status};
 use crate::upgrade::{Awaiting, Mailbox, Promise, Spawn};
 
 /// What an answer does with the content of its request.
@@ -169,6 +169,40 @@ impl<'a> Reply<'a> {
         self.begin();
         response.write(self.text, self.date, self.form);
         self.state = ReplyState::Answered;
+    }
+
+    /// Answers without allocating: writes status and fields where they will be sent from, and has
+    /// `complete` add the body. A field that cannot be sent makes the answer 500 (U-39).
+    ///
+    /// ```
+    /// use upring::{Reply, Request, Status};
+    ///
+    /// fn hello(request: &Request<'_>, _: &[u8], reply: &mut Reply<'_>) {
+    ///     let path = request.path();
+    ///     reply.write(Status::OK, |answer| {
+    ///         answer.field("Content-Type", "text/plain").body_with(|out| {
+    ///             out.extend_from_slice(b"hello from ");
+    ///             out.extend_from_slice(path);
+    ///         })
+    ///     });
+    /// }
+    /// ```
+    ///
+    /// # Panics
+    /// If the request is answered already.
+    pub fn write(
+        &mut self,
+        status: Status,
+        complete: impl FnOnce(ResponseWriter<'_>) -> Result<(), FieldError>,
+    ) {
+        self.begin();
+        match complete(ResponseWriter::new(self.text, self.date, status, self.form)) {
+            Ok(()) => self.state = ReplyState::Answered,
+            Err(fault) => {
+                tracing::error!("an answer was not sent: {fault}");
+                self.send(&Response::new(Status::INTERNAL_SERVER_ERROR));
+            }
+        }
     }
 
     /// Promises an answer that takes time; requests behind this one wait.

@@ -82,6 +82,7 @@ impl Outgoing {
     ) -> ContentFraming {
         assert!(self.state == State::Unanswered, "a request has one answer");
         let framing = match (length, self.version) {
+            _ if !response.has_content() => ContentFraming::Length(0),
             (Some(length), _) => ContentFraming::Length(length),
             (None, Version::Http11) => ContentFraming::Chunked,
             (None, Version::Http10) => ContentFraming::Close,
