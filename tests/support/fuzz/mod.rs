@@ -86,7 +86,8 @@ fn decode(bytes: &[u8], piece_max: usize) -> Decoded {
     while at < bytes.len() {
         let piece = &bytes[at..bytes.len().min(at.saturating_add(piece_max))];
         match decoder.step(piece) {
-            Err(fault) => return (data, trailer, Err(fault)),
+            // A trailer section that is refused is nobody's: how much of it was seen is no matter.
+            Err(fault) => return (data, Vec::new(), Err(fault)),
             Ok(ChunkStep::Done { consumed }) => return (data, trailer, Ok(Some(at + consumed))),
             Ok(ChunkStep::More { consumed }) => at += consumed,
             Ok(ChunkStep::Trailer { consumed, len }) => {
