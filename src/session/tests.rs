@@ -1,5 +1,7 @@
 //! What the conformance rows do not show of a session: counters, limits, timeouts, and turns.
 
+mod streams;
+
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,8 +31,12 @@ struct Scene {
 
 impl Scene {
     fn new(limits: Limits) -> Scene {
+        Scene::serving(registry(), limits)
+    }
+
+    fn serving(registry: Registry, limits: Limits) -> Scene {
         let counters = Arc::<Counters>::default();
-        let core = Core::new(registry(), limits, Arc::clone(&counters), 0);
+        let core = Core::new(registry, limits, Arc::clone(&counters), 0);
         let session = Session::open(&core);
         let (pool, in_flight) = (Pool::new(64, 4096), Load::default());
         Scene { core, counters, pool, session, batch: None, in_flight }
@@ -69,6 +75,21 @@ impl Scene {
         let batch = self.batch.take().unwrap_or_default();
         let bytes: Vec<u8> = batch.slices().flatten().copied().collect();
         String::from_utf8(bytes).expect("the tests speak ASCII")
+    }
+
+    /// Has everything written leave, and what follows from that, until nothing more does.
+    fn exchange(&mut self) -> String {
+        let mut all = self.sent();
+        loop {
+            self.call(|session, port| session.sent(port));
+            while self.session.has_more() {
+                self.call(|session, port| session.go_on(port));
+            }
+            match self.sent() {
+                nothing if nothing.is_empty() => return all,
+                more => all += &more,
+            }
+        }
     }
 
     /// The statuses of everything written since the last call.
