@@ -154,12 +154,6 @@ impl Response {
         &self.body
     }
 
-    /// The same without content.
-    pub(crate) fn without_body(mut self) -> Self {
-        self.body = Cow::Borrowed(b"");
-        self
-    }
-
     /// Bytes of the content that is sent with the status.
     pub(crate) fn content_len(&self) -> u64 {
         self.content().len() as u64

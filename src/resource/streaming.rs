@@ -65,6 +65,8 @@ pub struct StreamIo<'a> {
     pub(crate) date: &'a Date,
     /// The connection cannot go on behind this answer.
     pub(crate) must_close: bool,
+    /// Nor can it if the handler takes no more of the content.
+    pub(crate) is_much_unread: bool,
 }
 
 impl StreamIo<'_> {
@@ -73,6 +75,8 @@ impl StreamIo<'_> {
     /// # Panics
     /// If the answer has begun already.
     pub fn respond(&mut self, response: Response) {
+        // It takes no more content: if much of that is left, it is the last answer, and says so.
+        self.must_close |= self.is_much_unread;
         let length = response.content_len();
         self.start(&response, Some(length));
         self.send(response.into_content());

@@ -76,6 +76,11 @@ impl Incoming {
         }
     }
 
+    /// Whether the client may be waiting for a 100 before it sends anything.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.is_awaited && !self.is_done()
+    }
+
     /// The same, to be thrown away.
     pub(super) fn discarded(mut self, core: &Core) -> Incoming {
         self.bytes_left_max = core.limits.unread_bytes_max;

@@ -5,7 +5,7 @@ use super::content::{Incoming, Piece};
 use super::exchange::Step;
 use super::respond::leave;
 use super::switched::fenced;
-use super::waiting::Waiting;
+use super::waiting::{Next, Stage};
 use super::{Core, Port};
 use crate::buffer::{LeaseQueue, Outbox};
 use crate::config::{Millis, NEVER};
@@ -62,14 +62,15 @@ impl Streamed {
         if self.has_panicked {
             return;
         }
-        let must_close = control.is_last_request
-            || port.core.is_draining
-            || !self.incoming.is_discardable(&port.core.limits);
+        let must_close =
+            control.is_last_request || port.core.is_draining || self.incoming.is_awaited();
+        let is_much_unread = !self.incoming.is_discardable(&port.core.limits);
         let Core { batches, limits, mailbox, spawn, now, date, .. } = &mut *port.core;
         let outbox = Outbox::new(port.batch, batches, port.in_flight, limits.outbox_bytes_max);
         let spawn = spawn.as_ref();
         let io = Io { outbox, control, mailbox, spawn, key: port.key, now: *now };
-        let mut io = StreamIo { io, outgoing: &mut self.outgoing, date, must_close };
+        let outgoing = &mut self.outgoing;
+        let mut io = StreamIo { io, outgoing, date, must_close, is_much_unread };
         if !fenced(|| call(&mut *self.handler, &mut io)) {
             port.core.counters.handler_panics.raise();
             self.has_panicked = true;
@@ -92,22 +93,9 @@ impl Streamed {
         is_ended: bool,
         control: &mut Control,
         port: &mut Port<'_>,
-    ) -> Step {
+    ) -> Next {
         self.is_blocked = false;
-        while !self.is_over(control) {
-            if self.is_told {
-                break;
-            }
-            // A handler that takes no content can be told that there is none.
-            let is_held = !self.incoming.is_done() && (control.is_paused || port.is_full());
-            if !is_held && std::mem::take(&mut self.is_held) {
-                self.incoming.forgive(port.core);
-            }
-            if is_held {
-                self.is_held = true;
-                self.is_blocked = !control.is_paused;
-                break;
-            }
+        while !self.is_told && !self.is_over(control) && !self.hold(control, port) {
             match self.incoming.next(input, port.core) {
                 Piece::Data(bytes) => {
                     self.await_answer(port.core);
@@ -115,7 +103,7 @@ impl Streamed {
                 }
                 Piece::End => self.tell_end(control, port),
                 Piece::Partial if is_ended => {
-                    return self.fail(CloseReason::ContentIncomplete, None, control, port);
+                    return self.fail(CloseReason::ContentIncomplete, None, control, port).into();
                 }
                 Piece::Partial => {
                     if !self.outgoing.has_begun() && self.incoming.wants_continue() {
@@ -123,18 +111,31 @@ impl Streamed {
                     }
                     break;
                 }
-                Piece::TooLarge => return self.too_large(control, port),
+                Piece::TooLarge => return self.too_large(control, port).into(),
                 Piece::Faulty(fault) => {
                     port.core.counters.requests_faulty.raise();
                     let response = Response::text(fault.status(), format!("{fault}\n"));
-                    return self.fail(CloseReason::ContentFaulty, Some(response), control, port);
+                    let reason = CloseReason::ContentFaulty;
+                    return self.fail(reason, Some(response), control, port).into();
                 }
             }
         }
         match self.is_over(control) {
-            true => self.end(control, port),
-            false => Step::Waiting(Box::new(Waiting::for_stream(self))),
+            true => self.end(control, port).into(),
+            false => Next::Stay(Stage::Stream(self)),
         }
+    }
+
+    /// Whether content has to wait, for the handler or for room.
+    fn hold(&mut self, control: &Control, port: &Port<'_>) -> bool {
+        // A handler that takes no content can be told that there is none.
+        let is_held = !self.incoming.is_done() && (control.is_paused || port.is_full());
+        let was_held = std::mem::replace(&mut self.is_held, is_held);
+        if was_held && !is_held {
+            self.incoming.forgive(port.core);
+        }
+        self.is_blocked = is_held && !control.is_paused;
+        is_held
     }
 
     /// The client is late, or the handler is.
@@ -192,7 +193,11 @@ impl Streamed {
         let Streamed { handler, incoming, outgoing, has_panicked, .. } = self;
         part_from(handler, has_panicked, CloseReason::Finished, port.core);
         release(control);
-        leave(incoming, outgoing.must_close(), control, port)
+        let is_much_unread = !incoming.is_discardable(&port.core.limits);
+        if is_much_unread && !outgoing.must_close() {
+            port.core.counters.contents_abandoned.raise();
+        }
+        leave(incoming, outgoing.must_close() || is_much_unread, control, port)
     }
 
     fn too_large(self, control: &mut Control, port: &mut Port<'_>) -> Step {

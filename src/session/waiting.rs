@@ -19,13 +19,9 @@ pub(super) struct Waiting {
     deadline: Millis,
 }
 
-enum Stage {
+pub(super) enum Stage {
     /// The content is collected.
-    Content {
-        request: OwnedRequest,
-        incoming: Incoming,
-        collected: Vec<u8>,
-    },
+    Content(Content),
     Decision {
         request: OwnedRequest,
         awaiting: Awaiting<Decision>,
@@ -38,12 +34,29 @@ enum Stage {
     Stream(Streamed),
     /// The answer is written; what is left of the content is thrown away.
     Unread(Incoming),
+    /// Nothing is waited for any more.
+    Over,
+}
+
+/// What became of a stage.
+pub(super) enum Next {
+    /// It goes on waiting.
+    Stay(Stage),
+    /// It is over.
+    Step(Step),
+}
+
+impl From<Step> for Next {
+    fn from(step: Step) -> Next {
+        Next::Step(step)
+    }
 }
 
 impl Waiting {
     pub(super) fn for_content(request: OwnedRequest, incoming: Incoming) -> Waiting {
         let deadline = incoming.late_at();
-        Waiting { stage: Stage::Content { request, incoming, collected: Vec::new() }, deadline }
+        let content = Content { request, incoming, collected: Vec::new() };
+        Waiting { stage: Stage::Content(content), deadline }
     }
 
     pub(super) fn for_decision(
@@ -92,48 +105,20 @@ impl Waiting {
 
     /// Goes on if what it waits for has come.
     pub(super) fn advance(
-        self: Box<Self>,
+        mut self: Box<Self>,
         input: &mut LeaseQueue,
         is_ended: bool,
         control: &mut Control,
         port: &mut Port<'_>,
     ) -> Step {
-        let registry = std::rc::Rc::clone(&port.core.registry);
-        let Waiting { stage, deadline } = *self;
-        match stage {
-            Stage::Content { request, incoming, collected } => {
-                let content = Content { request, incoming, collected };
-                content.advance(&registry, input, is_ended, control, port)
+        let stage = std::mem::replace(&mut self.stage, Stage::Over);
+        match stage.advance(input, is_ended, control, port) {
+            Next::Step(step) => step,
+            Next::Stay(stage) => {
+                self.deadline = stage.deadline().unwrap_or(self.deadline);
+                self.stage = stage;
+                Step::Waiting(self)
             }
-            Stage::Decision { request, awaiting } => match awaiting.take() {
-                None => Step::Waiting(Box::new(Waiting::for_decision(request, awaiting, deadline))),
-                Some(None) => {
-                    let stage = Stage::Decision { request, awaiting };
-                    Waiting { stage, deadline }.timed_out(control, port);
-                    Step::Answered
-                }
-                Some(Some(decision)) => {
-                    port.core.counters.upgrades_deciding.lower();
-                    let (request, route) = routed(&request, &registry);
-                    respond::decided(&route, request, decision, input, control, port)
-                }
-            },
-            Stage::Response { request, awaiting, incoming } => match awaiting.take() {
-                None => Step::Waiting(Box::new(Waiting::for_response(
-                    request, awaiting, incoming, deadline,
-                ))),
-                Some(None) => {
-                    let stage = Stage::Response { request, awaiting, incoming };
-                    Waiting { stage, deadline }.timed_out(control, port);
-                    Step::Answered
-                }
-                Some(Some(response)) => {
-                    let (request, route) = routed(&request, &registry);
-                    respond::answered(&route, request, &response, incoming, input, control, port)
-                }
-            },
-            Stage::Stream(streamed) => streamed.advance(input, is_ended, control, port),
-            Stage::Unread(incoming) => discard(incoming, input, is_ended, control, port),
         }
     }
 
@@ -141,7 +126,7 @@ impl Waiting {
     pub(super) fn timed_out(self, control: &mut Control, port: &mut Port<'_>) {
         let counters = &port.core.counters;
         let (request, status, text) = match self.stage {
-            Stage::Content { request, .. } => {
+            Stage::Content(Content { request, .. }) => {
                 counters.timeouts_content.raise();
                 let text = "The content of the request came too slowly.\n";
                 (request, Status::REQUEST_TIMEOUT, text)
@@ -166,6 +151,7 @@ impl Waiting {
                 control.is_closing = true;
                 return;
             }
+            Stage::Over => return,
         };
         let head = request.view().head();
         answer_and_close(&Response::text(status, text), Some(head), control, port);
@@ -176,13 +162,65 @@ impl Waiting {
         match self.stage {
             Stage::Decision { .. } => core.counters.upgrades_deciding.lower(),
             Stage::Stream(streamed) => streamed.abandon(reason, core),
-            Stage::Content { .. } | Stage::Response { .. } | Stage::Unread(_) => {}
+            Stage::Content(_) | Stage::Response { .. } | Stage::Unread(_) | Stage::Over => {}
+        }
+    }
+}
+
+impl Stage {
+    /// When what is waited for now must have come, if that has changed.
+    fn deadline(&self) -> Option<Millis> {
+        match self {
+            Stage::Content(content) => Some(content.incoming.late_at()),
+            Stage::Unread(incoming) => Some(incoming.late_at()),
+            Stage::Stream(streamed) => Some(streamed.deadline()),
+            Stage::Decision { .. } | Stage::Response { .. } | Stage::Over => None,
+        }
+    }
+
+    fn advance(
+        self,
+        input: &mut LeaseQueue,
+        is_ended: bool,
+        control: &mut Control,
+        port: &mut Port<'_>,
+    ) -> Next {
+        let registry = std::rc::Rc::clone(&port.core.registry);
+        match self {
+            Stage::Content(content) => content.advance(&registry, input, is_ended, control, port),
+            Stage::Decision { request, awaiting } => match awaiting.take() {
+                None => Next::Stay(Stage::Decision { request, awaiting }),
+                Some(None) => {
+                    Waiting::for_decision(request, awaiting, 0).timed_out(control, port);
+                    Step::Answered.into()
+                }
+                Some(Some(decision)) => {
+                    port.core.counters.upgrades_deciding.lower();
+                    let (request, route) = routed(&request, &registry);
+                    respond::decided(&route, request, decision, input, control, port).into()
+                }
+            },
+            Stage::Response { request, awaiting, incoming } => match awaiting.take() {
+                None => Next::Stay(Stage::Response { request, awaiting, incoming }),
+                Some(None) => {
+                    Waiting::for_response(request, awaiting, incoming, 0).timed_out(control, port);
+                    Step::Answered.into()
+                }
+                Some(Some(response)) => {
+                    let (request, route) = routed(&request, &registry);
+                    respond::answered(&route, request, &response, incoming, input, control, port)
+                        .into()
+                }
+            },
+            Stage::Stream(streamed) => streamed.advance(input, is_ended, control, port),
+            Stage::Unread(incoming) => discard(incoming, input, is_ended, control, port),
+            Stage::Over => Step::Answered.into(),
         }
     }
 }
 
 /// A request whose content is collected.
-struct Content {
+pub(super) struct Content {
     request: OwnedRequest,
     incoming: Incoming,
     collected: Vec<u8>,
@@ -196,42 +234,39 @@ impl Content {
         is_ended: bool,
         control: &mut Control,
         port: &mut Port<'_>,
-    ) -> Step {
+    ) -> Next {
         loop {
             match self.incoming.next(input, port.core) {
                 Piece::Data(bytes) => self.collected.extend_from_slice(&bytes),
                 Piece::End => {
                     let (request, route) = routed(&self.request, registry);
-                    let content = &self.collected;
-                    let incoming = self.incoming;
+                    let (content, incoming) = (&self.collected, self.incoming);
                     return respond::finish(
                         &route, request, content, incoming, input, control, port,
-                    );
+                    )
+                    .into();
                 }
                 Piece::Partial if is_ended => {
                     // RFC 9112 §8: a request whose content ends early is not processed (U-57).
                     control.is_closing = true;
-                    return Step::Answered;
+                    return Step::Answered.into();
                 }
                 Piece::Partial => {
                     if self.incoming.wants_continue() {
                         port.outbox().write(CONTINUE);
                     }
-                    let Content { request, incoming, collected } = self;
-                    let deadline = incoming.late_at();
-                    let stage = Stage::Content { request, incoming, collected };
-                    return Step::Waiting(Box::new(Waiting { stage, deadline }));
+                    return Next::Stay(Stage::Content(self));
                 }
                 Piece::TooLarge => {
                     let (request, route) = routed(&self.request, registry);
-                    return respond::too_large(&route, request, control, port);
+                    return respond::too_large(&route, request, control, port).into();
                 }
                 Piece::Faulty(fault) => {
                     port.core.counters.requests_faulty.raise();
                     let response = Response::text(fault.status(), format!("{fault}\n"));
                     let head = self.request.view().head();
                     answer_and_close(&response, Some(head), control, port);
-                    return Step::Answered;
+                    return Step::Answered.into();
                 }
             }
         }
@@ -246,14 +281,12 @@ fn discard(
     is_ended: bool,
     control: &mut Control,
     port: &mut Port<'_>,
-) -> Step {
+) -> Next {
     loop {
         match incoming.next(input, port.core) {
             Piece::Data(_) => {}
-            Piece::End => return Step::Answered,
-            Piece::Partial if !is_ended => {
-                return Step::Waiting(Box::new(Waiting::for_unread(incoming)));
-            }
+            Piece::End => return Step::Answered.into(),
+            Piece::Partial if !is_ended => return Next::Stay(Stage::Unread(incoming)),
             Piece::TooLarge => {
                 port.core.counters.contents_abandoned.raise();
                 break;
@@ -266,7 +299,7 @@ fn discard(
         }
     }
     control.is_closing = true;
-    Step::Answered
+    Step::Answered.into()
 }
 
 /// A request that waits, and its route.

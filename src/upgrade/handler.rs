@@ -40,7 +40,8 @@ pub trait Handler: 'static {
     }
 
     /// A [`ConnectionWaker`] of this connection was woken, or a [`Promise`](super::Promise) for its
-    /// opening was kept.
+    /// opening was kept. A waker of an earlier request on the connection wakes it, too: look before
+    /// you act.
     fn on_wake(&mut self, io: &mut Io<'_>) {
         let _ = io;
     }

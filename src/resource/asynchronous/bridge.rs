@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::buffer::{Lease, Payload};
+use crate::buffer::{Lease, Load, Payload};
 use crate::http::{Fields, Response, Trailers};
 use crate::resource::{StreamIo, Streaming};
 use crate::upgrade::asynchronous::Closed;
@@ -18,8 +18,10 @@ use crate::upgrade::{CloseReason, ConnectionWaker};
 /// Pieces waiting for the future at which content is no longer delivered, and at which it is again.
 const INBOX_HIGH: usize = 8;
 const INBOX_LOW: usize = 4;
-/// Bytes not yet sent at which `send` waits.
-const UNSENT_HIGH: usize = 64 * 1024;
+/// What is not yet sent when `send` waits: received bytes that are sent on hold their buffers.
+const UNSENT_HIGH: Load = Load { bytes: 64 * 1024, leases: 8 };
+/// Something is not yet sent.
+const ANYTHING: Load = Load { bytes: 1, leases: 1 };
 
 /// What both sides see.
 #[derive(Default)]
@@ -30,16 +32,24 @@ pub(super) struct Channel {
     is_complete: bool,
     pub(super) trailers: Trailers,
     closed: Option<CloseReason>,
-    start: Option<(Response, Option<u64>)>,
+    start: Option<Start>,
     outgoing: Vec<Payload>,
     finish: Option<Fields>,
     has_given_up: bool,
-    /// Bytes handed over and not known to have left.
-    unsent: usize,
+    /// What was handed over and is not known to have left.
+    unsent: Load,
     receiver: Option<Waker>,
-    /// Who waits until less than so many bytes are unsent.
-    sender: Option<(usize, Waker)>,
+    /// Who waits until less than this is unsent.
+    sender: Option<(Load, Waker)>,
     connection: Option<ConnectionWaker>,
+}
+
+/// How an answer begins.
+pub(super) enum Start {
+    /// With all of it.
+    Whole(Response),
+    /// With its head; so many bytes of content follow, if that is known.
+    Head(Response, Option<u64>),
 }
 
 impl Channel {
@@ -74,32 +84,33 @@ impl Channel {
     }
 
     pub(super) fn poll_sent(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Closed>> {
-        self.poll_unsent_below(1, context)
+        self.poll_unsent_below(ANYTHING, context)
     }
 
     fn poll_unsent_below(
         &mut self,
-        bytes: usize,
+        bound: Load,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), Closed>> {
         match self.closed {
-            _ if self.unsent < bytes => Poll::Ready(Ok(())),
+            _ if self.is_unsent_below(bound) => Poll::Ready(Ok(())),
             Some(reason) => Poll::Ready(Err(Closed(reason))),
             None => {
-                self.sender = Some((bytes, context.waker().clone()));
+                self.sender = Some((bound, context.waker().clone()));
                 Poll::Pending
             }
         }
     }
 
-    /// Begins the answer; content that `response` has is sent.
-    pub(super) fn start(&mut self, response: Response, length: Option<u64>) {
-        self.start = Some((response, length));
+    /// Begins the answer.
+    pub(super) fn start(&mut self, start: Start) {
+        self.start = Some(start);
         self.wake_connection();
     }
 
     pub(super) fn send(&mut self, payload: Payload) {
-        self.unsent += payload.len();
+        self.unsent.bytes += payload.len();
+        self.unsent.leases += u16::from(matches!(payload, Payload::Lease(_)));
         self.outgoing.push(payload);
         self.wake_connection();
     }
@@ -131,18 +142,24 @@ impl Channel {
     /// Wakes who waits for room only if there is enough of it: one that is woken for nothing would
     /// ask again, for ever.
     fn wake_sender(&mut self) {
-        let unsent = self.unsent;
-        let is_over = self.closed.is_some();
-        if let Some((_, waker)) = self.sender.take_if(|(bytes, _)| is_over || unsent < *bytes) {
+        if let Some((bound, _)) = &self.sender
+            && (self.closed.is_some() || self.is_unsent_below(*bound))
+            && let Some((_, waker)) = self.sender.take()
+        {
             waker.wake();
         }
     }
 
+    fn is_unsent_below(&self, bound: Load) -> bool {
+        self.unsent.bytes < bound.bytes && self.unsent.leases < bound.leases
+    }
+
     /// Carries out what the future has asked for.
     fn settle(&mut self, io: &mut StreamIo<'_>) {
-        if let Some((response, length)) = self.start.take() {
-            io.start(&response, length);
-            io.send(response.into_content());
+        match self.start.take() {
+            Some(Start::Whole(response)) => return io.respond(response),
+            Some(Start::Head(response, length)) => io.start(&response, length),
+            None => {}
         }
         for payload in self.outgoing.drain(..) {
             io.send(payload);
@@ -153,9 +170,9 @@ impl Channel {
         if self.has_given_up {
             return if io.has_begun() { io.reset() } else { io.finish() };
         }
-        self.unsent = io.queued().bytes;
+        self.unsent = io.queued();
         self.wake_sender();
-        if self.unsent > 0 {
+        if self.unsent.bytes > 0 {
             io.notify_writable();
         }
         if self.is_wanted && self.inbox.len() < INBOX_LOW {
@@ -168,7 +185,7 @@ impl Channel {
         self.closed.get_or_insert(reason);
         self.outgoing.clear();
         if reason == CloseReason::Finished {
-            self.unsent = 0;
+            self.unsent = Load::default();
         }
         self.wake_receiver();
         self.wake_sender();

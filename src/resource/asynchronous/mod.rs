@@ -18,7 +18,7 @@ use super::{Answer, Reply, Takes, ToResponse};
 use crate::buffer::{Lease, Payload};
 use crate::http::{Fields, OwnedRequest, Request, Response, Status, Trailers};
 use crate::upgrade::asynchronous::Closed;
-use bridge::{Bridge, Channel};
+use bridge::{Bridge, Channel, Start};
 
 /// An answer that is a future of a whole response: `run` gets the request and its content, which
 /// arrives as it is asked for. Needs the hosted mode.
@@ -159,21 +159,19 @@ impl Responder {
     /// Answers with a whole response.
     pub fn respond(self, response: impl ToResponse) {
         let response = response.to_response();
-        let length = response.content_len();
-        let mut sender = self.start_with(response, Some(length));
-        sender.finish_now(Fields::new());
+        self.into_channel().borrow_mut().start(Start::Whole(response));
     }
 
     /// Begins an answer with status and fields of `response`; exactly `length` bytes of content
     /// follow, or, without a length, any number in chunks.
     pub fn start(self, response: Response, length: Option<u64>) -> ContentSender {
-        self.start_with(response.without_body(), length)
+        let channel = self.into_channel();
+        channel.borrow_mut().start(Start::Head(response, length));
+        ContentSender { channel, is_finished: false }
     }
 
-    fn start_with(mut self, response: Response, length: Option<u64>) -> ContentSender {
-        let channel = self.channel.take().expect("it is taken once, here");
-        channel.borrow_mut().start(response, length);
-        ContentSender { channel, is_finished: false }
+    fn into_channel(mut self) -> Rc<RefCell<Channel>> {
+        self.channel.take().expect("it is taken once, here")
     }
 }
 
@@ -219,10 +217,6 @@ impl ContentSender {
 
     /// The answer is complete, with trailers behind it if it goes out in chunks.
     pub fn finish_with(mut self, trailers: Fields) {
-        self.finish_now(trailers);
-    }
-
-    fn finish_now(&mut self, trailers: Fields) {
         self.is_finished = true;
         self.channel.borrow_mut().finish(trailers);
     }

@@ -1,11 +1,11 @@
 //! A whole connection, from its first byte to its end, on a session without a kernel: what comes
 //! out must not depend on how the bytes that go in are cut.
 
-use upring::buffer::{Batch, Load, Pool};
+use upring::buffer::{Batch, Lease, Load, Pool};
 use upring::config::Limits;
-use upring::http::{CONTINUE, Method, Request, Response, Status};
+use upring::http::{CONTINUE, Method, Request, Response, Status, Trailers};
 use upring::protocols::echo::{self, Echo};
-use upring::resource::{Registry, Reply, Resource};
+use upring::resource::{Registry, Reply, Resource, StreamIo, Streaming, from_head, streamed};
 use upring::session::{Core, Port, Session};
 use upring::upgrade::{Decision, Opening, Protocol};
 
@@ -122,6 +122,10 @@ fn limits() -> Limits {
         content_bytes_max: 40,
         requests_per_turn: 2,
         outbox_bytes_high: 400,
+        unread_bytes_max: 20,
+        chunk_extension_bytes_max: 10,
+        trailer_bytes_max: 12,
+        requests_per_connection_max: 9,
         ..Limits::default()
     }
 }
@@ -140,7 +144,29 @@ fn registry() -> Registry {
             Protocol::callback("post", |_| Echo).methods(&[Method::Post]).content_bytes_max(9),
         );
     let mut registry = Registry::default();
+    let counts = streamed(|_: &Request<'_>, reply: &mut Reply<'_>| reply.stream(Counts(0)));
+    let refuses = from_head(|_: &Request<'_>, reply: &mut Reply<'_>| {
+        reply.send(&Response::new(Status::GONE));
+    });
+    let streams = Resource::new().get(counts.clone()).post(counts).on(Method::Put, refuses);
+    registry.insert("/s", streams.content_bytes_max(30));
     registry.insert("/", resource.clone().advertise());
     registry.insert("/only", resource.upgrade_required());
     registry
+}
+
+/// Takes content piece by piece and says how much it was and what came behind it.
+struct Counts(usize);
+
+impl Streaming for Counts {
+    fn on_content(&mut self, bytes: Lease, _: &mut StreamIo<'_>) {
+        self.0 += bytes.len();
+    }
+
+    fn on_content_end(&mut self, trailers: &Trailers, io: &mut StreamIo<'_>) {
+        let text = format!("{} bytes, {} trailers\n", self.0, trailers.iter().count());
+        io.start(&Response::new(Status::OK), Some(text.len() as u64));
+        io.send(text);
+        io.finish();
+    }
 }

@@ -249,7 +249,7 @@ impl Actor {
     fn is_timeout(&self, bytes: &[u8]) -> bool {
         let refusals = [
             (Status::REQUEST_TIMEOUT, "The head of the request did not arrive in time.\n"),
-            (Status::REQUEST_TIMEOUT, "The content of the request did not arrive in time.\n"),
+            (Status::REQUEST_TIMEOUT, "The content of the request came too slowly.\n"),
             (Status::SERVICE_UNAVAILABLE, "The switch was not decided in time.\n"),
             (Status::SERVICE_UNAVAILABLE, "The answer was not ready in time.\n"),
         ];

@@ -195,11 +195,12 @@ impl Script {
 
     fn content(&mut self, size: usize, id: u64, random: &mut Random) {
         let content = patterned(id, size);
+        let path = if random.chance(0.5) { "/content" } else { &format!("/stream/{size}") };
         if random.chance(0.5) {
-            self.head("POST", "/content", &format!("Content-Length: {size}\r\n"));
+            self.head("POST", path, &format!("Content-Length: {size}\r\n"));
             self.bytes.extend_from_slice(&content);
         } else {
-            self.head("POST", "/content", "Transfer-Encoding: chunked\r\n");
+            self.head("POST", path, "Transfer-Encoding: chunked\r\n");
             for chunk in content.chunks(1 + random.index(400)) {
                 self.bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
                 self.bytes.extend_from_slice(chunk);

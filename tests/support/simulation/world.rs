@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use upring::buffer::Lease;
 use upring::config::Limits;
 use upring::counters::Counters;
 use upring::engine::{Engine, Remote, Turn};
-use upring::http::{Method, Request, Response, Status};
-use upring::resource::{Registry, Reply, Resource};
+use upring::http::{Method, Request, Response, Status, Trailers};
+use upring::resource::{Registry, Reply, Resource, StreamIo, Streaming, streamed};
 use upring::ring::sim::{Fault, Faults, Random, SimConfig, Simulation, World};
 use upring::ring::{Kernel, Wait};
 use upring::session::Core;
@@ -313,7 +314,8 @@ fn config(random: &mut Random) -> SimConfig {
     }
 }
 
-/// `/now/SIZE/ID`, `/later/SIZE/ID`, `/never`, `/panic`, `/content`, `/up/HOW/KIND/COUNT/ID`.
+/// `/now/SIZE/ID`, `/later/SIZE/ID`, `/never`, `/panic`, `/content`, `/stream/SIZE`,
+/// `/up/HOW/KIND/COUNT/ID`.
 fn registry() -> Registry {
     let mut registry = Registry::default();
     registry.insert(
@@ -350,8 +352,60 @@ fn registry() -> Registry {
             },
         ),
     );
+    let streams = streamed(|request: &Request<'_>, reply: &mut Reply<'_>| {
+        let length = numbers(request)[0] as u64;
+        reply.stream(Streams { length, left: length });
+    });
+    registry.insert("/stream/*", Resource::new().post(streams));
     registry.insert("/up/*", Resource::new().upgrade(Protocol::new(PROTOCOL, decide)));
     registry
+}
+
+/// Sends content on as it comes, sometimes after a pause.
+struct Streams {
+    length: u64,
+    left: u64,
+}
+
+impl Streams {
+    /// Takes a pause, unless it could outlive the request: whoever comes behind it on the connection
+    /// is not to be woken without a reason.
+    fn pause(&self, io: &mut StreamIo<'_>) {
+        if self.left > 0 {
+            io.pause();
+            io.waker().wake();
+        }
+    }
+}
+
+impl Streaming for Streams {
+    fn on_open(&mut self, io: &mut StreamIo<'_>) {
+        if self.length.is_multiple_of(3) {
+            self.pause(io);
+        }
+    }
+
+    fn on_wake(&mut self, io: &mut StreamIo<'_>) {
+        io.resume();
+    }
+
+    fn on_content(&mut self, bytes: Lease, io: &mut StreamIo<'_>) {
+        if !io.has_begun() {
+            io.start(&Response::new(Status::OK), Some(self.length));
+        }
+        self.left -= bytes.len() as u64;
+        io.send(bytes);
+        if self.length.is_multiple_of(5) {
+            self.pause(io);
+        }
+    }
+
+    fn on_content_end(&mut self, _: &Trailers, io: &mut StreamIo<'_>) {
+        if !io.has_begun() {
+            io.start(&Response::new(Status::OK), Some(self.length));
+        }
+        io.finish();
+    }
 }
 
 /// The numbers in a path.
