@@ -41,7 +41,7 @@ pub use head::{
 };
 pub use method::{Method, MethodSet};
 pub use ready::Ready;
-pub use request::{OwnedRequest, Request};
+pub use request::{OwnedRequest, Request, percent_decoded};
 pub use response::{CONTINUE, ContentFraming, Form, Persistence, Response, write_switching};
 pub use status::Status;
 pub use target::TargetForm;

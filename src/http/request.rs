@@ -3,6 +3,8 @@
 //!
 //! Built by the session once per request, copied freely, and gone before the bytes are.
 
+use std::borrow::Cow;
+
 use super::field::{Field, Span};
 use super::head::{Head, Version};
 use super::method::Method;
@@ -14,6 +16,8 @@ pub struct Request<'a> {
     bytes: &'a [u8],
     head: &'a Head,
     fields: &'a [Field],
+    /// The route's, if its path has parameters.
+    pattern: &'a str,
 }
 
 impl<'a> Request<'a> {
@@ -22,7 +26,13 @@ impl<'a> Request<'a> {
     /// With other bytes the accessors give nonsense or panic.
     #[inline]
     pub fn new(bytes: &'a [u8], head: &'a Head, fields: &'a [Field]) -> Self {
-        Self { bytes, head, fields }
+        Self { bytes, head, fields, pattern: "" }
+    }
+
+    /// The same, found at a route with parameters.
+    #[inline]
+    pub fn with_pattern(self, pattern: &'a str) -> Self {
+        Self { pattern, ..self }
     }
 
     /// The method.
@@ -58,6 +68,30 @@ impl<'a> Request<'a> {
             (Method::Options, None) => b"*",
             _ => b"/",
         }
+    }
+
+    /// What stands in the path where the route's pattern has `{name}` or `{*name}`; not decoded: see
+    /// [`percent_decoded`].
+    pub fn parameter(self, name: &str) -> Option<&'a [u8]> {
+        let mut rest = self.path();
+        for segment in self.pattern.split('/') {
+            let end = memchr::memchr(b'/', rest).unwrap_or(rest.len());
+            if let Some(inner) = segment.strip_prefix('{').and_then(|at| at.strip_suffix('}')) {
+                if inner.strip_prefix('*') == Some(name) {
+                    return Some(rest);
+                }
+                if inner == name {
+                    return Some(&rest[..end]);
+                }
+            }
+            rest = rest.get(end + 1..).unwrap_or_default();
+        }
+        None
+    }
+
+    /// Names and values of the query, decoded as `application/x-www-form-urlencoded`.
+    pub fn query_pairs(self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
+        form_urlencoded::parse(self.query().unwrap_or_default())
     }
 
     /// What follows the first `?` of the target; not decoded.
@@ -115,7 +149,12 @@ impl<'a> Request<'a> {
 
     /// A copy that outlives the received bytes.
     pub fn into_owned(self) -> OwnedRequest {
-        OwnedRequest { bytes: self.bytes.into(), head: *self.head, fields: self.fields.into() }
+        OwnedRequest {
+            bytes: self.bytes.into(),
+            head: *self.head,
+            fields: self.fields.into(),
+            pattern: self.pattern.into(),
+        }
     }
 
     #[inline]
@@ -130,12 +169,23 @@ pub struct OwnedRequest {
     bytes: Box<[u8]>,
     head: Head,
     fields: Box<[Field]>,
+    pattern: Box<str>,
+}
+
+/// `part` of a target with its `%41` and the like decoded, once. What is no such triplet stays as it
+/// is; what comes out need not be UTF-8.
+///
+/// ```
+/// assert_eq!(*upring::http::percent_decoded(b"a%20b"), *b"a b");
+/// ```
+pub fn percent_decoded(part: &[u8]) -> Cow<'_, [u8]> {
+    percent_encoding::percent_decode(part).into()
 }
 
 impl OwnedRequest {
     /// The request.
     pub fn view(&self) -> Request<'_> {
-        Request::new(&self.bytes, &self.head, &self.fields)
+        Request::new(&self.bytes, &self.head, &self.fields).with_pattern(&self.pattern)
     }
 }
 
@@ -190,6 +240,23 @@ mod tests {
             assert_eq!(values, [b"1", b"3"]);
             let (name, value) = request.fields().nth(2).unwrap();
             assert_eq!((name, value), (&b"X-ab"[..], &b"2"[..]));
+        });
+    }
+
+    #[test]
+    fn parameters_are_what_stands_where_the_pattern_has_them() {
+        let text = "GET /users/a%2Fb/files/x/y/z?p=1&q=a+b%21 HTTP/1.1\r\nHost: a\r\n\r\n";
+        with_request(text, |request| {
+            assert_eq!(request.parameter("user"), None);
+            let request = request.with_pattern("/users/{user}/files/{*path}");
+            for request in [request, request.into_owned().view()] {
+                assert_eq!(request.parameter("user"), Some(&b"a%2Fb"[..]));
+                assert_eq!(request.parameter("path"), Some(&b"x/y/z"[..]));
+                assert_eq!(request.parameter("other"), None);
+            }
+            assert_eq!(*percent_decoded(b"a%2Fb"), *b"a/b");
+            let pairs: Vec<_> = request.query_pairs().collect();
+            assert_eq!(pairs, [("p".into(), "1".into()), ("q".into(), "a b!".into())]);
         });
     }
 

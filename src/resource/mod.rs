@@ -8,12 +8,14 @@ mod answer;
 mod asynchronous;
 mod outgoing;
 mod registry;
+mod routes;
 mod streaming;
 mod to_response;
 
 pub use answer::{Answer, Reply, ReplyState, Takes, from_head, streamed};
 pub use asynchronous::{Content, ContentError, ContentSender, Responder, asynchronous, streaming};
 pub(crate) use outgoing::Outgoing;
-pub use registry::{Registry, Resource};
+pub use registry::{Match, Registry, Resource};
+pub use routes::{RouteError, RouteFault};
 pub use streaming::{StreamIo, Streaming};
 pub use to_response::{ToResponse, returning};

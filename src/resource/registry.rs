@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Answer;
+use super::routes::{RouteError, Routes};
 use crate::http::{Method, MethodSet};
 use crate::upgrade::{Offer, Order, Outcome, Protocol, negotiate};
 
@@ -98,12 +99,12 @@ impl Resource {
     }
 
     /// What at this resource cannot run without the hosted mode.
-    fn needs_runtime(&self, path: &[u8]) -> Option<String> {
+    fn needs_runtime(&self, pattern: &str) -> Option<String> {
         let protocol = self.protocols.iter().find(|protocol| protocol.needs_spawn());
         let protocol = protocol.map(|protocol| format!("the protocol {protocol}"));
         protocol.or_else(|| {
             let answer = self.answers.iter().find(|(_, answer)| answer.needs_runtime());
-            answer.map(|(method, _)| format!("{method:?} of {}", String::from_utf8_lossy(path)))
+            answer.map(|(method, _)| format!("{method:?} of {pattern}"))
         })
     }
 
@@ -154,46 +155,131 @@ impl fmt::Debug for Resource {
     }
 }
 
-/// All resources, made at start and shared by every core.
-#[derive(Debug, Clone, Default)]
+/// All resources by host and path, made at start; every core has its own copy.
+#[derive(Clone, Default)]
 pub struct Registry {
-    /// Sorted by path.
-    exact: Vec<(Box<[u8]>, Resource)>,
-    /// Longest prefix first.
-    prefixes: Vec<(Box<[u8]>, Resource)>,
+    /// Those of one host, or of all hosts below a name.
+    hosts: Vec<(Host, Routes)>,
+    /// Those of every host.
+    everywhere: Routes,
+    fault: Option<RouteError>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Host {
+    /// In lower case, without port and final dot.
+    name: Box<str>,
+    /// Names below it are meant, and not itself.
+    is_wildcard: bool,
+}
+
+/// What was found for a request.
+#[derive(Clone, Copy)]
+pub struct Match<'a> {
+    /// The resource.
+    pub resource: &'a Resource,
+    /// The pattern its parameters follow from; empty without parameters.
+    pub pattern: &'a str,
 }
 
 impl Registry {
-    /// Puts a resource at `pattern`: a path, or with a `*` at its end every path that begins so. An
-    /// exact path goes before a prefix, a longer prefix before a shorter one; a second resource at
-    /// the same pattern replaces the first.
+    /// Puts a resource at `pattern`, for every host: a path, a path with parameters (`{name}` is a
+    /// segment, `{*name}` at the end all that is left), or with a `*` at its end every path that
+    /// begins so.
+    ///
+    /// An exact path goes before parameters, parameters before a prefix, a longer prefix before a
+    /// shorter one; a second resource at the same pattern replaces the first. Paths are compared as
+    /// they were sent: nothing is decoded, and `//` or `/../` are segments like others.
     pub fn insert(&mut self, pattern: &str, resource: Resource) {
-        let (entries, path) = match pattern.strip_suffix('*') {
-            Some(prefix) => (&mut self.prefixes, prefix),
-            None => (&mut self.exact, pattern),
-        };
-        entries.retain(|(at, _)| **at != *path.as_bytes());
-        entries.push((path.as_bytes().into(), resource));
-        self.exact.sort_by(|a, b| a.0.cmp(&b.0));
-        self.prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        let inserted = self.everywhere.insert(pattern, resource);
+        self.note(inserted);
     }
 
-    /// The resource at a path.
-    pub fn find(&self, path: &[u8]) -> Option<&Resource> {
-        match self.exact.binary_search_by(|(at, _)| (**at).cmp(path)) {
-            Ok(index) => Some(&self.exact[index].1),
-            Err(_) => self
-                .prefixes
-                .iter()
-                .find(|(prefix, _)| path.starts_with(prefix))
-                .map(|(_, resource)| resource),
-        }
+    /// The same for one host: a name, or `*.` and a name for all below it. Port and case do not
+    /// matter. A host's own routes go before those of every host.
+    pub fn insert_on(&mut self, host: &str, pattern: &str, resource: Resource) {
+        let (name, is_wildcard) = match host.strip_prefix("*.") {
+            Some(name) => (name, true),
+            None => (host, false),
+        };
+        let name = String::from_utf8_lossy(plain_host(name.as_bytes())).to_ascii_lowercase();
+        let host = Host { name: name.into(), is_wildcard };
+        let at = self.hosts.iter().position(|(known, _)| *known == host);
+        let at = at.unwrap_or_else(|| {
+            self.hosts.push((host, Routes::default()));
+            self.hosts.len() - 1
+        });
+        let inserted = self.hosts[at].1.insert(pattern, resource);
+        self.note(inserted);
+        // A host of its own goes before a wildcard, a longer name before a shorter one.
+        self.hosts.sort_by_key(|(host, _)| (host.is_wildcard, std::cmp::Reverse(host.name.len())));
+    }
+
+    /// What is at a path of a host. Allocates nothing.
+    pub fn find(&self, host: Option<&[u8]>, path: &[u8]) -> Option<Match<'_>> {
+        let found = match (self.hosts.is_empty(), host) {
+            (false, Some(host)) => self.find_on(plain_host(host), path),
+            _ => None,
+        };
+        let (resource, pattern) = found.or_else(|| self.everywhere.find(path))?;
+        Some(Match { resource, pattern })
+    }
+
+    #[cold]
+    fn find_on(&self, host: &[u8], path: &[u8]) -> Option<(&Resource, &str)> {
+        let mut own = self.hosts.iter().filter(|(at, _)| at.fits(host));
+        own.find_map(|(_, routes)| routes.find(path))
+    }
+
+    /// The first pattern that could not be put in its place.
+    pub(crate) fn fault(&self) -> Option<&RouteError> {
+        self.fault.as_ref()
     }
 
     /// What cannot run without the hosted mode, if anything is registered that cannot.
     pub(crate) fn needs_runtime(&self) -> Option<String> {
-        let mut all = self.exact.iter().chain(&self.prefixes);
-        all.find_map(|(path, resource)| resource.needs_runtime(path))
+        let hosts = self.hosts.iter().map(|(_, routes)| routes);
+        let mut all = hosts.chain([&self.everywhere]).flat_map(Routes::all);
+        all.find_map(|(pattern, resource)| resource.needs_runtime(&pattern))
+    }
+
+    fn note(&mut self, inserted: Result<(), RouteError>) {
+        if let Err(error) = inserted {
+            self.fault.get_or_insert(error);
+        }
+    }
+}
+
+impl Host {
+    fn fits(&self, host: &[u8]) -> bool {
+        let name = self.name.as_bytes();
+        let Some(at) = host.len().checked_sub(name.len()) else { return false };
+        let (before, own) = host.split_at(at);
+        let is_below = matches!(before, [_, .., b'.']);
+        own.eq_ignore_ascii_case(name) && if self.is_wildcard { is_below } else { at == 0 }
+    }
+}
+
+/// A host without its port and the dot that may end it.
+fn plain_host(host: &[u8]) -> &[u8] {
+    let is_digits = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_digit);
+    let name = match memchr::memrchr(b':', host) {
+        // The colons of an IPv6 address stand within brackets.
+        Some(at) if is_digits(&host[at + 1..]) => &host[..at],
+        _ => host,
+    };
+    name.strip_suffix(b".").unwrap_or(name)
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("hosts", &self.hosts.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Match<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Match").field("pattern", &self.pattern).finish_non_exhaustive()
     }
 }
 
@@ -209,20 +295,38 @@ mod tests {
     }
 
     #[test]
-    fn an_exact_path_goes_before_a_prefix_and_a_longer_prefix_before_a_shorter() {
+    fn a_host_goes_before_a_wildcard_before_every_host() {
         let mut registry = Registry::default();
-        for pattern in ["/e*", "/exact", "/ex*", "/"] {
-            registry.insert(
-                pattern,
-                Resource::new().upgrade(protocol(&pattern.replace(['/', '*'], "p"))),
-            );
+        for (host, name) in [
+            ("*.example.org", "any"),
+            ("*.deep.example.org", "deep"),
+            ("Shop.Example.org:80", "shop"),
+            ("[::1]:8080", "six"),
+        ] {
+            registry.insert_on(host, "/", Resource::new().upgrade(protocol(name)));
         }
-        let found = |path: &str| registry.find(path.as_bytes()).map(Resource::protocols_text);
-        assert_eq!(found("/exact"), Some("pexact"));
-        assert_eq!(found("/exa"), Some("pexp"));
-        assert_eq!(found("/echo"), Some("pep"));
-        assert_eq!(found("/"), Some("p"));
-        assert_eq!(found("/other"), None);
+        registry.insert("/", Resource::new().upgrade(protocol("all")));
+        registry.insert("/healthz", Resource::new().upgrade(protocol("health")));
+        for (host, path, expected) in [
+            (Some("shop.example.org"), "/", Some("shop")),
+            (Some("SHOP.example.ORG.:8080"), "/", Some("shop")),
+            (Some("a.example.org"), "/", Some("any")),
+            (Some("a.b.example.org"), "/", Some("any")),
+            (Some("a.deep.example.org"), "/", Some("deep")),
+            (Some("example.org"), "/", Some("all")),
+            (Some(".example.org"), "/", Some("all")),
+            (Some("myexample.org"), "/", Some("all")),
+            (Some("[::1]"), "/", Some("six")),
+            (Some("[::1]:1"), "/", Some("six")),
+            (Some(""), "/", Some("all")),
+            (None, "/", Some("all")),
+            (Some("shop.example.org"), "/healthz", Some("health")),
+            (Some("shop.example.org"), "/none", None),
+        ] {
+            let found = registry.find(host.map(str::as_bytes), path.as_bytes());
+            let name = found.map(|found| found.resource.protocols_text());
+            assert_eq!(name, expected, "{host:?} {path}");
+        }
     }
 
     #[test]

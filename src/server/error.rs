@@ -3,6 +3,7 @@
 
 use std::io;
 
+use crate::resource::RouteError;
 use crate::ring::SetupError;
 
 /// A server that cannot serve.
@@ -21,6 +22,9 @@ pub enum ServerError {
         /// The protocol, or the method and pattern.
         what: String,
     },
+    /// A route that cannot be served.
+    #[error(transparent)]
+    Route(#[from] RouteError),
     /// A limit with which no connection could be served.
     #[error("the limit {name} lets nothing through; see its documentation for the range")]
     Limit {

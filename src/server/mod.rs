@@ -36,11 +36,20 @@ impl Server {
         Server { config, registry: Registry::default() }
     }
 
-    /// Serves `resource` at a path, or with a `*` at the end of `pattern` at every path that begins
-    /// so.
+    /// Serves `resource` at `pattern` on every host: a path, a path with parameters (`{name}` is a
+    /// segment, `{*name}` at the end all that is left), or with a `*` at its end every path that
+    /// begins so. See [`Registry::insert`] for what goes before what. A pattern that cannot be
+    /// served is an error of [`Server::start`].
     #[must_use]
     pub fn route(mut self, pattern: &str, resource: Resource) -> Server {
         self.registry.insert(pattern, resource);
+        self
+    }
+
+    /// Serves `resource` at `pattern` on one host: a name, or `*.` and a name for all below it.
+    #[must_use]
+    pub fn route_on(mut self, host: &str, pattern: &str, resource: Resource) -> Server {
+        self.registry.insert_on(host, pattern, resource);
         self
     }
 
@@ -52,6 +61,9 @@ impl Server {
         let Server { config, registry } = self;
         if let (HostKind::Native, Some(what)) = (config.host, registry.needs_runtime()) {
             return Err(ServerError::NeedsRuntime { what });
+        }
+        if let Some(fault) = registry.fault() {
+            return Err(fault.clone().into());
         }
         if let Some(name) = config.limits.unusable() {
             return Err(ServerError::Limit { name });

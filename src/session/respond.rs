@@ -11,7 +11,7 @@ use crate::http::{
     CONTINUE, Form, Framing, Head, Method, Persistence, Request, Response, Status, Version,
     framing, write_switching,
 };
-use crate::resource::{Outgoing, Registry, Reply, ReplyState, Resource, Takes};
+use crate::resource::{Match, Outgoing, Registry, Reply, ReplyState, Resource, Takes};
 use crate::upgrade::{
     Control, Decision, EarlyData, Offer, Opening, Outcome, Protocol, Switch, Unusable,
 };
@@ -20,6 +20,8 @@ use crate::upgrade::{
 /// registry: it can be asked for again when the content or a decision has come.
 pub(super) struct Route<'a> {
     resource: &'a Resource,
+    /// What the parameters of its path follow from.
+    pattern: &'a str,
     /// The protocol that gets to decide, and the version offered of it.
     chosen: Option<(&'a Protocol, Option<&'a [u8]>)>,
     /// Why there is none, if something was offered.
@@ -65,6 +67,7 @@ pub(super) fn begin(
     let Some(route) = Route::of(registry, request, has_content) else {
         return unrouted(request, incoming(0, port.core), control, port);
     };
+    let request = request.with_pattern(route.pattern);
     if let Some(missed) = route.missed {
         missed.count(port.core);
     }
@@ -165,9 +168,15 @@ impl<'a> Route<'a> {
         if matches!(request.method(), Method::Connect | Method::Other) {
             return None;
         }
-        let resource = registry.find(request.path())?;
-        let mut route =
-            Route { resource, chosen: None, missed: None, is_guarded: false, is_misused: false };
+        let Match { resource, pattern } = registry.find(request.host(), request.path())?;
+        let mut route = Route {
+            resource,
+            pattern,
+            chosen: None,
+            missed: None,
+            is_guarded: false,
+            is_misused: false,
+        };
         // One flag test for all who do not upgrade (U-115).
         if request.head().has_upgrade {
             route.choose(request, has_content);

@@ -257,7 +257,7 @@ impl Handler for Player {
         let mut is_meant = false;
         stage::note(|account| {
             let woken = account.woken.iter().position(|id| *id == self.id);
-            is_meant = woken.is_some() || account.promises > 0;
+            is_meant = woken.is_some() || account.promises > 0 || account.stream_wakes > 0;
             woken.map(|index| account.woken.swap_remove(index));
         });
         self.expect(is_meant, "woken without a reason");

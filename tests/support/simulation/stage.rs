@@ -45,6 +45,8 @@ pub(crate) struct Account {
     /// Promises kept or broken behind the last turn: each wakes its connection, which may have
     /// become a player's.
     pub(crate) promises: u64,
+    /// Streams that woke themselves: a wake may come when the connection has become a player's.
+    pub(crate) stream_wakes: u64,
     /// What a handler saw that it must not see.
     pub(crate) violations: Vec<String>,
 }

@@ -1,0 +1,260 @@
+//! The routes of one host: which resource is at a path.
+
+use std::fmt;
+
+use super::Resource;
+
+/// Paths and their resources: exact ones, patterns with parameters, prefixes, tried in this order.
+#[derive(Clone, Default)]
+pub(super) struct Routes {
+    /// Sorted by path.
+    exact: Vec<(Box<[u8]>, Resource)>,
+    /// Indices of `patterned` by pattern.
+    patterns: matchit::Router<usize>,
+    patterned: Vec<(Box<str>, Resource)>,
+    /// Longest prefix first.
+    prefixes: Vec<(Box<[u8]>, Resource)>,
+}
+
+/// A pattern that cannot be served. The developer is at fault, and the server does not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the route {pattern:?} {fault}")]
+pub struct RouteError {
+    /// The pattern.
+    pub pattern: String,
+    /// What is wrong with it.
+    pub fault: RouteFault,
+}
+
+/// What is wrong with a pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RouteFault {
+    /// It does not begin with `/`, and is not `*`.
+    NoPath,
+    /// A brace does not enclose a whole segment, or a catch-all is not the last one.
+    Parameter,
+    /// A parameter comes twice.
+    Repeated(String),
+    /// Some paths would fit it and another pattern alike.
+    Conflict(String),
+}
+
+impl fmt::Display for RouteFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RouteFault::NoPath => f.write_str("must begin with a slash"),
+            RouteFault::Parameter => f.write_str(
+                "must have its parameters as whole segments, {name}, and {*name} only at its end",
+            ),
+            RouteFault::Repeated(name) => write!(f, "has the parameter {name:?} twice"),
+            RouteFault::Conflict(other) => write!(f, "fits the same paths as {other:?}"),
+        }
+    }
+}
+
+impl Routes {
+    pub(super) fn insert(&mut self, pattern: &str, resource: Resource) -> Result<(), RouteError> {
+        let wrong = |fault| RouteError { pattern: pattern.to_owned(), fault };
+        if !pattern.starts_with('/') && pattern != "*" {
+            return Err(wrong(RouteFault::NoPath));
+        }
+        if pattern.contains(['{', '}']) {
+            check_parameters(pattern).map_err(wrong)?;
+            return self.insert_pattern(pattern, resource).map_err(wrong);
+        }
+        let (entries, path) = match pattern.strip_suffix('*').filter(|rest| !rest.is_empty()) {
+            Some(prefix) => (&mut self.prefixes, prefix),
+            None => (&mut self.exact, pattern),
+        };
+        entries.retain(|(at, _)| **at != *path.as_bytes());
+        entries.push((path.as_bytes().into(), resource));
+        self.exact.sort_by(|a, b| a.0.cmp(&b.0));
+        self.prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        Ok(())
+    }
+
+    fn insert_pattern(&mut self, pattern: &str, resource: Resource) -> Result<(), RouteFault> {
+        if let Some(known) = self.patterned.iter_mut().find(|(at, _)| **at == *pattern) {
+            known.1 = resource;
+            return Ok(());
+        }
+        match self.patterns.insert(pattern, self.patterned.len()) {
+            Ok(()) => self.patterned.push((pattern.into(), resource)),
+            Err(matchit::InsertError::Conflict { with }) => return Err(RouteFault::Conflict(with)),
+            Err(_) => return Err(RouteFault::Parameter),
+        }
+        Ok(())
+    }
+
+    /// The resource at a path, and the pattern that its parameters follow from; empty if it has
+    /// none.
+    pub(super) fn find(&self, path: &[u8]) -> Option<(&Resource, &str)> {
+        if let Ok(index) = self.exact.binary_search_by(|(at, _)| (**at).cmp(path)) {
+            return Some((&self.exact[index].1, ""));
+        }
+        if !self.patterned.is_empty()
+            // A target is ASCII: one that is not was refused.
+            && let Ok(path) = std::str::from_utf8(path)
+            && let Ok(found) = self.patterns.at(path)
+        {
+            let (pattern, resource) = &self.patterned[*found.value];
+            return Some((resource, pattern));
+        }
+        let prefix = self.prefixes.iter().find(|(prefix, _)| path.starts_with(prefix));
+        prefix.map(|(_, resource)| (resource, ""))
+    }
+
+    /// Everything there is, with its pattern.
+    pub(super) fn all(&self) -> impl Iterator<Item = (String, &Resource)> {
+        let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+        let exact = self.exact.iter().map(move |(path, resource)| (text(path), resource));
+        let patterned = self.patterned.iter().map(|(path, resource)| (path.to_string(), resource));
+        let prefixes = self.prefixes.iter();
+        let prefixes = prefixes.map(move |(path, resource)| (text(path) + "*", resource));
+        exact.chain(patterned).chain(prefixes)
+    }
+}
+
+/// Parameters are whole segments with names of their own.
+fn check_parameters(pattern: &str) -> Result<(), RouteFault> {
+    let mut names = Vec::new();
+    let mut segments = pattern.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let inner = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+        let Some(inner) = inner else {
+            if segment.contains(['{', '}', '*']) {
+                return Err(RouteFault::Parameter);
+            }
+            continue;
+        };
+        let name = inner.strip_prefix('*').unwrap_or(inner);
+        let is_catch_all = name.len() < inner.len();
+        if name.is_empty()
+            || name.contains(['{', '}', '*'])
+            || (is_catch_all && segments.peek().is_some())
+        {
+            return Err(RouteFault::Parameter);
+        }
+        if names.contains(&name) {
+            return Err(RouteFault::Repeated(name.to_owned()));
+        }
+        names.push(name);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routes(patterns: &[&str]) -> Routes {
+        let mut routes = Routes::default();
+        for (index, pattern) in patterns.iter().enumerate() {
+            let resource = Resource::new().content_bytes_max(index as u64);
+            routes.insert(pattern, resource).expect("the tests name valid ones");
+        }
+        routes
+    }
+
+    /// The index of the pattern whose resource is found.
+    fn found(patterns: &[&str], path: &str) -> Option<usize> {
+        let routes = routes(patterns);
+        let (resource, _) = routes.find(path.as_bytes())?;
+        resource.content_max().map(|index| index as usize)
+    }
+
+    #[test]
+    fn exact_goes_before_parameters_before_prefixes_and_the_longer_prefix_first() {
+        let patterns =
+            ["/", "/e*", "/exact", "/ex*", "/users/{id}", "/users/{id}/posts/{post}", "/users/me"];
+        for (path, expected) in [
+            ("/", Some(0)),
+            ("/echo", Some(1)),
+            ("/exact", Some(2)),
+            ("/exa", Some(3)),
+            ("/users/7", Some(4)),
+            ("/users/7/posts/a", Some(5)),
+            ("/users/me", Some(6)),
+            ("/users/", None),
+            ("/users/7/", None),
+            ("/users/7/posts", None),
+            ("/users//posts/a", None),
+            ("/other", None),
+            ("", None),
+        ] {
+            assert_eq!(found(&patterns, path), expected, "{path}");
+        }
+        assert_eq!(found(&["/files/{*path}", "/f*"], "/files/a/b"), Some(0));
+        assert_eq!(found(&["/files/{*path}", "/f*"], "/files/"), Some(1));
+    }
+
+    #[test]
+    fn a_pattern_that_cannot_be_served_says_why() {
+        for (pattern, fault) in [
+            ("", RouteFault::NoPath),
+            ("users", RouteFault::NoPath),
+            ("/a/x{id}", RouteFault::Parameter),
+            ("/a/{id", RouteFault::Parameter),
+            ("/a/{}", RouteFault::Parameter),
+            ("/a/{*}", RouteFault::Parameter),
+            ("/a/{*rest}/b", RouteFault::Parameter),
+            ("/a/{id}/b*", RouteFault::Parameter),
+            ("/{a}/{a}", RouteFault::Repeated("a".into())),
+            ("/b/{other}", RouteFault::Conflict("/b/{id}".into())),
+        ] {
+            let mut routes = routes(&["/b/{id}"]);
+            let error = routes.insert(pattern, Resource::new()).expect_err(pattern);
+            assert_eq!((error.pattern.as_str(), error.fault), (pattern, fault));
+        }
+    }
+
+    #[test]
+    fn a_second_resource_at_the_same_pattern_replaces_the_first() {
+        for pattern in ["/a", "/a*", "/a/{b}"] {
+            let mut routes = routes(&[pattern]);
+            let second = Resource::new().content_bytes_max(99);
+            routes.insert(pattern, second).expect("it is as valid as the first");
+            let path = pattern.replace(['{', '}', '*'], "");
+            let (resource, _) = routes.find(path.as_bytes()).expect("one is there");
+            assert_eq!(resource.content_max(), Some(99), "{pattern}");
+            assert_eq!(routes.all().count(), 1);
+        }
+    }
+
+    /// What a pattern means, segment by segment.
+    fn fits(pattern: &str, path: &str) -> bool {
+        let (mut left, mut right) = (pattern.split('/'), path.split('/'));
+        loop {
+            match (left.next(), right.next()) {
+                (None, None) => return true,
+                (Some(wanted), Some(is)) if wanted.starts_with("{*") => {
+                    return !is.is_empty() || right.next().is_some();
+                }
+                (Some(wanted), Some(is)) if wanted.starts_with('{') && !is.is_empty() => {}
+                (Some(wanted), Some(is)) if wanted == is => {}
+                _ => return false,
+            }
+        }
+    }
+
+    #[test]
+    fn parameters_fit_as_segments_do() {
+        let patterns = ["/{a}", "/a/{b}", "/a/b/{c}", "/{a}/x/{b}", "/c/{*rest}", "/{a}/x/y/z"];
+        let routes = routes(&patterns);
+        let words = ["a", "b", "c", "x", "y", "z", ""];
+        for number in 0..7_usize.pow(4) {
+            let mut path = String::new();
+            let mut rest = number;
+            for _ in 0..1 + number % 4 {
+                path = path + "/" + words[rest % 7];
+                rest /= 7;
+            }
+            let wanted: Vec<&&str> = patterns.iter().filter(|at| fits(at, &path)).collect();
+            match routes.find(path.as_bytes()) {
+                Some((_, pattern)) => assert!(wanted.contains(&&pattern), "{path}: {pattern}"),
+                None => assert!(wanted.is_empty(), "{path} fits {wanted:?}"),
+            }
+        }
+    }
+}
