@@ -89,6 +89,38 @@ fn custom_protocol_asks_others_to_upgrade() {
 }
 
 #[test]
+fn http_handlers_keep_notes_count_uploads_and_tick() {
+    let Some(example) = Example::start("http_handlers") else { return };
+    for (request, status, end) in [
+        ("GET /hello HTTP/1.1\r\nHost: there\r\n", 200, "hello from there\n"),
+        ("GET /notes/a%20b HTTP/1.1\r\nHost: a\r\n", 404, "There is no such note.\n"),
+        ("PUT /notes/a%20b HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n", 422, "It is empty.\n"),
+        ("PUT /notes/a%20b HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nnote", 201, "\r\n\r\n"),
+        ("PUT /notes/a%20b HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nnew", 204, "\r\n\r\n"),
+        ("GET /notes/%61%20b HTTP/1.1\r\nHost: a\r\n", 200, "\r\n\r\nnew"),
+        ("PUT /notes/c HTTP/1.1\r\nHost: a\r\nContent-Length: 4097\r\n", 413, "takes.\n"),
+        ("DELETE /notes/a%20b HTTP/1.1\r\nHost: a\r\n", 204, "\r\n\r\n"),
+        ("GET /notes/a%20b HTTP/1.1\r\nHost: a\r\n", 404, "There is no such note.\n"),
+        ("POST /notes/x HTTP/1.1\r\nHost: a\r\n", 405, "method.\n"),
+        (
+            "POST /count HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\na\nb\n",
+            200,
+            "4 bytes, 2 lines\n",
+        ),
+        ("GET /ticks HTTP/1.1\r\nHost: a\r\n", 200, "2\r\n5\n\r\n0\r\n\r\n"),
+    ] {
+        let mut client = connect(example.address);
+        let (line, rest) = request.split_once("\r\n").expect("a request line");
+        let separator = if rest.contains("\r\n\r\n") { "" } else { "\r\n" };
+        let input = format!("{line}\r\nConnection: close\r\n{rest}{separator}");
+        client.write_all(input.as_bytes()).expect("it is open");
+        let answer = String::from_utf8(read_to_end(&mut client)).expect("the answers are text");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+        assert!(answer.ends_with(end), "{request}: {answer}");
+    }
+}
+
+#[test]
 fn async_protocol_keeps_what_it_is_sent() {
     let Some(example) = Example::start("async_protocol") else { return };
     let bytes = pattern(200_000);

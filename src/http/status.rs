@@ -92,6 +92,8 @@ impl Status {
     pub const GATEWAY_TIMEOUT: Self = Self(504);
     /// 505: a major version of HTTP the server does not speak.
     pub const HTTP_VERSION_NOT_SUPPORTED: Self = Self(505);
+    /// 507: no room to keep what was sent.
+    pub const INSUFFICIENT_STORAGE: Self = Self(507);
 
     /// The status with this code, if it lies between 100 and 599.
     pub const fn new(code: u16) -> Option<Self> {
@@ -191,6 +193,7 @@ impl Status {
             503 => "Service Unavailable",
             504 => "Gateway Timeout",
             505 => "HTTP Version Not Supported",
+            507 => "Insufficient Storage",
             _ => "",
         }
     }
