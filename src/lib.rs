@@ -10,6 +10,7 @@ pub mod buffer;
 pub mod config;
 pub mod counters;
 pub mod engine;
+pub mod files;
 pub mod host;
 pub mod http;
 pub mod protocols;

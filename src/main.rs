@@ -3,12 +3,14 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use upring::config::{Config, HostKind};
+use upring::files::Files;
 use upring::http::{Ready, Response, Status};
 use upring::protocols::echo;
 use upring::resource::Resource;
@@ -46,6 +48,9 @@ struct Arguments {
     /// Pin each worker to a core of its own.
     #[arg(long, global = true)]
     pin: bool,
+    /// Directory whose files are served at every path that nothing else is at.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
     /// Do without direct descriptors, as on kernels before 6.8.
     #[arg(long, global = true)]
     without_direct_descriptors: bool,
@@ -97,21 +102,36 @@ fn main() -> ExitCode {
         say(io::stdout(), &report.to_string());
         return if report.healthy() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_UNAVAILABLE) };
     }
-    match serve(config) {
+    let files = match arguments.root.as_ref().map(|root| (root, Files::new(root))).map(opened) {
+        None => None,
+        Some(Ok(files)) => Some(files),
+        Some(Err(error)) => return give_up(&error),
+    };
+    match serve(config, files) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(io::stderr(), &format!("upring: {error}\n"));
-            ExitCode::from(EXIT_UNAVAILABLE)
-        }
+        Err(error) => give_up(&error.to_string()),
     }
 }
 
+fn opened((root, files): (&PathBuf, io::Result<Files>)) -> Result<Files, String> {
+    files.map_err(|error| format!("cannot serve the files of {}: {error}", root.display()))
+}
+
+fn give_up(why: &str) -> ExitCode {
+    say(io::stderr(), &format!("upring: {why}\n"));
+    ExitCode::from(EXIT_UNAVAILABLE)
+}
+
 /// Serves until a signal says to stop.
-fn serve(config: Config) -> Result<(), ServerError> {
+fn serve(config: Config, files: Option<Files>) -> Result<(), ServerError> {
     let host = config.host;
     // Before anybody can connect: from then on a signal has the server drain.
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(ServerError::Signals)?;
-    let running = site(Server::new(config)).start()?;
+    let mut server = site(Server::new(config));
+    if let Some(files) = files {
+        server = server.route("/*", Resource::new().get(files));
+    }
+    let running = server.start()?;
     say(io::stdout(), &introduction(&running, host));
     let stopper = running.stopper();
     std::thread::spawn(move || {
