@@ -13,6 +13,7 @@ pub mod engine;
 pub mod files;
 pub mod host;
 pub mod http;
+pub mod lint;
 pub mod protocols;
 pub mod resource;
 pub mod ring;

@@ -5,15 +5,17 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use upring::config::{Config, HostKind};
 use upring::files::Files;
-use upring::http::{Ready, Response, Status};
+use upring::http::{Ready, Request, Response, Status};
+use upring::lint;
 use upring::protocols::echo;
-use upring::resource::Resource;
+use upring::resource::{Resource, returning};
 use upring::ring::doctor;
 use upring::server::{Running, Server, ServerError};
 
@@ -24,6 +26,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// sysexits.h: something the operator can mend in the environment.
 const EXIT_UNAVAILABLE: u8 = 69;
+
+/// sysexits.h: what was asked for cannot be done.
+const EXIT_USAGE: u8 = 64;
 
 /// More than any host has cores. A slip of the finger is to be told at once, not after thousands of
 /// threads.
@@ -60,6 +65,48 @@ struct Arguments {
 enum Command {
     /// Say what this kernel and these limits offer, and how to mend what they lack.
     Doctor,
+    /// Send the requirement vectors to an HTTP/1.1 server, and say what it does with each.
+    Lint(LintArguments),
+}
+
+#[derive(Debug, Args)]
+struct LintArguments {
+    /// The server.
+    #[arg(value_name = "HOST:PORT", required_unless_present = "list")]
+    target: Option<String>,
+    /// A path that answers GET.
+    #[arg(long, default_value = "/")]
+    path: String,
+    /// A path that reads the content of POST.
+    #[arg(long)]
+    post_path: Option<String>,
+    /// A path that switches protocols.
+    #[arg(long)]
+    upgrade_path: Option<String>,
+    /// The protocol it switches to.
+    #[arg(long, default_value = "websocket")]
+    token: String,
+    /// The host to ask for, instead of the target.
+    #[arg(long, value_name = "NAME")]
+    host_name: Option<String>,
+    /// A row to try, `U-5*` for all that begin so; may be given several times.
+    #[arg(long, value_name = "ROW")]
+    row: Vec<String>,
+    /// Vectors a second at most.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    rate: u32,
+    /// Milliseconds to wait for an answer, or for the end of a connection.
+    #[arg(long, value_name = "MS", default_value_t = 2000)]
+    timeout: u64,
+    /// One JSON document instead of text.
+    #[arg(long)]
+    json: bool,
+    /// The target may be another machine: one you answer for.
+    #[arg(long)]
+    remote: bool,
+    /// Name the vectors and send nothing.
+    #[arg(long)]
+    list: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -97,6 +144,9 @@ fn main() -> ExitCode {
     log.log_internal_errors(false).init();
     let arguments = Arguments::parse();
     let config = arguments.config();
+    if let Some(Command::Lint(lint)) = &arguments.command {
+        return run_lint(lint);
+    }
     if let Some(Command::Doctor) = arguments.command {
         let report = doctor::report(&config);
         say(io::stdout(), &report.to_string());
@@ -120,6 +170,51 @@ fn opened((root, files): (&PathBuf, io::Result<Files>)) -> Result<Files, String>
 fn give_up(why: &str) -> ExitCode {
     say(io::stderr(), &format!("upring: {why}\n"));
     ExitCode::from(EXIT_UNAVAILABLE)
+}
+
+/// 0 if the target does nothing that a standard forbids, 1 if it does, 64 if it could not be tried.
+fn run_lint(arguments: &LintArguments) -> ExitCode {
+    if arguments.list {
+        for vector in lint::vectors() {
+            say(io::stdout(), &format!("{:<6} {}\n", vector.row, vector.title));
+        }
+        return ExitCode::SUCCESS;
+    }
+    match try_lint(arguments) {
+        Ok(report) if arguments.json => {
+            say(io::stdout(), &report.json());
+            ExitCode::from(u8::from(!report.is_clean()))
+        }
+        Ok(report) => {
+            say(io::stdout(), &report.totals());
+            ExitCode::from(u8::from(!report.is_clean()))
+        }
+        Err(error) => {
+            say(io::stderr(), &format!("upring: {error}\n"));
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+fn try_lint(arguments: &LintArguments) -> Result<lint::Report, lint::LintError> {
+    let text = arguments.target.as_deref().unwrap_or_default();
+    let address = lint::resolve(text)?;
+    let target = lint::Target {
+        host: arguments.host_name.clone().unwrap_or_else(|| text.to_owned()),
+        path: arguments.path.clone(),
+        post_path: arguments.post_path.clone(),
+        upgrade_path: arguments.upgrade_path.clone(),
+        token: arguments.token.clone(),
+        timeout: Duration::from_millis(arguments.timeout.max(1)),
+        ..lint::Target::new(address)
+    };
+    let (rows, rate) = (arguments.row.clone(), arguments.rate);
+    let options = lint::Options { target, rows, rate, is_remote_allowed: arguments.remote };
+    lint::run(&options, |result| {
+        if !arguments.json {
+            say(io::stdout(), &result.text());
+        }
+    })
 }
 
 /// Serves until a signal says to stop.
@@ -154,7 +249,12 @@ fn site(server: Server) -> Server {
         .route("/", Resource::new().get(page.to_ready()))
         .route("/plaintext", Resource::new().get(text("Hello, World!")))
         .route("/healthz", Resource::new().get(text("ok\n")))
+        .route("/content", Resource::new().post(returning(count)))
         .route("/echo", Resource::new().upgrade(echo::protocol()).upgrade_required())
+}
+
+fn count(_: &Request<'_>, content: &[u8]) -> String {
+    format!("{} bytes\n", content.len())
 }
 
 fn text(body: &'static str) -> Ready {
@@ -190,10 +290,11 @@ fn introduction(running: &Running, host: HostKind) -> String {
     text
 }
 
-const SERVED: [(&str, &str); 4] = [
+const SERVED: [(&str, &str); 5] = [
     ("/", "a page"),
     ("/plaintext", "Hello, World!"),
     ("/healthz", "ok"),
+    ("/content", "POST: how many bytes came"),
     ("/echo", "Upgrade: echo, every byte comes back"),
 ];
 

@@ -97,7 +97,7 @@ mod tests {
                 for generation in [0, 1, 0x00ab_cdef, Token::GENERATION_MASK] {
                     let user_data = UserData::new(kind, Token { slot, generation });
                     assert_eq!(UserData::unpack(user_data.pack()), Some(user_data));
-                    assert_eq!(user_data.pack() >> 56, bits.into());
+                    assert_eq!(user_data.pack() >> 56, u64::from(bits));
                 }
             }
         }

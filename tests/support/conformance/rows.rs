@@ -239,7 +239,7 @@ mod tests {
 
     /// U-36 (ten thousand resets) and U-40 (layers, which come with TLS) cannot be told as one conversation.
     fn promised() -> BTreeSet<String> {
-        let numbers = (1..=35).chain(37..=39).chain(41..=70).chain([104, 106, 107, 114]);
+        let numbers = (1..=35).chain(37..=39).chain(41..=70).chain(104..=107).chain([114]);
         numbers.map(|number| format!("U-{number:02}")).collect()
     }
 
