@@ -205,7 +205,7 @@ fn conditions_ranges_types_and_variants() {
 fn a_file_that_may_not_be_read_is_not_there() {
     let directory = Directory::new("denied");
     let path = directory.public().join("index.html");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).expect("it is ours");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("it is ours");
     if fs::read(&path).is_ok() {
         return eprintln!("SKIPPED: root may read everything");
     }

@@ -40,8 +40,7 @@ if has node && node -e "require('ws')" 2>/dev/null; then
   cat >"$work/node.js" <<'EOF'
 const http = require('http'), { WebSocketServer } = require('ws');
 const server = http.createServer((q, r) => { q.resume(); q.on('end', () => r.end('ok\n')); });
-const wss = new WebSocketServer({ noServer: true });
-server.on('upgrade', (q, s, h) => q.url === '/ws' ? wss.handleUpgrade(q, s, h, w => w.on('message', m => w.send(m))) : s.destroy());
+new WebSocketServer({ server, path: '/ws' }).on('connection', w => w.on('message', m => w.send(m)));
 server.listen(18108, '127.0.0.1');
 EOF
   start node "$work/node.js"

@@ -96,7 +96,7 @@ fn is_enough(exchange: &mut Exchange, want: Want) -> bool {
         Want::Switched | Want::Unswitched => {
             finals > 0 || exchange.answers.iter().any(|answer| answer.status == 101)
         }
-        Want::Continued => finals > 0,
+        Want::Continued | Want::Rejected => finals > 0,
         Want::Refused | Want::Once => false,
     }
 }

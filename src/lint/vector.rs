@@ -24,6 +24,8 @@ pub enum Level {
 pub(super) enum Want {
     /// A refusal, or silence, and the end of the connection.
     Refused,
+    /// A refusal, or the end of the connection; what comes behind is another matter.
+    Rejected,
     /// So many answers to requests, none of them a switch.
     Served(usize),
     /// One answer, and the end.
@@ -129,6 +131,7 @@ fn needs(word: &str) -> Needs {
 fn want(text: &str) -> Want {
     match text {
         "refused" => Want::Refused,
+        "rejected" => Want::Rejected,
         "once" => Want::Once,
         "continued" => Want::Continued,
         "switched" => Want::Switched,

@@ -63,6 +63,11 @@ fn wrong(want: Want, target: &Target, plain: &Plain, exchange: &Exchange) -> Opt
         (Want::Switched, None) => Some(format!("not switched: {}", statuses(&finals))),
         (_, Some(_)) => Some("switched to another protocol".into()),
         (Want::Refused, _) => not_refused(&finals, exchange),
+        (Want::Rejected, _) => match finals.first() {
+            Some(answer) if answer.status < 400 => Some(format!("accepted with {}", answer.status)),
+            None if !exchange.is_ended => Some("neither an answer nor the end".into()),
+            _ => None,
+        },
         (Want::Once, _) => not_once(&finals, exchange),
         (Want::Unswitched, _) => finals.is_empty().then(|| "no answer".into()),
         (Want::Continued, _) => not_continued(&finals, plain, exchange),
