@@ -13,10 +13,9 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use loopback::{config, connect, pattern, read_head, read_to_end, wait_until};
+use loopback::{config, connect, pattern, read_head, read_to_end, start, wait_until};
 use upring::files::Files;
-use upring::ring::Cause;
-use upring::{Config, HostKind, Resource, Running, Server, ServerError};
+use upring::{Config, HostKind, Resource, Running, Server};
 
 /// A directory that is gone when the test is over.
 struct Directory(PathBuf);
@@ -63,16 +62,7 @@ fn serve(host: HostKind, root: &Path) -> Option<Running> {
     let server = Server::new(Config { host, ..config() })
         .route("/static/*", Resource::new().get(below))
         .route("/*", Resource::new().get(files));
-    match server.start() {
-        Ok(running) => Some(running),
-        Err(ServerError::Setup(error))
-            if matches!(error.cause(), Cause::NoSuchCall | Cause::Disabled(_) | Cause::Denied) =>
-        {
-            eprintln!("SKIPPED: this kernel denies io_uring: {error}");
-            None
-        }
-        Err(error) => panic!("the server does not start: {error}"),
-    }
+    start(server)
 }
 
 /// Head and content of the answer to one request.

@@ -23,7 +23,12 @@ pub(crate) fn serve(config: Config, protocol: Protocol) -> Option<Running> {
 
 /// A server with `resource` at `/`, or `None` where io_uring is denied.
 pub(crate) fn serve_resource(config: Config, resource: Resource) -> Option<Running> {
-    match Server::new(config).route("/", resource).start() {
+    start(Server::new(config).route("/", resource))
+}
+
+/// This server, started, or `None` where io_uring is denied.
+pub(crate) fn start(server: Server) -> Option<Running> {
+    match server.start() {
         Ok(running) => Some(running),
         Err(ServerError::Setup(error))
             if matches!(error.cause(), Cause::NoSuchCall | Cause::Disabled(_) | Cause::Denied) =>

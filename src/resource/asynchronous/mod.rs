@@ -191,14 +191,14 @@ pub struct ContentSender {
 }
 
 impl ContentSender {
-    /// Sends bytes by ownership, uncopied. Waits while 64 KiB are unsent, then hands them over and
+    /// Sends bytes by ownership, uncopied. Waits while 64 KiB or sixteen leases are unsent, then hands them over and
     /// returns. A wait that is given up sends nothing.
     ///
     /// # Errors
     /// The connection was lost.
     pub async fn send(&mut self, payload: impl Into<Payload>) -> Result<(), Closed> {
-        poll_fn(|context| self.channel.borrow_mut().poll_room(context)).await?;
-        self.channel.borrow_mut().send(payload.into());
+        poll_fn(|context| self.channel.borrow_mut().flow.poll_room(context)).await?;
+        self.channel.borrow_mut().flow.send(payload.into());
         Ok(())
     }
 
@@ -207,7 +207,7 @@ impl ContentSender {
     /// # Errors
     /// The connection was lost.
     pub async fn flush(&mut self) -> Result<(), Closed> {
-        poll_fn(|context| self.channel.borrow_mut().poll_sent(context)).await
+        poll_fn(|context| self.channel.borrow_mut().flow.poll_sent(context)).await
     }
 
     /// The answer is complete.

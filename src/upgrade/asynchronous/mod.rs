@@ -8,8 +8,10 @@
 //! ```
 
 mod bridge;
+mod flow;
 mod stream;
 
+pub(crate) use flow::Flow;
 pub use stream::UpgradedStream;
 
 use std::cell::RefCell;
@@ -80,7 +82,7 @@ impl Upgraded {
         self.receiver.recv().await
     }
 
-    /// Sends bytes by ownership, uncopied. Waits while 64 KiB are unsent, then hands them over and
+    /// Sends bytes by ownership, uncopied. Waits while 64 KiB or sixteen leases are unsent, then hands them over and
     /// returns. A wait that is given up sends nothing.
     ///
     /// One piece larger than the limit `outbox_bytes_max` costs the connection.
@@ -178,7 +180,7 @@ impl Sender {
     /// The connection was lost.
     pub async fn send(&mut self, payload: impl Into<Payload>) -> Result<(), Closed> {
         poll_fn(|context| self.channel.borrow_mut().poll_room(context)).await?;
-        self.channel.borrow_mut().send(payload.into());
+        self.channel.borrow_mut().flow.send(payload.into());
         Ok(())
     }
 
@@ -187,7 +189,7 @@ impl Sender {
     /// # Errors
     /// The connection was lost.
     pub async fn flush(&mut self) -> Result<(), Closed> {
-        poll_fn(|context| self.channel.borrow_mut().poll_sent(context)).await
+        poll_fn(|context| self.channel.borrow_mut().flow.poll_sent(context)).await
     }
 }
 

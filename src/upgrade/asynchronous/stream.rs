@@ -54,7 +54,7 @@ impl AsyncWrite for UpgradedStream {
     ) -> Poll<io::Result<usize>> {
         let mut channel = self.upgraded.sender.channel.borrow_mut();
         ready!(channel.poll_room(context))?;
-        Poll::Ready(Ok(channel.write(bytes)))
+        Poll::Ready(Ok(channel.flow.write(bytes)))
     }
 
     /// Nothing is held back: what was written leaves in the core's next turn.
@@ -63,7 +63,7 @@ impl AsyncWrite for UpgradedStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.upgraded.sender.channel.borrow_mut().poll_sent(context))?;
+        ready!(self.upgraded.sender.channel.borrow_mut().flow.poll_sent(context))?;
         self.upgraded.end();
         Poll::Ready(Ok(()))
     }
