@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::mem::MaybeUninit;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use upring::http::{HeadLimits, read_head};
+use upring::http::{Head, HeadLimits, read_head, read_whole_head};
 
 fn head(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("head");
@@ -18,6 +18,11 @@ fn head(criterion: &mut Criterion) {
         group.bench_with_input(BenchmarkId::new("upring", name), head, |bencher, head| {
             let mut fields = Vec::new();
             bencher.iter(|| read_head(black_box(head), &mut fields, &limits).is_ok());
+        });
+        group.bench_with_input(BenchmarkId::new("one pass", name), head, |bencher, head| {
+            let mut fields = Vec::new();
+            let mut read = Head::EMPTY;
+            bencher.iter(|| read_whole_head(black_box(head), &mut read, &mut fields, &limits));
         });
         group.bench_with_input(BenchmarkId::new("httparse", name), head, |bencher, head| {
             bencher.iter(|| {

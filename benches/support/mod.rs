@@ -23,12 +23,23 @@ use upring::upgrade::Protocol;
 use watched::Watched;
 
 /// Heads by the name of who sends them.
-pub const HEADS: [(&str, &[u8]); 5] = [
+pub const HEADS: [(&str, &[u8]); 16] = [
     ("browser", include_bytes!("../corpus/browser.http")),
+    ("browser-chromium", include_bytes!("../corpus/browser-chromium.http")),
+    ("browser-image", include_bytes!("../corpus/browser-image.http")),
+    ("browser-post", include_bytes!("../corpus/browser-post.http")),
     ("curl", include_bytes!("../corpus/curl.http")),
+    ("curl-h2c", include_bytes!("../corpus/curl-h2c.http")),
+    ("curl-upload", include_bytes!("../corpus/curl-upload.http")),
     ("gateway", include_bytes!("../corpus/gateway.http")),
+    ("gateway-cdn", include_bytes!("../corpus/gateway-cdn.http")),
+    ("gateway-mesh", include_bytes!("../corpus/gateway-mesh.http")),
     ("plaintext", PLAINTEXT),
+    ("probe", include_bytes!("../corpus/probe.http")),
+    ("smallest", include_bytes!("../corpus/smallest.http")),
     ("websocket", WEBSOCKET),
+    ("websocket-node", include_bytes!("../corpus/websocket-node.http")),
+    ("websocket-python", include_bytes!("../corpus/websocket-python.http")),
 ];
 
 /// The request of the well-known plaintext benchmark.

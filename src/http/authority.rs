@@ -5,14 +5,14 @@
 
 use std::net::Ipv6Addr;
 
-use super::list::letters_digits_and;
+use crate::scan::Class;
 
 /// Unreserved bytes and sub-delimiters, of which a host name consists besides escapes (RFC 3986
 /// §3.2.2).
 ///
 /// The comma is a sub-delimiter, yet no host name holds one, and a recipient that joins two Host
 /// lines makes one: U-62 refuses it.
-static NAME_BYTES: [bool; 256] = letters_digits_and(b"-._~!$&'()*+;=");
+pub(super) static NAME: Class = Class::letters_digits_and(b"-._~!$&'()*+;=");
 
 /// Whether `bytes` is a host that is not empty, with or without a port, and nothing else: no user
 /// information.
@@ -37,8 +37,23 @@ enum Port {
 }
 
 fn split(bytes: &[u8]) -> Option<Port> {
-    // The common case in one loop: a name without escapes, then nothing or a port.
-    let end = bytes.iter().position(|byte| !NAME_BYTES[usize::from(*byte)]).unwrap_or(bytes.len());
+    let end = bytes.iter().position(|byte| !NAME.contains(*byte)).unwrap_or(bytes.len());
+    split_at(bytes, end)
+}
+
+/// Whether `bytes` is a host with or without a port, if [`NAME`] holds exactly its first `end`
+/// bytes, and the next not.
+#[inline]
+pub(super) fn is_authority_at(bytes: &[u8], end: usize) -> bool {
+    match &bytes[end..] {
+        [] => end > 0,
+        // What nearly every port looks like.
+        [b':', digits @ ..] if end > 0 && digits.len() < 5 => digits.iter().all(u8::is_ascii_digit),
+        _ => split_at(bytes, end).is_some(),
+    }
+}
+
+fn split_at(bytes: &[u8], end: usize) -> Option<Port> {
     match &bytes[end..] {
         [] if end > 0 => Some(Port::Absent),
         rest @ [b':', ..] if end > 0 => read_port(rest),
@@ -52,8 +67,7 @@ fn split(bytes: &[u8]) -> Option<Port> {
 fn split_escaped(bytes: &[u8]) -> Option<Port> {
     let colon = bytes.iter().position(|byte| *byte == b':');
     let (name, rest) = bytes.split_at(colon.unwrap_or(bytes.len()));
-    let has_only_name_bytes =
-        name.iter().all(|byte| *byte == b'%' || NAME_BYTES[usize::from(*byte)]);
+    let has_only_name_bytes = name.iter().all(|byte| *byte == b'%' || NAME.contains(*byte));
     if has_only_name_bytes && has_whole_escapes(name) { read_port(rest) } else { None }
 }
 
@@ -104,7 +118,7 @@ fn is_future_address(future: &[u8]) -> bool {
     !version.is_empty()
         && version.iter().all(u8::is_ascii_hexdigit)
         && !address.is_empty()
-        && address.iter().all(|byte| *byte == b':' || NAME_BYTES[usize::from(*byte)])
+        && address.iter().all(|byte| *byte == b':' || NAME.contains(*byte))
 }
 
 #[cfg(test)]

@@ -128,6 +128,10 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 impl Codings {
     /// Adds one Transfer-Encoding line.
     pub(super) fn note(&mut self, value: &[u8]) {
+        if value == b"chunked" && *self == Self::Absent {
+            *self = Self::Chunked;
+            return;
+        }
         for member in members(value) {
             *self = self.followed_by(member);
         }

@@ -1,7 +1,8 @@
 //! Reading a request head: httparse finds the fields, and one pass over them notes every fact the
 //! server acts on.
 //!
-//! The session calls [`read_head`] with the bytes that `scan::head_end` delimited. The result
+//! The session calls [`read_head`] with the bytes that `scan::head_end` delimited, if
+//! [`read_whole_head`](super::read_whole_head) did not take them. The result
 //! points into those bytes and borrows nothing. Nothing is allocated once the caller's list of
 //! fields has grown to its usual size.
 //!
@@ -18,7 +19,7 @@ use super::framing::{Codings, Lengths};
 use super::list::members;
 use super::method::Method;
 use super::response::Persistence;
-use super::target::{TargetForm, read_target};
+use super::target::{Target, TargetForm, read_target};
 
 /// The most field lines a head can have, whatever [`HeadLimits::fields_max`] says.
 pub const FIELDS_CAPACITY: usize = 256;
@@ -215,22 +216,42 @@ impl Head {
         }
         let method = Method::from_bytes(method_name);
         let parts = read_target(bytes, method, target)?;
-        Ok(Self {
+        let spans = (Span::within(bytes, method_name), Span::within(bytes, target));
+        Ok(Self::of_line(method, version, spans, parts))
+    }
+
+    /// No head: what [`read_whole_head`](super::read_whole_head) reads one into.
+    pub const EMPTY: Self = Self::of_line(
+        Method::Other,
+        Version::Http11,
+        (Span { start: 0, len: 0 }, Span { start: 0, len: 0 }),
+        Target::EMPTY,
+    );
+
+    /// A head with these facts of its request line; the spans are those of method and target.
+    #[inline(always)]
+    pub(super) const fn of_line(
+        method: Method,
+        version: Version,
+        (method_span, target): (Span, Span),
+        parts: Target,
+    ) -> Self {
+        Self {
             method,
             version,
             form: parts.form,
-            method_span: Span::within(bytes, method_name),
-            target: Span::within(bytes, target),
+            method_span,
+            target,
             authority: parts.authority,
             path: parts.path,
             query: parts.query,
             host: None,
-            connection: ConnectionOptions::default(),
+            connection: ConnectionOptions { close: false, keep_alive: false, upgrade: false },
             has_upgrade: false,
             expects_continue: false,
             lengths: Lengths::Absent,
             codings: Codings::Absent,
-        })
+        }
     }
 
     /// Records where each field lies and what it means, in one pass.
@@ -247,8 +268,14 @@ impl Head {
             let field =
                 Field { name: Span::within(bytes, name), value: Span::within(bytes, header.value) };
             fields.push(field);
-            self.note(name, header.value, field)?;
+            self.note(name, header.value, field, || is_authority(header.value))?;
         }
+        self.finish()
+    }
+
+    /// Looks at the fields as a whole, when all are noted.
+    #[inline]
+    pub(super) fn finish(&mut self) -> Result<(), HeadError> {
         // RFC 9112 §3.2: an HTTP/1.1 request without Host is answered with 400.
         if self.host.is_none() && self.version == Version::Http11 {
             return Err(HeadError::HostMissing);
@@ -260,34 +287,45 @@ impl Head {
 
     /// Notes the facts of one field. Length and first letter tell nearly all fields apart before
     /// any name is compared.
-    #[inline]
-    fn note(&mut self, name: &[u8], value: &[u8], field: Field) -> Result<(), HeadError> {
+    ///
+    /// `is_authority` says whether the value is a host, and is asked only if it has to be one.
+    #[inline(always)]
+    pub(super) fn note(
+        &mut self,
+        name: &[u8],
+        value: &[u8],
+        field: Field,
+        is_authority: impl FnOnce() -> bool,
+    ) -> Result<(), HeadError> {
         let first = name.first().map_or(0, |byte| byte | 0x20);
         match (name.len(), first) {
-            (4, b'h') if is_named(name, b"Host") => self.note_host(value, field.value)?,
-            (6, b'e') if name.eq_ignore_ascii_case(b"expect") => {
+            (4, b'h') if is_named(name, b"Host") => self.note_host(field.value, is_authority)?,
+            (6, b'e') if is_named(name, b"Expect") => {
                 self.expects_continue |=
-                    members(value).any(|member| member.eq_ignore_ascii_case(b"100-continue"));
+                    members(value).any(|member| is_named(member, b"100-continue"));
             }
             (7, b'u') if is_named(name, b"Upgrade") => self.has_upgrade = true,
             (10, b'c') if is_named(name, b"Connection") => self.connection.note(value),
             (14, b'c') if is_named(name, b"Content-Length") => self.lengths.note(value),
-            (17, b't') if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                self.codings.note(value);
-            }
+            (17, b't') if is_named(name, b"Transfer-Encoding") => self.codings.note(value),
             _ => {}
         }
         Ok(())
     }
 
     /// RFC 9112 §3.2: more than one Host, or an invalid one, is answered with 400, in HTTP/1.0 too.
-    fn note_host(&mut self, value: &[u8], span: Span) -> Result<(), HeadError> {
+    #[inline(always)]
+    fn note_host(
+        &mut self,
+        span: Span,
+        is_authority: impl FnOnce() -> bool,
+    ) -> Result<(), HeadError> {
         if self.host.is_some() {
             return Err(HeadError::HostRepeated);
         }
         // RFC 9110 §7.2: an empty Host says that the target has no authority; the caller decides
         // about it (U-62).
-        if !value.is_empty() && !is_authority(value) {
+        if span.len > 0 && !is_authority() {
             return Err(HeadError::HostInvalid);
         }
         self.host = Some(span);
@@ -298,13 +336,21 @@ impl Head {
 impl ConnectionOptions {
     /// Adds the options of one Connection line; whole members in any case (U-05).
     fn note(&mut self, value: &[u8]) {
-        for option in members(value) {
-            match option.len() {
-                5 => self.close |= is_named(option, b"close"),
-                7 => self.upgrade |= is_named(option, b"Upgrade"),
-                10 => self.keep_alive |= is_named(option, b"keep-alive"),
-                _ => {}
-            }
+        // What is usual is one option, spelled like that.
+        match value {
+            b"keep-alive" => self.keep_alive = true,
+            b"close" => self.close = true,
+            b"Upgrade" => self.upgrade = true,
+            _ => members(value).for_each(|option| self.note_member(option)),
+        }
+    }
+
+    fn note_member(&mut self, option: &[u8]) {
+        match option.len() {
+            5 => self.close |= option.eq_ignore_ascii_case(b"close"),
+            7 => self.upgrade |= option.eq_ignore_ascii_case(b"upgrade"),
+            10 => self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive"),
+            _ => {}
         }
     }
 }

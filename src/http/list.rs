@@ -3,24 +3,10 @@
 //! Called by the head reader for Connection, Expect and Transfer-Encoding, and by negotiation for
 //! Upgrade. Quoted strings are not understood: no field read here may contain one.
 
-/// Which bytes may stand in a token (RFC 9110 §5.6.2).
-static TOKEN_BYTES: [bool; 256] = letters_digits_and(b"!#$%&'*+-.^_`|~");
+use crate::scan::Class;
 
-/// The table of a class of bytes: letters, digits and these marks.
-pub(super) const fn letters_digits_and(marks: &[u8]) -> [bool; 256] {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let mut mark = 0;
-    while mark < marks.len() {
-        table[marks[mark] as usize] = true;
-        mark += 1;
-    }
-    table
-}
+/// The bytes of a token (RFC 9110 §5.6.2).
+pub(super) static TOKEN: Class = Class::letters_digits_and(b"!#$%&'*+-.^_`|~");
 
 /// The members of one line of a comma list, in order, without the white space around them.
 ///
@@ -52,7 +38,7 @@ pub fn is_token(bytes: &[u8]) -> bool {
 /// Whether `byte` may stand in a token.
 #[inline]
 pub fn is_token_byte(byte: u8) -> bool {
-    TOKEN_BYTES[usize::from(byte)]
+    TOKEN.contains(byte)
 }
 
 /// Whether `byte` may stand in a field value: tab, space, visible ASCII or obs-text (RFC 9110

@@ -5,9 +5,10 @@
 //! that point into the caller's buffer.
 //!
 //! ```text
-//!   scan::head_end ─► read_head ─► framing ─► Chunked::step ...        (requests, RFC 9112)
-//!                        │
-//!                        └► Request ─► handler ─► Response | Ready ─► bytes
+//!   read_whole_head, or scan::head_end ─► read_head
+//!     └──────────────────┬───────────────────┘
+//!                        ├─► framing ─► Chunked::step ...              (requests, RFC 9112)
+//!                        └─► Request ─► handler ─► Response | Ready ─► bytes
 //! ```
 //!
 //! Numbers such as U-53 name the rows of the project's requirement table.
@@ -23,6 +24,7 @@ mod field;
 mod framing;
 mod head;
 mod method;
+mod one_pass;
 mod ready;
 mod request;
 mod response;
@@ -40,6 +42,7 @@ pub use head::{
     ConnectionOptions, FIELDS_CAPACITY, Head, HeadLimits, Version, overflow_fault, read_head,
 };
 pub use method::{Method, MethodSet};
+pub use one_pass::read_whole_head;
 pub use ready::Ready;
 pub use request::{OwnedRequest, Request, percent_decoded};
 pub use response::{CONTINUE, ContentFraming, Form, Persistence, Response, write_switching};

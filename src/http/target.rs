@@ -10,6 +10,7 @@ use super::authority::{connect_port, is_authority};
 use super::error::HeadError;
 use super::field::Span;
 use super::method::Method;
+use crate::scan::Class;
 
 /// How a target is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,9 @@ pub enum TargetForm {
     Asterisk,
 }
 
+/// The bytes of a target: visible ASCII without `#` and `\` (U-64).
+pub(super) static TARGET: Class = Class::visible_without(b"#\\");
+
 /// A target in its parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Target {
@@ -32,6 +36,16 @@ pub(super) struct Target {
     /// Empty in authority-form, and in absolute-form without a path.
     pub(super) path: Span,
     pub(super) query: Option<Span>,
+}
+
+impl Target {
+    /// No target.
+    pub(super) const EMPTY: Self = Self {
+        form: TargetForm::Origin,
+        authority: None,
+        path: Span { start: 0, len: 0 },
+        query: None,
+    };
 }
 
 /// Splits `target`, a slice of the head `bytes`.
@@ -52,8 +66,21 @@ pub(super) fn read_target(
     }
 }
 
-/// Visible ASCII without `#` and `\` (U-64). No early exit, so that the loop is done a vector at a
-/// time.
+/// The parts of an origin-form target whose bytes were checked and whose first question mark is at
+/// `question`, if it has one.
+#[inline(always)]
+pub(super) fn origin_form(target: Span, question: Option<u16>) -> Target {
+    let end = target.start + target.len;
+    let path_end = question.unwrap_or(end);
+    Target {
+        form: TargetForm::Origin,
+        authority: None,
+        path: Span { start: target.start, len: path_end - target.start },
+        query: question.map(|mark| Span { start: mark + 1, len: end - mark - 1 }),
+    }
+}
+
+/// No early exit, so that the loop is done a vector at a time.
 #[inline]
 fn has_only_target_bytes(target: &[u8]) -> bool {
     !target.iter().fold(false, |refused, byte| {

@@ -1,7 +1,8 @@
-//! Finding the end of a request head.
+//! Finding the end of a request head, and the bytes at which its parts end.
 //!
-//! The session calls [`head_end`] each time bytes arrive, until the head is whole; only then does
-//! `http` read it. Nothing here knows what a field is, keeps state between calls, or reads a byte
+//! The session calls [`head_end`] each time bytes arrive of a head that did not come whole, until it
+//! is; only then does `http` read it. A head that came whole is read along the marks of its blocks
+//! (`classes`), its end among them. Nothing here knows what a field is, keeps state between calls, or reads a byte
 //! behind the head.
 //!
 //! ```text
@@ -10,7 +11,18 @@
 //!                      every LF is looked at once, together with at most three bytes before it
 //! ```
 
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code, reason = "vector instructions, and loads of whole blocks")]
+mod avx2;
+mod classes;
+
 use memchr::memchr_iter;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::with_avx2;
+#[cfg(test)]
+pub(crate) use classes::ByteByByte;
+pub(crate) use classes::{BLOCK, Class, Classifier};
 
 /// What one look at the received bytes showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

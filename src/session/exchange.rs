@@ -14,7 +14,7 @@ use crate::buffer::{Lease, LeaseQueue};
 use crate::config::NEVER;
 use crate::http::{
     Head, HeadError, Method, Persistence, Request, Response, Status, list, overflow_fault,
-    read_head,
+    read_head, read_whole_head,
 };
 use crate::resource::{StreamIo, Streaming};
 use crate::scan::{Scanned, head_end, head_end_across};
@@ -86,6 +86,7 @@ impl Exchange {
         port: &mut Port<'_>,
     ) -> Progress {
         let mut budget = port.core.limits.requests_per_turn;
+        let mut head = Head::EMPTY;
         while !control.is_closing && !control.is_reset {
             let step = match self.waiting.take() {
                 Some(waiting) => waiting.advance(input, is_ended, control, port),
@@ -95,7 +96,7 @@ impl Exchange {
                     return self.pause(Progress::Blocked, control);
                 }
                 None if budget == 0 => return self.pause(Progress::More, control),
-                None => match self.next_head(input, port.core) {
+                None => match self.next_head(input, &mut head, port.core) {
                     None => break,
                     Some(Err(fault)) => {
                         refuse(fault, None, control, port);
@@ -104,7 +105,7 @@ impl Exchange {
                     Some(Ok(bytes)) => {
                         budget -= 1;
                         self.count_request(control, port.core);
-                        begin(bytes, input, control, port)
+                        begin(bytes, &head, input, control, port)
                     }
                 },
             };
@@ -200,10 +201,12 @@ impl Exchange {
         }
     }
 
-    /// The next whole head; what follows it stays in `input`, where it was received.
+    /// Reads the next whole head, its fields into those of the core; what follows it stays in
+    /// `input`, where it was received.
     fn next_head(
         &mut self,
         input: &mut LeaseQueue,
+        head: &mut Head,
         core: &mut Core,
     ) -> Option<Result<HeadBytes, HeadError>> {
         while let Some(mut bytes) = input.pop() {
@@ -213,27 +216,31 @@ impl Exchange {
             if bytes.is_empty() {
                 continue;
             }
+            let limits = core.head_limits();
             let room = core.limits.head_bytes_max - self.assembly.len();
             let visible = &bytes[..bytes.len().min(room)];
-            let scanned = match self.assembly.is_empty() {
-                true => head_end(visible, 0),
-                false => head_end_across(&self.assembly, visible),
+            let scanned = if self.assembly.is_empty() {
+                if let Some(len) = read_whole_head(visible, head, &mut core.fields, &limits) {
+                    self.empty_lines = 0;
+                    return Some(Ok(HeadBytes::Received(split_off(bytes, len, input))));
+                }
+                head_end(visible, 0)
+            } else {
+                head_end_across(&self.assembly, visible)
             };
             match scanned {
                 Scanned::BareLf(_) => return Some(Err(HeadError::BareLf)),
                 Scanned::Complete(len) => {
-                    let head = self.complete(bytes.split_to(len), core);
-                    if !bytes.is_empty() {
-                        input.push_front(bytes);
-                    }
-                    return Some(Ok(head));
+                    let found = self.complete(split_off(bytes, len, input), core);
+                    let read = read_head(&found, &mut core.fields, &limits);
+                    return Some(read.map(|read| *head = read).map(|()| found));
                 }
                 Scanned::Partial => {
                     let is_over = bytes.len() >= room;
                     bytes.truncate(room);
                     self.assemble(&bytes, core);
                     if is_over {
-                        return Some(Err(overflow_fault(&self.assembly, &core.head_limits())));
+                        return Some(Err(overflow_fault(&self.assembly, &limits)));
                     }
                 }
             }
@@ -289,6 +296,15 @@ impl Exchange {
     }
 }
 
+/// The first `len` of `bytes`; the others go back to the front of `input`.
+fn split_off(mut bytes: Lease, len: usize, input: &mut LeaseQueue) -> Lease {
+    let front = bytes.split_to(len);
+    if !bytes.is_empty() {
+        input.push_front(bytes);
+    }
+    front
+}
+
 fn first_byte_fault(first: u8) -> HeadError {
     match first {
         b'\n' => HeadError::BareLf,
@@ -297,30 +313,18 @@ fn first_byte_fault(first: u8) -> HeadError {
     }
 }
 
-/// Reads a head and goes on with its request.
+/// Goes on with the request of a head, whose fields are those of the core.
 fn begin(
     bytes: HeadBytes,
+    head: &Head,
     input: &mut LeaseQueue,
     control: &mut Control,
     port: &mut Port<'_>,
 ) -> Step {
-    let mut fields = std::mem::take(&mut port.core.fields);
-    let step = match read_head(&bytes, &mut fields, &port.core.head_limits()) {
-        Ok(head) => {
-            let registry = Rc::clone(&port.core.registry);
-            super::respond::begin(
-                &registry,
-                Request::new(&bytes, &head, &fields),
-                input,
-                control,
-                port,
-            )
-        }
-        Err(fault) => {
-            refuse(fault, None, control, port);
-            Step::Answered
-        }
-    };
+    let fields = std::mem::take(&mut port.core.fields);
+    let registry = Rc::clone(&port.core.registry);
+    let request = Request::new(&bytes, head, &fields);
+    let step = super::respond::begin(&registry, request, input, control, port);
     port.core.fields = fields;
     if let HeadBytes::Assembled(bytes) = bytes {
         port.core.keep_assembly(bytes);

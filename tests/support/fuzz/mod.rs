@@ -7,7 +7,8 @@ mod connection;
 pub(crate) use connection::connection;
 
 use upring::http::{
-    ChunkError, ChunkStep, Chunked, Field, Head, HeadLimits, Method, Request, framing, read_head,
+    ChunkError, ChunkStep, Chunked, Field, Head, HeadLimits, Method, Request, Version, framing,
+    read_head, read_whole_head,
 };
 use upring::protocols::echo;
 use upring::resource::{Registry, Resource};
@@ -15,7 +16,7 @@ use upring::scan::{Scanned, head_end, head_end_across};
 use upring::upgrade::{Decision, Offer, Opening, Outcome, Protocol};
 
 /// A head: its end is where a person would look for it, however it is cut; every view of it lies
-/// inside it.
+/// inside it; both our readers and httparse agree about it.
 pub(crate) fn head(bytes: &[u8]) {
     let scanned = head_end(bytes, 0);
     assert_eq!(scanned, head_end_by_eye(bytes), "{:?}", bytes.escape_ascii());
@@ -26,12 +27,45 @@ pub(crate) fn head(bytes: &[u8]) {
             assert_eq!((resumed, moved(across, cut)), (scanned, scanned), "cut at {cut}");
         }
     }
-    if let Scanned::Complete(len) = scanned {
-        let mut fields = Vec::new();
-        if let Ok(head) = read_head(&bytes[..len], &mut fields, &HeadLimits::default()) {
-            look_at(&bytes[..len], &head, &fields);
-        }
+    let Scanned::Complete(len) = scanned else {
+        assert!(in_one_pass(bytes).is_none(), "a head that has no end");
+        return;
+    };
+    let mut fields = Vec::new();
+    let Ok(head) = read_head(&bytes[..len], &mut fields, &HeadLimits::default()) else {
+        assert!(in_one_pass(bytes).is_none(), "a head that is refused");
+        return;
+    };
+    look_at(&bytes[..len], &head, &fields);
+    compare_with_httparse(&bytes[..len], &head, &fields);
+    if let Some(found) = in_one_pass(bytes) {
+        assert_eq!(found, (head, len, fields), "two readers, two heads");
     }
+}
+
+fn in_one_pass(bytes: &[u8]) -> Option<(Head, usize, Vec<Field>)> {
+    let (mut head, mut fields) = (Head::EMPTY, Vec::new());
+    let len = read_whole_head(bytes, &mut head, &mut fields, &HeadLimits::default())?;
+    Some((head, len, fields))
+}
+
+/// What both take, both read alike.
+fn compare_with_httparse(bytes: &[u8], head: &Head, fields: &[Field]) {
+    let mut headers = [httparse::EMPTY_HEADER; 100];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(bytes) {
+        Ok(parsed) => assert_eq!(parsed, httparse::Status::Complete(bytes.len())),
+        // The only thing it refuses that we take (RFC 9112 §2.3).
+        Err(error) => return assert_eq!(error, httparse::Error::Version),
+    }
+    let method = head.method_span.of(bytes);
+    let target = head.target.of(bytes);
+    assert_eq!(request.method.map(str::as_bytes), Some(method));
+    assert_eq!(request.path.map(str::as_bytes), Some(target));
+    assert_eq!(request.version, Some(u8::from(head.version == Version::Http11)));
+    let theirs = request.headers.iter().map(|header| (header.name.as_bytes(), header.value));
+    let ours = fields.iter().map(|field| (field.name.of(bytes), field.value.of(bytes)));
+    assert!(theirs.eq(ours), "{}", bytes.escape_ascii());
 }
 
 fn head_end_by_eye(bytes: &[u8]) -> Scanned {
