@@ -11,6 +11,10 @@ pub type Millis = u64;
 /// A time that never comes.
 pub const NEVER: Millis = u64::MAX;
 
+/// Connections of one worker that are told at the same time why they are not served. More of them
+/// are closed without a word: telling takes a place for as long as the client lets it.
+pub(crate) const REFUSING_MAX: u32 = 64;
+
 /// Who turns the engine of each core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HostKind {
@@ -67,9 +71,13 @@ impl Default for Config {
 /// Every bound of a connection. At a bound there is a defined answer and a counter, never growth.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections one worker holds at once; further ones are accepted and closed at once. Default
-    /// 16 384.
+    /// Connections one worker serves at once. Over it: 503 with Retry-After and a close; if 64 are
+    /// being told so already, a close without a word. Default 16 384.
     pub connections_max: u32,
+    /// Connections one worker serves of one client at once, an IPv4 address or an IPv6 network of 64
+    /// bits. Over it: 429 with Retry-After and a close. Default 0, any number: behind a load
+    /// balancer all clients share its address. It costs an operation for each connection.
+    pub connections_per_client_max: u32,
     /// Bytes of a request head, empty line included. Over it: 414 inside the request line, else
     /// 431. Default 32 KiB: a request line of 8000 octets must work (RFC 9112 §3). At most 65 535.
     pub head_bytes_max: usize,
@@ -131,6 +139,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections_max: 16_384,
+            connections_per_client_max: 0,
             head_bytes_max: 32 * 1024,
             target_bytes_max: 8192,
             fields_max: 100,
@@ -156,6 +165,71 @@ impl Default for Limits {
             shortage_timeout_ms: 100,
         }
     }
+}
+
+/// What each bound is called, and how it is set: an operator says `name=value`.
+macro_rules! limits_by_name {
+    ($($name:ident)+) => {
+        impl Limits {
+            /// Sets the bound called `name`.
+            ///
+            /// # Errors
+            /// If there is none of that name, or `value` is more than it can be.
+            pub fn set(&mut self, name: &str, value: u64) -> Result<(), LimitError> {
+                match name {
+                    $(stringify!($name) => {
+                        self.$name = value.try_into().map_err(|_| LimitError::TooLarge)?;
+                    })+
+                    _ => return Err(LimitError::Unknown),
+                }
+                Ok(())
+            }
+
+            /// Name and value of each, in a fixed order.
+            pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name as u64),)+].into_iter()
+            }
+        }
+    };
+}
+
+limits_by_name! {
+    connections_max
+    connections_per_client_max
+    head_bytes_max
+    target_bytes_max
+    fields_max
+    content_bytes_max
+    streamed_bytes_max
+    unread_bytes_max
+    chunk_extension_bytes_max
+    trailer_bytes_max
+    head_timeout_ms
+    content_rate_min
+    content_slack_ms
+    answer_timeout_ms
+    requests_per_connection_max
+    idle_timeout_ms
+    decision_timeout_ms
+    send_timeout_ms
+    linger_timeout_ms
+    linger_bytes_max
+    requests_per_turn
+    outbox_bytes_high
+    outbox_bytes_max
+    leases_max
+    shortage_timeout_ms
+}
+
+/// Why a bound cannot be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LimitError {
+    /// No bound is called so.
+    #[error("there is no limit of that name")]
+    Unknown,
+    /// The value does not fit.
+    #[error("that is more than this limit can be")]
+    TooLarge,
 }
 
 impl Limits {
@@ -227,6 +301,20 @@ pub struct Without {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_bound_is_set_by_its_name() {
+        let mut limits = Limits::default();
+        let fields = format!("{limits:?}").matches(": ").count();
+        assert_eq!(limits.each().count(), fields, "each bound of the struct has its name");
+        for (name, value) in Limits::default().each() {
+            limits.set(name, value + 1).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        let usual = Limits::default();
+        assert!(limits.each().eq(usual.each().map(|(name, value)| (name, value + 1))));
+        assert_eq!(limits.set("connection_max", 1), Err(LimitError::Unknown));
+        assert_eq!(limits.set("leases_max", 70_000), Err(LimitError::TooLarge));
+    }
 
     #[test]
     fn a_bound_that_lets_nothing_through_is_named() {

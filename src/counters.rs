@@ -58,8 +58,13 @@ counters! {
     connections_accepted,
     /// Connections open now.
     connections_open,
-    /// Connections closed at once because the core holds all it may, or is stopping.
+    /// Connections that were not served, because the core or their client has as many as it may, or
+    /// the core is stopping.
     connections_refused,
+    /// Those of them that their client has too many of.
+    clients_over_limit,
+    /// Connections whose client the kernel did not know any more.
+    clients_unknown,
     /// Times accepting failed, whatever the reason.
     accept_errors,
     /// Times accepting paused because it had failed: mostly for want of descriptors or memory.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use upring::config::{Config, HostKind};
+use upring::config::{Config, HostKind, LimitError, Limits};
 use upring::files::Files;
 use upring::http::{Ready, Request, Response, Status};
 use upring::lint;
@@ -56,6 +56,9 @@ struct Arguments {
     /// Directory whose files are served at every path that nothing else is at.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
+    /// Set a bound, in its own unit: `--limit idle_timeout_ms=15000`; may be given several times.
+    #[arg(long, global = true, value_name = "NAME=VALUE", value_parser = limit)]
+    limit: Vec<(String, u64)>,
     /// Do without direct descriptors, as on kernels before 6.8.
     #[arg(long, global = true)]
     without_direct_descriptors: bool,
@@ -65,6 +68,8 @@ struct Arguments {
 enum Command {
     /// Say what this kernel and these limits offer, and how to mend what they lack.
     Doctor,
+    /// Name every bound and its value: what `--limit` can set.
+    Limits,
     /// Send the requirement vectors to an HTTP/1.1 server, and say what it does with each.
     Lint(LintArguments),
 }
@@ -115,6 +120,17 @@ enum Host {
     Native,
 }
 
+/// A bound by its name, and a value that fits it.
+fn limit(text: &str) -> Result<(String, u64), String> {
+    let (name, value) = text.split_once('=').ok_or("a limit is set by NAME=VALUE")?;
+    let value = value.parse().map_err(|_| format!("{value:?} is no number"))?;
+    Limits::default().set(name, value).map_err(|error| match error {
+        LimitError::Unknown => format!("{error}; `upring limits` names all"),
+        LimitError::TooLarge => error.to_string(),
+    })?;
+    Ok((name.to_owned(), value))
+}
+
 impl Arguments {
     fn config(&self) -> Config {
         let mut config = Config {
@@ -128,6 +144,9 @@ impl Arguments {
             ..Config::default()
         };
         config.ring.without.direct_descriptors = self.without_direct_descriptors;
+        for (name, value) in &self.limit {
+            config.limits.set(name, *value).expect("it was set when it was parsed");
+        }
         config
     }
 }
@@ -146,6 +165,11 @@ fn main() -> ExitCode {
     let config = arguments.config();
     if let Some(Command::Lint(lint)) = &arguments.command {
         return run_lint(lint);
+    }
+    if let Some(Command::Limits) = arguments.command {
+        let all = config.limits.each().map(|(name, value)| format!("{name}={value}\n"));
+        say(io::stdout(), &all.collect::<String>());
+        return ExitCode::SUCCESS;
     }
     if let Some(Command::Doctor) = arguments.command {
         let report = doctor::report(&config);

@@ -132,6 +132,8 @@ impl Tally {
         }
         let counters = [
             "connections_refused",
+            "clients_over_limit",
+            "clients_unknown",
             "connections_cut",
             "accept_pauses",
             "requests_faulty",

@@ -95,6 +95,10 @@ impl<K: Kernel> Kernel for Watched<K> {
         self.inside(|this| this.kernel.install(connection, handle));
     }
 
+    fn identify(&mut self, connection: Token, handle: Handle, listener: ListenerId) {
+        self.inside(|this| this.kernel.identify(connection, handle, listener));
+    }
+
     fn wake_at(&mut self, when: Millis) {
         self.inside(|this| this.kernel.wake_at(when));
     }

@@ -44,6 +44,10 @@ pub(super) struct Connection {
     pub(super) is_held: bool,
     /// A receive was armed before: arming it again is counted.
     pub(super) has_received: bool,
+    /// The kernel was asked who the peer is, and has not said it.
+    pub(super) is_identifying: bool,
+    /// It is not served, and told so at most.
+    pub(super) is_refused: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +89,8 @@ impl Connection {
             is_starved: false,
             is_held: false,
             has_received: false,
+            is_identifying: false,
+            is_refused: false,
         }
     }
 
@@ -101,7 +107,7 @@ impl Connection {
 
     /// Whether something of it is with the kernel.
     pub(super) fn is_in_flight(&self) -> bool {
-        self.is_sending || self.is_shutting || self.receive != Receive::Idle
+        self.is_sending || self.is_shutting || self.is_identifying || self.receive != Receive::Idle
     }
 
     /// When it has to be looked at even if nothing happens.

@@ -8,6 +8,8 @@
 //! [`Kernel`]'s business. During a turn sessions only write; at its end each connection that was
 //! touched is settled once: what it wrote leaves in one send.
 
+mod admit;
+mod clients;
 mod connection;
 mod settle;
 mod slots;
@@ -27,6 +29,7 @@ use crate::config::{Millis, NEVER};
 use crate::ring::{Completion, Errno, Handle, Kernel, ListenerId, Manner, Token, Wait};
 use crate::session::{Core, Port, Session};
 use crate::upgrade::CloseReason;
+use clients::Clients;
 use connection::{Connection, Phase, Receive};
 use slots::Slots;
 use timers::Timers;
@@ -70,6 +73,9 @@ pub struct Engine<K: Kernel> {
     core: Core,
     connections: Slots<Connection>,
     timers: Timers,
+    clients: Clients,
+    /// Connections that are not served, and not gone yet.
+    refusing: u32,
     listeners: Vec<Listener>,
     touched: Vec<Token>,
     ready: VecDeque<Token>,
@@ -116,6 +122,8 @@ impl<K: Kernel> Engine<K> {
             kernel,
             core,
             connections: Slots::new(),
+            clients: Clients::default(),
+            refusing: 0,
             listeners: vec![listener; usize::from(listeners)],
             touched: Vec::new(),
             ready: VecDeque::new(),
@@ -206,6 +214,7 @@ impl<K: Kernel> Engine<K> {
                 connection.is_shutting = false;
             }),
             Completion::Closed { connection } => self.closed(connection),
+            Completion::Identified { connection, result } => self.identified(connection, result),
             Completion::Installed { connection, result } => {
                 self.with(connection, |connection, core, _| {
                     debug_assert_eq!(connection.phase, Phase::Installing);
@@ -232,7 +241,7 @@ impl<K: Kernel> Engine<K> {
         match result {
             Ok(handle) => {
                 state.pause_ms = ACCEPT_PAUSE_MIN_MS;
-                self.open(handle);
+                self.open(handle, listener);
             }
             Err(errno) => {
                 self.core.counters.accept_errors.raise();
@@ -245,21 +254,6 @@ impl<K: Kernel> Engine<K> {
                 }
             }
         }
-    }
-
-    fn open(&mut self, handle: Handle) {
-        self.core.counters.connections_accepted.raise();
-        self.core.counters.connections_open.raise();
-        let is_over = self.connections.len() >= self.core.limits.connections_max as usize;
-        let mut connection = Connection::new(handle, Session::default());
-        connection.session = Session::open(&self.core);
-        if is_over || self.stop_at.is_some() {
-            self.core.counters.connections_refused.raise();
-            connection.end(Manner::Close, CloseReason::Drained);
-        }
-        let token = self.connections.insert(connection);
-        self.timers.grow(self.connections.bound());
-        self.touch(token);
     }
 
     fn received(&mut self, token: Token, result: Result<Option<Lease>, Errno>, more: bool) {
@@ -335,6 +329,8 @@ impl<K: Kernel> Engine<K> {
             "a slot is freed when nothing of it is in flight"
         );
         self.timers.set(token.slot, NEVER);
+        self.clients.leave(token.slot);
+        self.refusing -= u32::from(connection.is_refused);
         self.core.counters.connections_open.lower();
         if let Some(batch) = connection.batch {
             self.core.recycle(batch);

@@ -213,7 +213,9 @@ impl Connection {
     fn wants_receive(&self, core: &Core) -> bool {
         let is_open = matches!(self.phase, Phase::Open | Phase::Lingering);
         let has_room = self.phase == Phase::Lingering || self.session.has_room(&core.limits);
-        is_open && self.receive == Receive::Idle && !self.session.is_input_ended() && has_room
+        // Nothing is read of a client that is not known yet: it may be one too many.
+        let is_wanted = is_open && !self.is_identifying && !self.session.is_input_ended();
+        is_wanted && self.receive == Receive::Idle && has_room
     }
 
     /// Keeps a receive armed while there is room for what it brings.

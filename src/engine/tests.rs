@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::buffer::Lease;
-use crate::config::Limits;
+use crate::config::{Limits, REFUSING_MAX};
 use crate::counters::Counters;
 use crate::resource::{Registry, Resource};
-use crate::ring::sim::{Client, Faults, SimConfig, Simulation, World};
+use crate::ring::sim::{Client, Ending, Faults, SimConfig, Simulation, World};
 use crate::upgrade::{Decision, Handler, Io, Opening, Promise, Protocol};
 
 const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
@@ -23,10 +23,14 @@ struct Scene {
 
 impl Scene {
     fn new(protocol: Protocol, config: SimConfig) -> Scene {
+        Scene::within(Limits::default(), protocol, config)
+    }
+
+    fn within(limits: Limits, protocol: Protocol, config: SimConfig) -> Scene {
         let (kernel, counters) = (Simulation::new(1, config), Arc::<Counters>::default());
         let mut registry = Registry::default();
         registry.insert("/", Resource::new().upgrade(protocol));
-        let core = Core::new(registry, Limits::default(), Arc::clone(&counters), 0);
+        let core = Core::new(registry, limits, Arc::clone(&counters), 0);
         let world = kernel.world();
         let engine = Engine::new(kernel, core, 1, Arc::default(), Duration::from_secs(5));
         Scene { engine, world, counters }
@@ -66,6 +70,87 @@ impl Scene {
 
 fn without_faults() -> SimConfig {
     SimConfig { faults: Faults::none(), ..SimConfig::default() }
+}
+
+fn holding() -> Protocol {
+    Protocol::callback("echo", |_| Holding::default())
+}
+
+fn status(client: &Client) -> String {
+    String::from_utf8(client.read()).expect("text").chars().skip(9).take(3).collect()
+}
+
+#[test]
+fn over_its_connections_a_core_says_503_to_some_and_closes_the_rest() {
+    let limits = Limits { connections_max: 2, ..Limits::default() };
+    let mut scene = Scene::within(limits, holding(), without_faults());
+    let served = [scene.connect(), scene.connect()];
+    let told: Vec<Client> = (0..REFUSING_MAX).map(|_| scene.connect()).collect();
+    for client in &told {
+        // Whatever it asks, before or after, it is the answer.
+        client.write(UPGRADE);
+        scene.settle();
+        let answer = String::from_utf8(client.read()).expect("text");
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(answer.contains("\r\nRetry-After: 1\r\n"), "{answer}");
+        assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+    }
+    let untold = scene.connect();
+    assert_eq!((untold.read(), untold.ending()), (Vec::new(), Some(Ending::Finished)));
+    let counters = &scene.counters;
+    assert_eq!(counters.connections_refused.value(), u64::from(REFUSING_MAX) + 1);
+    assert_eq!(counters.requests.value(), 0, "no request was read");
+    served[0].write(UPGRADE);
+    scene.settle();
+    assert_eq!(status(&served[0]), "101", "who is served is served on");
+    served[1].close();
+    told.iter().for_each(Client::close);
+    scene.settle();
+    let next = scene.connect();
+    next.write(UPGRADE);
+    scene.settle();
+    assert_eq!(status(&next), "101", "there is room again");
+    served[0].close();
+    next.close();
+    scene.pass(2000);
+    scene.assert_nothing_is_held();
+}
+
+#[test]
+fn a_client_has_as_many_connections_as_it_may_and_leaves_room_to_others() {
+    let limits = Limits { connections_per_client_max: 2, ..Limits::default() };
+    let mut scene = Scene::within(limits, holding(), without_faults());
+    let connect = |scene: &mut Scene, address: &str| {
+        let client = scene.world.connect_from(ListenerId(0), address.parse().expect("an address"));
+        client.write(UPGRADE);
+        scene.settle();
+        let status = status(&client);
+        (client, status)
+    };
+    let mut clients = Vec::new();
+    for (address, expected) in [
+        ("192.0.2.1", "101"),
+        ("192.0.2.1", "101"),
+        ("192.0.2.1", "429"),
+        ("192.0.2.2", "101"),
+        ("2001:db8::1", "101"),
+        ("2001:db8::2", "101"),
+        ("2001:db8::3", "429"),
+        ("2001:db8:0:1::3", "101"),
+    ] {
+        let (client, status) = connect(&mut scene, address);
+        assert_eq!(status, expected, "{address}");
+        clients.push(client);
+    }
+    assert_eq!(scene.counters.clients_over_limit.value(), 2);
+    clients[0].close();
+    scene.settle();
+    clients.push(connect(&mut scene, "192.0.2.1").0);
+    assert_eq!(scene.counters.clients_over_limit.value(), 2, "one that left makes room");
+    clients.iter().for_each(Client::close);
+    scene.pass(2000);
+    scene.assert_nothing_is_held();
+    assert_eq!(scene.counters.clients_unknown.value(), 0);
 }
 
 thread_local! {

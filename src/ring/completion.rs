@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use crate::buffer::{Batch, Lease};
@@ -110,6 +111,13 @@ pub enum Completion {
         connection: Token,
         /// The descriptor, independent of the connection's handle.
         result: Result<OwnedFd, Errno>,
+    },
+    /// [`Kernel::identify`](super::Kernel::identify) is done.
+    Identified {
+        /// The connection.
+        connection: Token,
+        /// The address of its peer; an error if it is gone.
+        result: Result<IpAddr, Errno>,
     },
     /// The time given to [`Kernel::wake_at`](super::Kernel::wake_at) has come.
     Tick,

@@ -3,7 +3,7 @@
 //! any client sees.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -42,9 +42,17 @@ fn on_each_tier(test: impl Fn(&mut Ring<'_>, SocketAddr)) {
 }
 
 fn with_ring(config: &RingConfig, test: impl FnOnce(&mut Ring<'_>, SocketAddr)) {
-    let limits = Limits { connections_max: 256, ..Limits::default() };
     let listener =
         listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 64).expect("loopback is there");
+    with_ring_on(config, listener, test);
+}
+
+fn with_ring_on(
+    config: &RingConfig,
+    listener: TcpListener,
+    test: impl FnOnce(&mut Ring<'_>, SocketAddr),
+) {
+    let limits = Limits { connections_max: 256, ..Limits::default() };
     let address = listener.local_addr().expect("it is bound");
     let mut uring = match setup::build(config) {
         Ok(uring) => uring,
@@ -325,6 +333,41 @@ fn an_installed_descriptor_outlives_the_handle_and_is_closed_on_exec() {
         client.read_exact(&mut read).expect("it was sent");
         assert_eq!(&read, b"by another way");
     });
+}
+
+#[test]
+fn a_peer_is_known_by_its_address() {
+    on_each_tier(|ring, address| {
+        let (_client, handle) = connect(ring, address);
+        ring.identify(token(1), handle, ListenerId(0));
+        let Completion::Identified { connection, result } = next(ring) else {
+            panic!("the peer was asked for")
+        };
+        assert_eq!((connection, result), (token(1), Ok(address.ip())));
+        closed(ring, token(1), handle, Manner::Close);
+    });
+}
+
+#[test]
+fn a_peer_of_an_ipv6_listener_is_known_by_its_address_of_either_family() {
+    let Ok(listener) = listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), 8) else {
+        return eprintln!("SKIPPED: there is no IPv6 here");
+    };
+    let port = listener.local_addr().expect("it is bound").port();
+    for tier in [Tier::Direct, Tier::Plain] {
+        let listener = listener.try_clone().expect("a descriptor");
+        with_ring_on(&config(tier), listener, |ring, _| {
+            for peer in [IpAddr::from(Ipv6Addr::LOCALHOST), IpAddr::from(Ipv4Addr::LOCALHOST)] {
+                let (_client, handle) = connect(ring, SocketAddr::from((peer, port)));
+                ring.identify(token(1), handle, ListenerId(0));
+                let Completion::Identified { result, .. } = next(ring) else {
+                    panic!("the peer was asked for")
+                };
+                assert_eq!(result.map(|address| address.to_canonical()), Ok(peer), "{tier:?}");
+                closed(ring, token(1), handle, Manner::Close);
+            }
+        });
+    }
 }
 
 #[test]

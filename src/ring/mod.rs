@@ -20,6 +20,7 @@ mod inflight;
 mod listen;
 #[cfg(test)]
 mod loopback;
+mod peers;
 // Submits operations on a scratch ring.
 #[allow(unsafe_code)]
 mod probe;
@@ -102,6 +103,8 @@ pub trait Kernel {
     /// Turns a connection into an ordinary file descriptor. The connection's handle stays valid
     /// until closed.
     fn install(&mut self, connection: Token, handle: Handle);
+    /// Asks who the peer of a connection is, which was accepted on `listener`.
+    fn identify(&mut self, connection: Token, handle: Handle, listener: ListenerId);
     /// Completes with [`Completion::Tick`] at `when`, or earlier if asked for an earlier time
     /// before.
     fn wake_at(&mut self, when: Millis);

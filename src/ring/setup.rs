@@ -8,7 +8,7 @@ use io_uring::IoUring;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::error::{SetupError, errno};
-use crate::config::RingConfig;
+use crate::config::{REFUSING_MAX, RingConfig};
 
 /// Descriptors kept for what is not a connection: listeners, rings, eventfds, log files.
 const DESCRIPTORS_KEPT: u32 = 64;
@@ -67,13 +67,14 @@ pub(super) fn with_flags(
 /// The kernel has no such tables, or no memory for one.
 pub(super) fn file_table(uring: &IoUring, connections: u32) -> Result<u32, SetupError> {
     // A few more than connections: one that is closing still has its place when the next is
-    // accepted.
-    let wanted = connections.saturating_add(DESCRIPTORS_KEPT).min(TABLE_MAX);
+    // accepted, as have those that are being refused.
+    let beside = DESCRIPTORS_KEPT + REFUSING_MAX;
+    let wanted = connections.saturating_add(beside).min(TABLE_MAX);
     // The kernel bounds each ring's table by the limit on descriptors; the entries are not counted
     // against it.
     let files = wanted.min(raise_descriptors().soft_u32());
     match uring.submitter().register_files_sparse(files) {
-        Ok(()) => Ok(connections.min(files)),
+        Ok(()) => Ok(connections.min(files.saturating_sub(beside).max(1))),
         Err(error) => {
             tracing::debug!(files, errno = errno(&error).0, "register_files_sparse");
             Err(SetupError::ring("io_uring_register(FILES2)", &error))

@@ -72,6 +72,20 @@ pub(super) fn linger_zero(handle: Handle) -> Entry {
     .build()
 }
 
+/// Sets up asking a direct descriptor for the address of its peer (`SO_PEERNAME`, Linux 6.7): as
+/// setting an option, but for the command, which [`reading`] turns around.
+pub(super) fn peer_name(handle: Handle, name: &mut [u8]) -> Entry {
+    let (level, option) = (libc::SOL_SOCKET, libc::SO_PEERNAME);
+    opcode::SetSockOpt::new(
+        types::Fixed(handle.0),
+        level.cast_unsigned(),
+        option.cast_unsigned(),
+        name.as_mut_ptr().cast::<libc::c_void>().cast_const(),
+        name.len() as u32,
+    )
+    .build()
+}
+
 /// Gives a direct descriptor an ordinary one beside it (Linux 6.8), closed on exec.
 pub(super) fn install(handle: Handle) -> Entry {
     opcode::FixedFdInstall::new(types::Fixed(handle.0), 0).build()

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! **What the kernel may still touch is owned by the ring and freed only when nothing is in flight**: buffers by
-//! [`BufferRing`], batches by [`InFlight`], the timer's time by the ring itself.
+//! [`BufferRing`], batches by [`InFlight`], peers' names by [`Names`], the timer's time by the ring itself.
 
 use std::collections::VecDeque;
 use std::mem::{self, ManuallyDrop};
@@ -29,6 +29,7 @@ use super::clock::Clock;
 use super::control::{Control, new_eventfd};
 use super::error::{self, SetupError, errno};
 use super::inflight::{InFlight, Pace};
+use super::peers::{self, Names};
 use super::probe::Features;
 use super::setup;
 use super::tier::{self, Tier};
@@ -74,6 +75,7 @@ pub struct Ring<'r> {
     buffers: ManuallyDrop<BufferRing>,
     sends: InFlight,
     listeners: Vec<TcpListener>,
+    names: Names,
     tier: Tier,
     connections_max: u32,
     registered: bool,
@@ -143,6 +145,7 @@ impl<'r> Ring<'r> {
             completions,
             buffers: ManuallyDrop::new(buffers),
             sends: InFlight::default(),
+            names: Names::of(&listeners),
             listeners,
             tier,
             connections_max,
@@ -248,7 +251,7 @@ impl<'r> Ring<'r> {
             return;
         }
         // SAFETY: what an entry refers to lives until it completes: batches in `sends`, buffers in
-        // `buffers`, the time in `timer`, socket options in a static; descriptors are kept open by
+        // `buffers`, names in `names`, the time in `timer`, socket options in a static; descriptors are kept open by
         // their owner until closed through here.
         unsafe { self.submissions.push_multiple(&entries) }.expect("room was made");
         self.in_flight += N;
@@ -331,6 +334,7 @@ impl<'r> Ring<'r> {
                 Some(Completion::Tick)
             }
             Kind::Control => Some(self.controlled(more)),
+            Kind::Identify => Some(self.identified(token, outcome)),
         }
     }
 
@@ -382,6 +386,11 @@ impl<'r> Ring<'r> {
         debug_assert!(finished.is_some(), "a send completes once");
         let (connection, batch) = finished?;
         Some(Completion::Sent { connection, result: outcome.map(|count| count as usize), batch })
+    }
+
+    fn identified(&mut self, connection: Token, outcome: Result<u32, Errno>) -> Completion {
+        let address = self.names.take(connection);
+        Completion::Identified { connection, result: outcome.and(address) }
     }
 
     fn controlled(&mut self, more: bool) -> Completion {
@@ -529,6 +538,18 @@ impl Kernel for Ring<'_> {
         }
     }
 
+    fn identify(&mut self, connection: Token, handle: Handle, listener: ListenerId) {
+        if self.tier == Tier::Plain {
+            let result = peers::address_of(plain(handle));
+            return self.done.push_back(Completion::Identified { connection, result });
+        }
+        let name = self.names.room(connection, listener);
+        let mut entry = tier::peer_name(handle, name);
+        // SAFETY: an entry is the 64 bytes of `io_uring_sqe`, whose command lies in bytes 8 to 12.
+        unsafe { (&raw mut entry).cast::<u32>().add(2).write(peers::SOCKET_URING_OP_GETSOCKOPT) };
+        self.push([entry.user_data(UserData::new(Kind::Identify, connection).pack())]);
+    }
+
     fn wake_at(&mut self, when: Millis) {
         if when >= self.timer.at {
             return;
@@ -615,6 +636,7 @@ impl Drop for Ring<'_> {
             );
             mem::forget(mem::take(&mut self.sends));
             mem::forget(mem::take(&mut self.timer.time));
+            mem::forget(mem::take(&mut self.names));
         }
         if self.wake.is_some() {
             let _ = self.submitter.unregister_eventfd();

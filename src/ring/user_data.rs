@@ -27,6 +27,7 @@ pub(super) enum Kind {
     Install,
     Timer,
     Control,
+    Identify,
 }
 
 impl Kind {
@@ -41,6 +42,7 @@ impl Kind {
             7 => Kind::Install,
             8 => Kind::Timer,
             9 => Kind::Control,
+            10 => Kind::Identify,
             _ => return None,
         })
     }
@@ -105,7 +107,7 @@ mod tests {
 
     #[test]
     fn bits_that_no_kind_has_are_not_unpacked() {
-        for bits in [0, 10 << 56, u64::MAX] {
+        for bits in [0, 11 << 56, u64::MAX] {
             assert_eq!(UserData::unpack(bits), None);
         }
     }

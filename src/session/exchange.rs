@@ -133,6 +133,11 @@ impl Exchange {
         self.waiting.is_none() && self.assembly.is_empty()
     }
 
+    /// Whether nothing has come of the connection yet.
+    pub(super) fn is_unused(&self) -> bool {
+        self.is_idle() && self.requests == 0 && self.empty_lines == 0
+    }
+
     /// Nothing came in time.
     pub(super) fn timed_out(&mut self, control: &mut Control, port: &mut Port<'_>) {
         if let Some(waiting) = self.waiting.take() {

@@ -23,7 +23,8 @@ mod waiting;
 pub use self::core::{Core, Port};
 
 use crate::buffer::{Lease, LeaseQueue};
-use crate::config::Limits;
+use crate::config::{Limits, NEVER};
+use crate::http::{Form, Persistence, Response};
 use crate::resource::{StreamIo, Streaming};
 use crate::upgrade::{CloseReason, Control, Detached, Handler};
 use exchange::Exchange;
@@ -73,6 +74,22 @@ impl Session {
         session
     }
 
+    /// The connection is not to be served: it is answered before it has asked.
+    pub fn refuse(&mut self, response: &Response, port: &mut Port<'_>) {
+        let form = Form { head_only: false, persistence: Persistence::Close, advertise: None };
+        port.with_text(|text, date| response.write(text, date, form));
+        self.control.is_closing = true;
+        self.control.deadline = NEVER;
+    }
+
+    /// Whether nothing has come of it yet.
+    pub fn is_unused(&self) -> bool {
+        match &self.state {
+            State::Http(exchange) => exchange.is_unused() && self.input.is_empty(),
+            State::Switched(_) | State::Over => false,
+        }
+    }
+
     /// Bytes were received.
     pub fn received(&mut self, bytes: Lease, port: &mut Port<'_>) {
         port.core.counters.bytes_received.add(bytes.len() as u64);
@@ -112,7 +129,7 @@ impl Session {
 
     /// [`Control::deadline`] has come.
     pub fn deadline_reached(&mut self, port: &mut Port<'_>) {
-        self.control.deadline = crate::config::NEVER;
+        self.control.deadline = NEVER;
         match &mut self.state {
             State::Http(exchange) => exchange.timed_out(&mut self.control, port),
             State::Switched(_) => self.with_handler(port, |handler, io| handler.on_deadline(io)),

@@ -4,6 +4,7 @@
 
 use std::cell::{Ref, RefCell, RefMut};
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use super::super::{ListenerId, Millis};
@@ -24,7 +25,12 @@ impl World {
     /// A client connects; it waits in the listen queue until it is accepted, and may write before
     /// that.
     pub fn connect(&self, listener: ListenerId) -> Client {
-        let index = self.state.borrow_mut().connect(listener);
+        self.connect_from(listener, IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
+    /// As [`connect`](World::connect), from this address.
+    pub fn connect_from(&self, listener: ListenerId, address: IpAddr) -> Client {
+        let index = self.state.borrow_mut().connect(listener, address);
         Client { state: Rc::clone(&self.state), index }
     }
 

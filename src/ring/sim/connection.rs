@@ -3,12 +3,15 @@
 //! when and how much.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use super::super::{Errno, Handle, Manner, Token};
 use super::client::Ending;
 use crate::buffer::Batch;
 
 pub(super) struct Connection {
+    /// The client's.
+    pub(super) address: IpAddr,
     /// Written by the client, not received by the server yet.
     inbound: VecDeque<Segment>,
     inbound_bytes: usize,
@@ -28,9 +31,10 @@ pub(super) struct Connection {
     pub(super) token: Option<Token>,
     pub(super) receiving: Receiving,
     pub(super) sending: Sending,
-    /// In flight: a shutdown, an install, a close.
+    /// In flight: a shutdown, an install, a question for the peer, a close.
     pub(super) shutting: bool,
     pub(super) installing: bool,
+    pub(super) identifying: bool,
     pub(super) closing: Option<Manner>,
     /// Done: our direction is shut, an ordinary descriptor shares the connection, the server's end
     /// is gone.
@@ -82,8 +86,9 @@ pub(super) struct Outgoing {
 }
 
 impl Connection {
-    pub(super) fn new(window_bytes: usize) -> Connection {
+    pub(super) fn new(window_bytes: usize, address: IpAddr) -> Connection {
         Connection {
+            address,
             inbound: VecDeque::new(),
             inbound_bytes: 0,
             peer: Peer::Open,
@@ -97,6 +102,7 @@ impl Connection {
             sending: Sending::Idle,
             shutting: false,
             installing: false,
+            identifying: false,
             closing: None,
             shut: false,
             installed: false,
@@ -114,6 +120,8 @@ impl Connection {
             Some("a shutdown")
         } else if self.installing {
             Some("an install")
+        } else if self.identifying {
+            Some("an identification")
         } else {
             None
         }

@@ -106,6 +106,10 @@ impl Kernel for Simulation {
         self.state.borrow_mut().install(connection, handle);
     }
 
+    fn identify(&mut self, connection: Token, handle: Handle, _: ListenerId) {
+        self.state.borrow_mut().identify(connection, handle);
+    }
+
     fn wake_at(&mut self, when: Millis) {
         self.state.borrow_mut().wake_at(when);
     }

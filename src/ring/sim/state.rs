@@ -15,6 +15,7 @@ mod steps;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::net::IpAddr;
 
 use super::super::{Completion, Handle, ListenerId, Manner, Millis, NEVER, Token, Wait};
 use super::connection::{Connection, Outgoing, Peer, Receiving, Sending};
@@ -56,6 +57,7 @@ enum Step {
     Send(usize),
     ShutDown(usize),
     Install(usize),
+    Identify(usize),
     Close(usize),
     Control,
 }
@@ -140,8 +142,8 @@ impl State {
         self.schedule(Step::Control);
     }
 
-    pub(super) fn connect(&mut self, listener: ListenerId) -> usize {
-        self.connections.push(Connection::new(self.config.window_bytes));
+    pub(super) fn connect(&mut self, listener: ListenerId, address: IpAddr) -> usize {
+        self.connections.push(Connection::new(self.config.window_bytes, address));
         let index = self.connections.len() - 1;
         self.listener(listener).queue.push_back(index);
         self.nudge_accept(usize::from(listener.0));
@@ -248,6 +250,15 @@ impl State {
         self.schedule(Step::Install(index));
     }
 
+    pub(super) fn identify(&mut self, token: Token, handle: Handle) {
+        let index = self.bind(token, handle);
+        let connection = &mut self.connections[index];
+        assert!(!connection.identifying, "broken rule: {token:?} is being identified already");
+        connection.identifying = true;
+        self.in_flight += 1;
+        self.schedule(Step::Identify(index));
+    }
+
     pub(super) fn close(&mut self, token: Token, handle: Handle, manner: Manner) {
         let index = self.bind(token, handle);
         let connection = &mut self.connections[index];
@@ -298,6 +309,9 @@ impl State {
             Completion::Sent { connection, .. } => self.landed(*connection).sending = Sending::Idle,
             Completion::ShutDown { connection } => self.landed(*connection).shutting = false,
             Completion::Installed { connection, .. } => self.landed(*connection).installing = false,
+            Completion::Identified { connection, .. } => {
+                self.landed(*connection).identifying = false
+            }
             Completion::Closed { connection } => {
                 self.landed(*connection).token = None;
                 self.tokens.remove(connection);

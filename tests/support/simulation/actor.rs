@@ -1,6 +1,8 @@
 //! One client at play: it writes its script in pieces, reads what comes in pieces, leaves as it is
 //! told, and says at the end whether it got what it must get.
 
+use std::net::Ipv4Addr;
+
 use upring::config::Millis;
 use upring::http::{Date, Form, Persistence, Response, Status};
 use upring::ring::ListenerId;
@@ -92,7 +94,9 @@ impl Actor {
             return !self.is_over;
         }
         let Some(client) = self.client.clone() else {
-            let client = world.connect(ListenerId(0));
+            // Three clients, some with several connections.
+            let address = Ipv4Addr::new(192, 0, 2, random.index(3) as u8);
+            let client = world.connect_from(ListenerId(0), address.into());
             client.set_window(self.window);
             self.client = Some(client);
             self.connected_at = world.now();
@@ -174,12 +178,17 @@ impl Actor {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn judge(&self, circumstances: &Circumstances) -> Result<Outcome, String> {
-        let place = self.place(circumstances.has_drained)?;
         let may_be_late = circumstances.is_hasty
             || circumstances.has_starved
             || matches!(self.script.leave, Leave::Stall | Leave::Stay);
         let is_late =
             may_be_late && self.ended_at - self.connected_at >= circumstances.timeout_min_ms;
+        let place = match self.place(circumstances.has_drained) {
+            // How often that may happen is for the counters to say.
+            Err(_) if self.is_refused() => return Ok(Outcome::Unlucky),
+            Ok(Place::TimedOut) if !is_late && self.is_refused() => return Ok(Outcome::Unlucky),
+            place => place?,
+        };
         if let Place::TimedOut = place
             && !is_late
         {
@@ -242,6 +251,25 @@ impl Actor {
 
     fn inside(&self) -> Result<Place, String> {
         Ok(Place::Inside(self.ending.unwrap_or(Ending::Reset)))
+    }
+
+    /// Whether all that came is that there is no room for another connection, or the beginning of
+    /// that.
+    fn is_refused(&self) -> bool {
+        let refusals = [
+            (Status::SERVICE_UNAVAILABLE, "The server has no room for another connection.\n"),
+            (Status::TOO_MANY_REQUESTS, "Too many connections from this address.\n"),
+        ];
+        refusals.into_iter().any(|(status, text)| {
+            let response = Response::text(status, text).with_field("Retry-After", "1");
+            let mut expected = Vec::new();
+            let form = Form { persistence: Persistence::Close, ..Form::default() };
+            response.expect("a valid field").write(&mut expected, &Date::at(0), form);
+            is_beginning(&self.read, &expected)
+                && (self.read.len() == expected.len()
+                    || self.ending != Some(Ending::Finished)
+                    || matches!(self.script.leave, Leave::Abrupt(_) | Leave::Reset(_)))
+        })
     }
 
     /// Whether these bytes are one of the refusals for a lack of time, or a part of one that a

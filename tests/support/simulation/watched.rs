@@ -118,6 +118,11 @@ impl Kernel for Watched {
         self.inner.install(connection, handle);
     }
 
+    fn identify(&mut self, connection: Token, handle: Handle, listener: ListenerId) {
+        self.trace(|| format!("identify {connection:?}"));
+        self.inner.identify(connection, handle, listener);
+    }
+
     fn wake_at(&mut self, when: Millis) {
         self.inner.wake_at(when);
     }

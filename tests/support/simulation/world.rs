@@ -276,6 +276,7 @@ fn limits(random: &mut Random) -> Limits {
         send_timeout_ms: timeout(3),
         linger_timeout_ms: timeout(1) / 5,
         connections_max: one([2, 5, 100, 100], random),
+        connections_per_client_max: one([0, 0, 1, 2], random),
         head_bytes_max: one([400, 2000, 8000], random),
         fields_max: one([20, 100], random),
         linger_bytes_max: one([100, 5000, 256 * 1024], random),

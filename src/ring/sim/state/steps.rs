@@ -35,6 +35,7 @@ impl State {
                 self.completed.push_back(Completion::ShutDown { connection: self.token(index) });
             }
             Step::Install(index) => self.step_install(index),
+            Step::Identify(index) => self.step_identify(index),
             Step::Close(index) => self.step_close(index),
             Step::Control => self.completed.push_back(Completion::Control),
         }
@@ -271,6 +272,16 @@ impl State {
         };
         self.connections[index].installed |= result.is_ok();
         self.completed.push_back(Completion::Installed { connection: self.token(index), result });
+    }
+
+    fn step_identify(&mut self, index: usize) {
+        let connection = &self.connections[index];
+        let result = match connection.peer {
+            // Linux forgets the name with the connection.
+            Peer::Reset { .. } => Err(Errno(libc::ENOTCONN)),
+            Peer::Open | Peer::Finished => Ok(connection.address),
+        };
+        self.completed.push_back(Completion::Identified { connection: self.token(index), result });
     }
 
     fn step_close(&mut self, index: usize) {

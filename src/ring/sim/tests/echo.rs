@@ -84,6 +84,7 @@ impl Echo {
             }
             Completion::Closed { .. } | Completion::Tick | Completion::Control => {}
             Completion::Installed { .. } => unreachable!("an echo installs nothing"),
+            Completion::Identified { .. } => unreachable!("an echo asks for nobody"),
         }
     }
 }
