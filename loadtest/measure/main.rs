@@ -6,6 +6,7 @@
 //!   syscalls   server and generator on ONE core   counts: the same on every machine
 //!   cpu        server on core 0, generator on 1   times: compare within one run only
 //!   memory     10 000 idle switched connections   bytes: the same on every machine of one page size
+//!   faults     honest traffic beside an attack    latencies: compare before and during
 //! ```
 //!
 //! **Why one core for system calls.** How many calls a server makes depends on how many requests it finds when it wakes.
@@ -17,7 +18,8 @@
 //! that each comes before the server is done with the last.
 //!
 //! `target.rs` is a server, `generator.rs` the burst process, `counter.rs` perf or strace,
-//! `record.rs` the tables; one file each for the three measures.
+//! `record.rs` the tables; one file each for the four measures, and `attack.rs` for what faults are
+//! made by.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -28,8 +30,10 @@ use clap::{Parser, Subcommand};
 use crate::record::Table;
 use crate::target::Target;
 
+mod attack;
 mod counter;
 mod cpu;
+mod faults;
 mod generator;
 mod memory;
 #[allow(unsafe_code)] // calls prctl, which the standard library does not offer
@@ -67,6 +71,8 @@ enum Measure {
     Cpu(cpu::Options),
     /// Bytes per idle switched connection.
     Memory(memory::Options),
+    /// Latency of honest requests before, during and after attacks.
+    Faults(faults::Options),
 }
 
 /// What a measure found: the table, and which limits do not hold.
@@ -88,6 +94,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         Measure::Syscalls(options) => syscalls::measure(options, &burst)?,
         Measure::Cpu(options) => cpu::measure(options, &burst)?,
         Measure::Memory(options) => memory::measure(options)?,
+        Measure::Faults(options) => faults::measure(options)?,
     };
     print!("{}", finding.table);
     for limit in &finding.exceeded {

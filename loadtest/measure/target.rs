@@ -35,6 +35,16 @@ impl FromStr for Target {
     }
 }
 
+impl Target {
+    pub(crate) fn new(name: &str, command: &str) -> Target {
+        Target { name: name.to_owned(), command: command.to_owned() }
+    }
+
+    pub(crate) fn command(&self) -> &str {
+        &self.command
+    }
+}
+
 /// How the server shares its core.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Policy {
