@@ -5,6 +5,7 @@
 
 use std::net::Ipv6Addr;
 
+use super::list::split_once;
 use crate::scan::Class;
 
 /// Unreserved bytes and sub-delimiters, of which a host name consists besides escapes (RFC 3986
@@ -45,7 +46,7 @@ fn split(bytes: &[u8]) -> Option<Port> {
 /// bytes, and the next not.
 #[inline]
 pub(super) fn is_authority_at(bytes: &[u8], end: usize) -> bool {
-    match &bytes[end..] {
+    match bytes.get(end..).unwrap_or_default() {
         [] => end > 0,
         // What nearly every port looks like.
         [b':', digits @ ..] if end > 0 && digits.len() < 5 => digits.iter().all(u8::is_ascii_digit),
@@ -54,7 +55,7 @@ pub(super) fn is_authority_at(bytes: &[u8], end: usize) -> bool {
 }
 
 fn split_at(bytes: &[u8], end: usize) -> Option<Port> {
-    match &bytes[end..] {
+    match bytes.get(end..)? {
         [] if end > 0 => Some(Port::Absent),
         rest @ [b':', ..] if end > 0 => read_port(rest),
         [b'%', ..] => split_escaped(bytes),
@@ -73,8 +74,8 @@ fn split_escaped(bytes: &[u8]) -> Option<Port> {
 
 /// Reads what follows the `[` of an IP literal.
 fn split_literal(bytes: &[u8]) -> Option<Port> {
-    let end = bytes.iter().position(|byte| *byte == b']')?;
-    if is_ip_literal(&bytes[..end]) { read_port(&bytes[end + 1..]) } else { None }
+    let (literal, rest) = split_once(bytes, b']')?;
+    if is_ip_literal(literal) { read_port(rest) } else { None }
 }
 
 /// Reads what follows the host: nothing, a lone colon, or a colon and digits up to 65535.
@@ -111,10 +112,9 @@ fn is_ip_literal(literal: &[u8]) -> bool {
 }
 
 fn is_future_address(future: &[u8]) -> bool {
-    let Some(dot) = future.iter().position(|byte| *byte == b'.') else {
+    let Some((version, address)) = split_once(future, b'.') else {
         return false;
     };
-    let (version, address) = (&future[..dot], &future[dot + 1..]);
     !version.is_empty()
         && version.iter().all(u8::is_ascii_hexdigit)
         && !address.is_empty()

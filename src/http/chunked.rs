@@ -153,15 +153,16 @@ impl Chunked {
             if self.state == State::Done {
                 return Ok(Step::Done { consumed });
             }
-            let Some(byte) = input.get(consumed) else {
+            let rest = input.get(consumed..).unwrap_or_default();
+            let Some(byte) = rest.first() else {
                 return Ok(Step::More { consumed });
             };
             if self.state == State::Data {
-                let len = self.take_data(input.len() - consumed);
+                let len = self.take_data(rest.len());
                 return Ok(Step::Data { consumed, len });
             }
             if self.is_in_trailer(*byte) {
-                let len = self.take_trailer(&input[consumed..])?;
+                let len = self.take_trailer(rest)?;
                 return Ok(Step::Trailer { consumed, len });
             }
             self.state = self.next(*byte)?;

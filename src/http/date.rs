@@ -44,6 +44,7 @@ impl Date {
     }
 }
 
+#[expect(clippy::expect_used, reason = "no input, but a clock, and its years are bounded")]
 fn render(unix_seconds: u64) -> [u8; Date::BYTES] {
     let time = UNIX_EPOCH + Duration::from_secs(unix_seconds.min(SECOND_MAX));
     let mut text = [b' '; Date::BYTES];

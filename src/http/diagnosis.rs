@@ -99,8 +99,9 @@ fn field_fault(line: &[u8], is_first: bool) -> Option<HeadError> {
 
 /// The bytes before the first CR LF and those behind it.
 fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.windows(2).position(|pair| pair == b"\r\n")?;
-    Some((&bytes[..end], &bytes[end + 2..]))
+    let (line, rest) =
+        bytes.split_at_checked(bytes.windows(2).position(|pair| pair == b"\r\n")?)?;
+    Some((line, rest.get(2..)?))
 }
 
 #[cfg(test)]

@@ -31,14 +31,12 @@ impl Span {
         Self { start: start as u16, len: part.len() as u16 }
     }
 
-    /// The bytes this span names in `bytes`, which must be the head it was read from.
-    ///
-    /// # Panics
-    /// If `bytes` is too short to be that head.
+    /// The bytes this span names in `bytes`, which must be the head it was read from; none, if they
+    /// are too short to be that.
     #[inline]
     pub fn of(self, bytes: &[u8]) -> &[u8] {
         let start = usize::from(self.start);
-        &bytes[start..start + usize::from(self.len)]
+        bytes.get(start..start + usize::from(self.len)).unwrap_or_default()
     }
 }
 

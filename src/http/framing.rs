@@ -6,7 +6,7 @@
 
 use super::error::HeadError;
 use super::head::{Head, Version};
-use super::list::{is_token, members, trim};
+use super::list::{is_token, members, split_once, trim};
 
 /// Where the content of a request ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,8 +142,8 @@ impl Codings {
     /// An empty member makes the list invalid: RFC 9110 §5.6.1.2 would skip it, but senders must
     /// not write it, and here it only serves to hide `chunked` from another parser.
     fn followed_by(self, member: &[u8]) -> Self {
-        let (name, has_parameters) = match member.iter().position(|byte| *byte == b';') {
-            Some(semicolon) => (trim(&member[..semicolon]), true),
+        let (name, has_parameters) = match split_once(member, b';') {
+            Some((name, _)) => (trim(name), true),
             None => (member, false),
         };
         if !is_token(name) {

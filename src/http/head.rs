@@ -16,7 +16,7 @@ use super::diagnosis::{fields_fault, head_fault, request_line};
 use super::error::HeadError;
 use super::field::{Field, HEAD_BYTES_MAX, Span};
 use super::framing::{Codings, Lengths};
-use super::list::members;
+use super::list::{members, split_once};
 use super::method::Method;
 use super::response::Persistence;
 use super::target::{Target, TargetForm, read_target};
@@ -116,7 +116,7 @@ pub fn read_head(
         return Err(HeadError::HeadTooLarge);
     }
     let mut slots = [const { MaybeUninit::uninit() }; FIELDS_CAPACITY];
-    let slots = &mut slots[..limits.fields_max.min(FIELDS_CAPACITY)];
+    let slots = limited(&mut slots, limits);
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, slots) {
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
@@ -141,10 +141,10 @@ pub fn read_head(
 /// `bytes` is all of the head that was received. If its request line is incomplete or its target
 /// too long the answer is 414, otherwise 431 (U-66).
 pub fn overflow_fault(bytes: &[u8], limits: &HeadLimits) -> HeadError {
-    let Some(line_feed) = memchr::memchr(b'\n', bytes) else {
+    let Some((line, _)) = split_once(bytes, b'\n') else {
         return HeadError::TargetTooLong;
     };
-    let target = bytes[..line_feed].split(|byte| *byte == b' ').nth(1);
+    let target = line.split(|byte| *byte == b' ').nth(1);
     if target.is_some_and(|target| target.len() > limits.target_bytes_max) {
         HeadError::TargetTooLong
     } else {
@@ -165,7 +165,7 @@ fn read_later_minor(
         return Err(HeadError::Malformed);
     }
     let mut slots = [httparse::EMPTY_HEADER; FIELDS_CAPACITY];
-    let slots = &mut slots[..limits.fields_max.min(FIELDS_CAPACITY)];
+    let slots = limited(&mut slots, limits);
     let headers = match httparse::parse_headers(line.rest, slots) {
         Ok(httparse::Status::Complete((length, headers))) if length == line.rest.len() => headers,
         Ok(_) => return Err(HeadError::Malformed),
@@ -176,6 +176,12 @@ fn read_later_minor(
     let mut head = Head::from_line(bytes, parts, limits)?;
     head.read_fields(bytes, headers, fields)?;
     Ok(head)
+}
+
+/// As many slots as a head may have fields.
+fn limited<'a, T>(slots: &'a mut [T; FIELDS_CAPACITY], limits: &HeadLimits) -> &'a mut [T] {
+    let (slots, _) = slots.split_at_mut(limits.fields_max.min(FIELDS_CAPACITY));
+    slots
 }
 
 impl Head {

@@ -17,6 +17,13 @@ pub fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(trim)
 }
 
+/// What stands before the first `separator`, and what behind it.
+#[inline]
+pub fn split_once(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+    let (before, rest) = bytes.split_at_checked(memchr::memchr(separator, bytes)?)?;
+    Some((before, rest.get(1..)?))
+}
+
 /// `value` without the spaces and tabs around it (OWS, RFC 9110 §5.6.3).
 #[inline]
 pub fn trim(mut value: &[u8]) -> &[u8] {
@@ -62,6 +69,13 @@ mod tests {
         assert_eq!(collected(b",, \tUPGRADE ,"), expected);
         assert_eq!(collected(b""), vec![b""]);
         assert_eq!(collected(b" foo bar "), vec![b"foo bar"]);
+    }
+
+    #[test]
+    fn a_separator_is_in_neither_part() {
+        assert_eq!(split_once(b"a:b:c", b':'), Some((&b"a"[..], &b"b:c"[..])));
+        assert_eq!(split_once(b":", b':'), Some((&b""[..], &b""[..])));
+        assert_eq!(split_once(b"a", b':'), None);
     }
 
     #[test]

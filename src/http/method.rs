@@ -95,6 +95,10 @@ impl MethodSet {
     pub const ALL: Self = Self::of(&Method::NAMED).with(Method::Other);
 
     /// The set of `methods`.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "below the length, and a constant function has no iterators"
+    )]
     pub const fn of(methods: &[Method]) -> Self {
         let mut set = Self::EMPTY;
         let mut index = 0;

@@ -13,6 +13,19 @@
 //!
 //! Numbers such as U-53 name the rows of the project's requirement table.
 
+// Nothing a peer sends may end in a panic: what could is refused here, and each exception says why it cannot.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
 pub mod list;
 
 mod authority;

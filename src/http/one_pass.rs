@@ -36,7 +36,7 @@ pub fn read_whole_head(
     }
     // Copied once, instead of wherever a block of it is looked at. No head goes on behind a NUL.
     let mut block = [0; BLOCK];
-    block[..bytes.len()].copy_from_slice(bytes);
+    block.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
     read_blocks(&block, head, fields, limits)
 }
 
@@ -67,14 +67,14 @@ fn read<C: Classifier>(
     fields: &mut Vec<Field>,
     limits: &HeadLimits,
 ) -> Option<usize> {
-    let bytes = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+    let bytes = bytes.get(..HEAD_BYTES_MAX).unwrap_or(bytes);
     let mut cursor = Cursor::new(classifier, bytes);
     let mut at = read_request_line(&mut cursor, head, limits)?;
     let fields_max = limits.fields_max.min(FIELDS_CAPACITY);
     fields.clear();
     loop {
         let colon = cursor.not_token(at)?;
-        if bytes[colon] != b':' {
+        if bytes.get(colon) != Some(&b':') {
             let is_end = colon == at && is_line_end(bytes, at);
             return (is_end && head.finish().is_ok()).then_some(at + 2);
         }
@@ -86,7 +86,7 @@ fn read<C: Classifier>(
         let field = Field { name: span(at, colon), value };
         fields.push(field);
         head.note(
-            &bytes[at..colon],
+            bytes.get(at..colon)?,
             value.of(bytes),
             field,
             #[inline(always)]
@@ -108,7 +108,7 @@ fn read_request_line<C: Classifier>(
     let method_end = cursor.not_token(0)?;
     let start = method_end + 1;
     let (end, question) = cursor.target_end(start)?;
-    let (first, rest) = bytes[end..].split_first_chunk::<8>()?;
+    let (first, rest) = bytes.get(end..)?.split_first_chunk::<8>()?;
     let version = match rest {
         [b'1', b'\r', b'\n', ..] => Version::Http11,
         [b'0', b'\r', b'\n', ..] => Version::Http10,
@@ -117,14 +117,17 @@ fn read_request_line<C: Classifier>(
     if first != b" HTTP/1." {
         return None;
     }
-    if method_end == 0 || bytes[method_end] != b' ' || end - start > limits.target_bytes_max {
+    if method_end == 0
+        || bytes.get(method_end) != Some(&b' ')
+        || end - start > limits.target_bytes_max
+    {
         return None;
     }
-    let method = Method::from_bytes(&bytes[..method_end]);
-    let target = match (method, bytes[start]) {
+    let method = Method::from_bytes(bytes.get(..method_end)?);
+    let target = match (method, bytes.get(start)) {
         (Method::Connect, _) => return None,
-        (_, b'/') => origin_form(span(start, end), question),
-        _ => read_target(bytes, method, &bytes[start..end]).ok()?,
+        (_, Some(b'/')) => origin_form(span(start, end), question),
+        _ => read_target(bytes, method, bytes.get(start..end)?).ok()?,
     };
     let spans = (span(0, method_end), span(start, end));
     *head = Head::of_line(method, version, spans, target);
@@ -145,10 +148,10 @@ fn span(start: usize, end: usize) -> Span {
 /// The value between `start` and `end` without the spaces and tabs around it.
 #[inline(always)]
 fn trimmed(bytes: &[u8], mut start: usize, mut end: usize) -> Span {
-    while start < end && matches!(bytes[start], b' ' | b'\t') {
+    while start < end && matches!(bytes.get(start), Some(b' ' | b'\t')) {
         start += 1;
     }
-    while start < end && matches!(bytes[end - 1], b' ' | b'\t') {
+    while start < end && matches!(bytes.get(end - 1), Some(b' ' | b'\t')) {
         end -= 1;
     }
     span(start, end)
@@ -256,7 +259,8 @@ impl<'a, C: Classifier> Cursor<'a, C> {
 /// The block begins at `from` where there is so much, and is the last one otherwise.
 #[inline(always)]
 fn block_at(bytes: &[u8], from: usize) -> ([u8; BLOCK], usize) {
-    match (bytes[from..].first_chunk::<BLOCK>(), bytes.last_chunk::<BLOCK>()) {
+    let ahead = bytes.get(from..).unwrap_or_default();
+    match (ahead.first_chunk::<BLOCK>(), bytes.last_chunk::<BLOCK>()) {
         (Some(block), _) => (*block, 0),
         (None, Some(block)) => (*block, from + BLOCK - bytes.len()),
         (None, None) => ([0; BLOCK], 0),

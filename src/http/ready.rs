@@ -62,21 +62,27 @@ impl Ready {
         self.status
     }
 
+    fn head(&self) -> &[u8] {
+        self.bytes.get(..self.fields_end + 2).unwrap_or_default()
+    }
+
     /// Appends the response to `out`.
     #[inline]
     pub fn write(&self, out: &mut Vec<u8>, date: &Date, form: Form<'_>) {
         let start = out.len();
-        let end = if form.head_only { self.fields_end + 2 } else { self.bytes.len() };
         if form.persistence == Persistence::Default && form.advertise.is_none() && !self.advertises
         {
-            out.extend_from_slice(&self.bytes[..end]);
+            out.extend_from_slice(if form.head_only { self.head() } else { &self.bytes });
         } else {
-            out.extend_from_slice(&self.bytes[..self.fields_end]);
+            let (fields, rest) = self.bytes.split_at(self.fields_end);
+            out.extend_from_slice(fields);
             write_connection(out, self.advertises, form);
-            out.extend_from_slice(&self.bytes[self.fields_end..end]);
+            out.extend_from_slice(if form.head_only { b"\r\n" } else { rest });
         }
         let date_at = start + self.date_at;
-        out[date_at..date_at + Date::BYTES].copy_from_slice(date.as_bytes());
+        if let Some(place) = out.get_mut(date_at..date_at + Date::BYTES) {
+            place.copy_from_slice(date.as_bytes());
+        }
     }
 }
 

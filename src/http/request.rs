@@ -81,7 +81,7 @@ impl<'a> Request<'a> {
                     return Some(rest);
                 }
                 if inner == name {
-                    return Some(&rest[..end]);
+                    return rest.get(..end);
                 }
             }
             rest = rest.get(end + 1..).unwrap_or_default();

@@ -306,15 +306,15 @@ pub(super) fn write_start(out: &mut Vec<u8>, status: Status, date: &Date) -> usi
 /// Writes a number to the end of `digits`, which hold every 64-bit number, and returns its digits.
 pub(super) fn write_decimal(digits: &mut [u8; 20], mut number: u64) -> &[u8] {
     let mut start = digits.len();
-    loop {
+    for place in digits.iter_mut().rev() {
+        *place = b'0' + (number % 10) as u8;
         start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
         number /= 10;
         if number == 0 {
             break;
         }
     }
-    &digits[start..]
+    digits.get(start..).unwrap_or_default()
 }
 
 #[cfg(test)]

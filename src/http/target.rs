@@ -9,6 +9,7 @@ use memchr::memchr2;
 use super::authority::{connect_port, is_authority};
 use super::error::HeadError;
 use super::field::Span;
+use super::list::split_once;
 use super::method::Method;
 use crate::scan::Class;
 
@@ -90,8 +91,8 @@ fn has_only_target_bytes(target: &[u8]) -> bool {
 
 #[inline]
 fn split_query(bytes: &[u8], form: TargetForm, authority: Option<&[u8]>, path: &[u8]) -> Target {
-    let (path, query) = match memchr::memchr(b'?', path) {
-        Some(mark) => (&path[..mark], Some(&path[mark + 1..])),
+    let (path, query) = match split_once(path, b'?') {
+        Some((path, query)) => (path, Some(query)),
         None => (path, None),
     };
     Target {

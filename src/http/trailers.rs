@@ -1,6 +1,8 @@
 //! The trailer section of a chunked content, as handlers see it: behind the content, never merged
 //! into the head (RFC 9110 §6.5.1, U-56).
 
+use super::list::split_once;
+
 /// Trailer fields, checked by their grammar when they were received.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trailers {
@@ -27,8 +29,8 @@ impl Trailers {
     /// Names and values of all lines, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.lines.split(|byte| *byte == b'\n').filter_map(|line| {
-            let colon = memchr::memchr(b':', line)?;
-            Some((&line[..colon], line[colon + 1..].trim_ascii()))
+            let (name, value) = split_once(line, b':')?;
+            Some((name, value.trim_ascii()))
         })
     }
 

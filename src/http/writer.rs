@@ -63,7 +63,7 @@ impl<'a> ResponseWriter<'a> {
         self.out.extend_from_slice(b": ");
         let value_at = self.out.len();
         write(self.out);
-        if let Err(fault) = check_value(&self.out[value_at..]) {
+        if let Err(fault) = check_value(self.out.get(value_at..).unwrap_or_default()) {
             self.fault.get_or_insert(fault);
         }
         self.out.extend_from_slice(b"\r\n");
@@ -112,7 +112,9 @@ impl<'a> ResponseWriter<'a> {
         let surplus = LENGTH_DIGITS_MAX - digits.len();
         out.copy_within(length_at + LENGTH_DIGITS_MAX.., length_at + digits.len());
         out.truncate(out.len() - surplus);
-        out[length_at..length_at + digits.len()].copy_from_slice(digits);
+        if let Some(place) = out.get_mut(length_at..length_at + digits.len()) {
+            place.copy_from_slice(digits);
+        }
         Ok(())
     }
 }

@@ -18,6 +18,10 @@ pub(crate) struct Class {
     pub(super) rows: [u8; 16],
 }
 
+#[expect(
+    clippy::indexing_slicing,
+    reason = "by a byte or a nibble, in tables with a place for each"
+)]
 impl Class {
     /// Letters, digits and these marks.
     pub(crate) const fn letters_digits_and(marks: &[u8]) -> Self {

@@ -11,6 +11,19 @@
 //!                      every LF is looked at once, together with at most three bytes before it
 //! ```
 
+// Nothing a peer sends may end in a panic: what could is refused here, and each exception says why it cannot.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code, reason = "vector instructions, and loads of whole blocks")]
 mod avx2;
@@ -44,9 +57,9 @@ pub enum Scanned {
 #[inline]
 pub fn head_end(bytes: &[u8], from: usize) -> Scanned {
     let from = from.min(bytes.len());
-    for found in memchr_iter(b'\n', &bytes[from..]) {
+    for found in memchr_iter(b'\n', bytes.get(from..).unwrap_or_default()) {
         let line_feed = from + found;
-        let before = &bytes[..line_feed];
+        let before = bytes.get(..line_feed).unwrap_or_default();
         // RFC 9112 §2.2 lets a recipient take a lone LF as a line end; U-61 does not, as that is
         // where parsers disagree.
         if before.last() != Some(&b'\r') {
@@ -64,14 +77,14 @@ pub fn head_end(bytes: &[u8], from: usize) -> Scanned {
 ///
 /// Positions and lengths in the result count from the start of `bytes`.
 pub fn head_end_across(before: &[u8], bytes: &[u8]) -> Scanned {
-    let tail = &before[before.len().saturating_sub(3)..];
-    let front = &bytes[..bytes.len().min(3)];
+    let (_, tail) = before.split_at(before.len().saturating_sub(3));
+    let (front, _) = bytes.split_at(bytes.len().min(3));
     // CR LF CR LF with its last byte among the first three of `bytes`: seen in a window over the
     // seam.
     let mut window = [0; 6];
-    window[..tail.len()].copy_from_slice(tail);
-    window[tail.len()..tail.len() + front.len()].copy_from_slice(front);
-    match head_end(&window[..tail.len() + front.len()], tail.len()) {
+    window.iter_mut().zip(tail.iter().chain(front)).for_each(|(to, from)| *to = *from);
+    let (window, _) = window.split_at(tail.len() + front.len());
+    match head_end(window, tail.len()) {
         Scanned::Complete(len) => Scanned::Complete(len - tail.len()),
         Scanned::BareLf(at) => Scanned::BareLf(at - tail.len()),
         Scanned::Partial => head_end(bytes, front.len()),

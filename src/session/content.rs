@@ -141,8 +141,8 @@ impl Incoming {
                     Ok(Some(bytes.split_to(len)))
                 }
                 ChunkStep::Trailer { consumed, len } => {
-                    self.trailers.extend(&bytes[consumed..consumed + len]);
-                    bytes.advance(consumed + len);
+                    bytes.advance(consumed);
+                    self.trailers.extend(&bytes.split_to(len));
                     Ok(None)
                 }
                 ChunkStep::More { consumed } => {

@@ -223,7 +223,7 @@ impl Exchange {
             }
             let limits = core.head_limits();
             let room = core.limits.head_bytes_max - self.assembly.len();
-            let visible = &bytes[..bytes.len().min(room)];
+            let visible = bytes.get(..room).unwrap_or(&bytes);
             let scanned = if self.assembly.is_empty() {
                 if let Some(len) = read_whole_head(visible, head, &mut core.fields, &limits) {
                     self.empty_lines = 0;

@@ -9,6 +9,19 @@
 //!
 //! The switch consumes the exchange: once a handler has the connection, no HTTP state of it exists.
 
+// Nothing a peer sends may end in a panic: what could is refused here, and each exception says why it cannot.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
 mod content;
 mod core;
 mod exchange;

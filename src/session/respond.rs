@@ -271,8 +271,7 @@ impl<'a> Route<'a> {
                 Status::METHOD_NOT_ALLOWED,
                 "This resource does not have that method.\n",
             );
-            let allow = response.with_field("Allow", self.resource.allow());
-            return Some(allow.expect("a list of methods is a valid value"));
+            return Some(allowing(response, self.resource));
         }
         None
     }
@@ -325,7 +324,14 @@ fn unrouted(
     conclude(request, &response, incoming, false, control, port)
 }
 
+/// With the methods the resource has (RFC 9110 §10.2.1).
+#[expect(clippy::expect_used, reason = "no input: the names of methods that were registered")]
+fn allowing(response: Response, resource: &Resource) -> Response {
+    response.with_field("Allow", resource.allow()).expect("a list of methods is a valid value")
+}
+
 /// A 426 lists what it asks for (RFC 9110 §15.5.22).
+#[expect(clippy::expect_used, reason = "no input: registration has checked the names")]
 fn require(response: Response, resource: &Resource) -> Response {
     response.with_upgrade(resource.protocols_text()).expect("registered names are tokens")
 }
@@ -370,7 +376,9 @@ fn answer(
     port: &mut Port<'_>,
 ) -> Step {
     let Some(answer) = route.resource.answer(request.method()) else {
-        unreachable!("a resource without this method was refused from the head");
+        debug_assert!(false, "a resource without this method was refused from the head");
+        control.is_reset = true;
+        return Step::Answered;
     };
     let must_close = must_end(&incoming, control, port.core);
     let form = route.form(request, must_close, input, port.core);
@@ -476,7 +484,9 @@ pub(super) fn decided(
     port: &mut Port<'_>,
 ) -> Step {
     let Some((protocol, version)) = route.chosen else {
-        unreachable!("only a chosen protocol decides");
+        debug_assert!(false, "only a chosen protocol decides");
+        control.is_reset = true;
+        return Step::Answered;
     };
     let response = match decision {
         Decision::Switch(switch) => return switch_over(protocol, version, request, switch, port),

@@ -303,6 +303,7 @@ fn discard(
 }
 
 /// A request that waits, and its route.
+#[expect(clippy::expect_used, reason = "the same table, asked the same again")]
 fn routed<'a>(request: &'a OwnedRequest, registry: &'a Registry) -> (Request<'a>, Route<'a>) {
     let request = request.view();
     let has_content = framing(request.head()).is_ok_and(respond::has_content);

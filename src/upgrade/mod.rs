@@ -10,6 +10,19 @@
 //! Negotiation is a pure function. Handlers see received bytes as leases and an outbox; they know
 //! no socket.
 
+// Nothing a peer sends may end in a panic: what could is refused here, and each exception says why it cannot.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
 pub mod asynchronous;
 mod handler;
 mod negotiate;

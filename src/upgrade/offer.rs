@@ -72,7 +72,8 @@ impl<'a> Offer<'a> {
                     return Err(Unusable::TooLong);
                 }
                 if !member.is_empty() {
-                    offer.members[offer.count] = Member::read(member).ok_or(Unusable::Malformed)?;
+                    let place = offer.members.get_mut(offer.count).ok_or(Unusable::TooLong)?;
+                    *place = Member::read(member).ok_or(Unusable::Malformed)?;
                     offer.count += 1;
                 }
             }
@@ -82,15 +83,15 @@ impl<'a> Offer<'a> {
 
     /// The members, first choice first.
     pub fn members(&self) -> &[Member<'a>] {
-        &self.members[..self.count]
+        self.members.get(..self.count).unwrap_or_default()
     }
 }
 
 impl<'a> Member<'a> {
     /// RFC 9110 §7.8: `protocol = protocol-name ["/" protocol-version]`, both tokens.
     fn read(bytes: &'a [u8]) -> Option<Member<'a>> {
-        let (name, version) = match memchr::memchr(b'/', bytes) {
-            Some(slash) => (&bytes[..slash], Some(&bytes[slash + 1..])),
+        let (name, version) = match list::split_once(bytes, b'/') {
+            Some((name, version)) => (name, Some(version)),
             None => (bytes, None),
         };
         (list::is_token(name) && version.is_none_or(list::is_token))

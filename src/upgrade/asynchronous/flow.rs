@@ -103,7 +103,7 @@ impl Flow {
     /// Copies into what was not handed over yet, so that many small writes become one piece. Takes
     /// what there is room for, which is something after [`Flow::poll_room`], and says how much.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> usize {
-        let bytes = &bytes[..bytes.len().min(UNSENT_HIGH.bytes)];
+        let bytes = bytes.get(..UNSENT_HIGH.bytes).unwrap_or(bytes);
         if let Some(Payload::Owned(last)) = self.outgoing.last_mut() {
             last.extend_from_slice(bytes);
             self.unsent.bytes += bytes.len();

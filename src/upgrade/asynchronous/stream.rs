@@ -39,8 +39,7 @@ impl AsyncRead for UpgradedStream {
             },
         };
         let count = lease.len().min(into.remaining());
-        into.put_slice(&lease[..count]);
-        lease.advance(count);
+        into.put_slice(&lease.split_to(count));
         this.rest = Some(lease).filter(|lease| !lease.is_empty());
         Poll::Ready(Ok(()))
     }
