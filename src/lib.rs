@@ -26,8 +26,8 @@ pub use buffer::{Lease, LeaseQueue, Payload};
 pub use config::{Config, HostKind, Limits};
 pub use http::{Fields, Method, OwnedRequest, Ready, Request, Response, Status, Trailers};
 pub use resource::{
-    Answer, Content, ContentError, ContentSender, Reply, Resource, Responder, StreamIo, Streaming,
-    ToResponse, asynchronous, from_head, returning, streamed, streaming,
+    Answer, Content, ContentError, ContentSender, Redirect, Reply, Resource, Responder, StreamIo,
+    Streaming, ToResponse, asynchronous, from_head, returning, streamed, streaming,
 };
 pub use server::{Running, Server, ServerError, Stopper};
 pub use upgrade::asynchronous::{Closed, Upgraded, UpgradedStream};

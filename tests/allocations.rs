@@ -18,9 +18,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use support::{Alone, PLAINTEXT, SWITCH, Simulated, WARM, ready, registry, with_unused_protocols};
 use upring::buffer::Lease;
 use upring::config::{Config, HostKind};
-use upring::http::{Ready, Request};
+use upring::http::{Ready, Request, Status};
 use upring::protocols::echo;
-use upring::resource::{Registry, Reply, Resource};
+use upring::resource::{Redirect, Registry, Reply, Resource};
 use upring::server::{Server, ServerError};
 use upring::upgrade::{Handler, Io, Protocol};
 
@@ -138,6 +138,44 @@ fn an_answer_made_for_its_request_pays_for_itself_alone() {
         // The handler makes its content; the server adds nothing.
         assert_eq!(allocated, allowed * WARM as u64, "{}", String::from_utf8_lossy(request));
     }
+}
+
+#[test]
+fn a_handler_that_writes_its_answer_in_place_allocates_nothing() {
+    let mut registry = Registry::default();
+    registry.insert("/notes/{name}", Resource::new().get(in_place).post(in_place));
+    let redirect = Redirect::new(Status::FOUND, "https://{host}{target}").expect("a location");
+    registry.insert("/*", Resource::new().get(redirect));
+    for request in [
+        "GET /notes/first?x=y HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /notes/second HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\nsome content",
+        "POST /notes/third HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc",
+        "GET /elsewhere?x HTTP/1.1\r\nHost: a.example\r\n\r\n",
+    ] {
+        for pipeline in [1, 16] {
+            let bytes = pipelined(request.as_bytes(), pipeline);
+            let mut alone = Alone::new(registry.clone());
+            let mut round = || {
+                alone.receive(&bytes);
+                assert!(alone.send() > pipeline * 100);
+            };
+            (0..WARM).for_each(|_| round());
+            let allocated = allocations(|| (0..WARM).for_each(|_| round()));
+            assert_eq!(allocated, 0, "{pipeline} of {request:?}, {WARM} times");
+        }
+    }
+}
+
+/// All that a handler usually looks at, and an answer of all kinds of pieces.
+fn in_place(request: &Request<'_>, content: &[u8], reply: &mut Reply<'_>) {
+    let name = request.parameter("name").unwrap_or_default();
+    reply.write(Status::OK, |answer| {
+        let answer = answer.field("X-Name", name).field_display("X-Bytes", content.len());
+        answer.body_with(|out| {
+            out.extend_from_slice(name);
+            out.extend_from_slice(content);
+        })
+    });
 }
 
 #[test]

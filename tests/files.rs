@@ -123,7 +123,7 @@ fn what_is_there_is_served_and_nothing_else() {
         assert!(head.starts_with("HTTP/1.1 404 "), "no redirect to another host: {head}");
         let (head, _) = ask(address, "POST /index.html", "Content-Length: 0\r\n");
         assert!(
-            head.starts_with("HTTP/1.1 405 ") && head.contains("Allow: GET, HEAD\r\n"),
+            head.starts_with("HTTP/1.1 405 ") && head.contains("Allow: GET, HEAD, OPTIONS\r\n"),
             "{head}"
         );
         running.stop().expect("it stops");

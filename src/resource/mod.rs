@@ -7,6 +7,7 @@
 mod answer;
 mod asynchronous;
 mod outgoing;
+mod redirect;
 mod registry;
 mod routes;
 mod streaming;
@@ -15,6 +16,7 @@ mod to_response;
 pub use answer::{Answer, Reply, ReplyState, Takes, from_head, streamed};
 pub use asynchronous::{Content, ContentError, ContentSender, Responder, asynchronous, streaming};
 pub(crate) use outgoing::Outgoing;
+pub use redirect::{Redirect, RedirectError};
 pub use registry::{Match, Registry, Resource};
 pub use routes::{RouteError, RouteFault};
 pub use streaming::{StreamIo, Streaming};

@@ -41,11 +41,12 @@ impl Resource {
         self.on(Method::Post, answer)
     }
 
-    /// Answers `method`. Answering GET includes HEAD.
+    /// Answers `method`. Answering GET includes HEAD, and OPTIONS is answered with what is allowed
+    /// wherever it is not registered.
     #[must_use]
     pub fn on(mut self, method: Method, answer: impl Answer) -> Resource {
         self.answers.push((method, Arc::new(answer)));
-        self.allow = self.allow.with(method);
+        self.allow = self.allow.with(method).with(Method::Options);
         if method == Method::Get {
             self.allow = self.allow.with(Method::Head);
         }

@@ -267,6 +267,10 @@ impl<'a> Route<'a> {
             return Some(require(Response::text(Status::UPGRADE_REQUIRED, text), self.resource));
         }
         if self.resource.answer(request.method()).is_none() {
+            // RFC 9110 §9.3.7: what may be asked of the resource.
+            if request.method() == Method::Options {
+                return Some(allowing(Response::new(Status::NO_CONTENT), self.resource));
+            }
             let response = Response::text(
                 Status::METHOD_NOT_ALLOWED,
                 "This resource does not have that method.\n",

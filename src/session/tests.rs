@@ -11,7 +11,7 @@ use crate::buffer::{Batch, Load, Pool};
 use crate::config::{Millis, NEVER};
 use crate::counters::Counters;
 use crate::http::{Method, Request, Response, Status};
-use crate::resource::{Registry, Reply, Resource};
+use crate::resource::{Redirect, Registry, Reply, Resource};
 use crate::upgrade::{Decision, Io, Opening, Promise, Protocol};
 
 thread_local! {
@@ -514,4 +514,51 @@ fn a_timeout_that_never_comes_is_no_overflow() {
     let mut other = Scene { session: Session::open(&scene.core), ..scene };
     other.receive(request("POST / HTTP/1.1", "Content-Length: 2\r\n") + "hi" + "G");
     assert_eq!(other.statuses(), [200]);
+}
+
+#[test]
+fn a_redirection_fills_its_places_from_the_request() {
+    let mut registry = Registry::default();
+    let to = |location: &str| {
+        let redirect = Redirect::new(Status::PERMANENT_REDIRECT, location).expect("a location");
+        Resource::new().get(redirect.clone()).post(redirect)
+    };
+    registry.insert("/fixed", to("/there?x=1"));
+    registry.insert("/old/{name}/{*rest}", to("/new/{name}?at={rest}"));
+    registry.insert("/*", to("https://{host}{target}"));
+    registry.insert("/p/*", to("//cdn{path}{query}"));
+    for (line, fields, expected) in [
+        ("GET /fixed?y=2", "Host: a", "/there?x=1"),
+        ("GET /old/a/b/c?y", "Host: a", "/new/a?at=b/c"),
+        ("HEAD /x?y=%0D%0A", "Host: a.example:80", "https://a.example:80/x?y=%0D%0A"),
+        ("GET http://b/x HTTP/1.1", "Host: a", "https://b/x"),
+        ("POST //c/d", "Host: a\r\nContent-Length: 2", "https://a//c/d"),
+        ("GET /p/q", "Host: a", "//cdn/p/q"),
+        ("GET /p/q?", "Host: a", "//cdn/p/q?"),
+    ] {
+        let mut scene = Scene::serving(registry.clone(), Limits::default());
+        let line = line.trim_end_matches(" HTTP/1.1");
+        scene.receive(format!("{line} HTTP/1.1\r\n{fields}\r\n\r\n"));
+        let answer = scene.sent();
+        assert!(answer.starts_with("HTTP/1.1 308 "), "{line}: {answer}");
+        assert!(answer.contains(&format!("\r\nLocation: {expected}\r\n")), "{line}: {answer}");
+    }
+    let mut scene = Scene::serving(registry, Limits::default());
+    scene.receive("GET /x HTTP/1.0\r\n\r\n");
+    assert_eq!(scene.statuses(), [400], "there is no host to be sent to");
+}
+
+#[test]
+fn options_say_what_a_resource_allows_unless_it_answers_them_itself() {
+    let mut registry = Registry::default();
+    let text = |text: &'static str| Response::text(Status::OK, text).to_ready();
+    registry.insert("/", Resource::new().get(text("a")).on(Method::Delete, text("b")));
+    registry.insert("/own", Resource::new().on(Method::Options, text("mine")));
+    let mut scene = Scene::serving(registry, Limits::default());
+    scene.receive("OPTIONS / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let answer = scene.sent();
+    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+    assert!(answer.contains("\r\nAllow: GET, HEAD, DELETE, OPTIONS\r\n"), "{answer}");
+    scene.receive("OPTIONS /own HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(scene.sent().ends_with("mine"));
 }
