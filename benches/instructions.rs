@@ -10,7 +10,8 @@ mod support;
 use std::env;
 use std::process::Command;
 
-use support::{Alone, PLAINTEXT, SWITCH, Simulated, registry};
+use support::{Alone, PLAINTEXT, SWITCH, Simulated, ready, registry, with_unused_protocols};
+use upring::resource::Resource;
 
 const ROUNDS: u64 = 1000;
 
@@ -21,12 +22,17 @@ struct Scenario {
     run: fn(u64),
 }
 
-const SCENARIOS: [Scenario; 6] = [
-    Scenario { name: "request, session alone", units: 1, run: |rounds| session(1, rounds) },
+const SCENARIOS: [Scenario; 7] = [
+    Scenario { name: "request, session alone", units: 1, run: |rounds| session(0, 1, rounds) },
+    Scenario {
+        name: "the same, 20 protocols registered there",
+        units: 1,
+        run: |rounds| session(20, 1, rounds),
+    },
     Scenario {
         name: "request, session alone, 16 pipelined",
         units: 16,
-        run: |rounds| session(16, rounds),
+        run: |rounds| session(0, 16, rounds),
     },
     Scenario { name: "request, engine", units: 1, run: |rounds| requests(1, rounds) },
     Scenario {
@@ -78,9 +84,12 @@ fn counted(index: usize, rounds: u64) -> Option<u64> {
     line.rsplit(' ').next()?.parse().ok()
 }
 
-fn session(pipelined: usize, rounds: u64) {
+fn session(protocols: usize, pipelined: usize, rounds: u64) {
     let bytes = PLAINTEXT.repeat(pipelined);
-    let mut alone = Alone::new(registry());
+    let mut registry = registry();
+    let resource = Resource::new().get(ready("Hello, World!"));
+    registry.insert("/plaintext", with_unused_protocols(resource, protocols));
+    let mut alone = Alone::new(registry);
     for _ in 0..rounds {
         alone.receive(&bytes);
         alone.send();

@@ -1,5 +1,5 @@
 //! HTTP handlers on one screen: a small store of notes with shared state, parameters, typed errors,
-//! an upload of any length through a few buffers, and an answer in pieces.
+//! an upload of any length through a few buffers, an answer in pieces, and a redirection.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use upring::http::percent_decoded;
 use upring::{
-    Closed, Config, Content, Method, OwnedRequest, Reply, Request, Resource, Responder, Response,
-    Server, Status, ToResponse, asynchronous, returning, streaming,
+    Closed, Config, Content, Method, OwnedRequest, Redirect, Reply, Request, Resource, Responder,
+    Response, Server, Status, ToResponse, asynchronous, returning, streaming,
 };
 
 /// Shared by every core. What each request needs is better kept in the handler's own value.
@@ -110,6 +110,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route("/hello", Resource::new().get(hello))
         .route("/notes/{name}", note(&Notes::default()))
         .route("/count", Resource::new().post(asynchronous(count)))
+        .route("/note/{name}", Resource::new().get(Redirect::new(Status::FOUND, "/notes/{name}")?))
         .route("/ticks", Resource::new().get(streaming(ticks)))
         .start()?;
     let address = server.addresses()[0];

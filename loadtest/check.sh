@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A short load over loopback: every answer right, system calls and memory within their limits. Ends by itself.
+# A short load over loopback: every answer right, also under attack, system calls and memory within their limits. Ends
+# by itself.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo build --release --bins --examples
@@ -26,4 +27,5 @@ done
 examples/measure syscalls --target "$hosted" --target "$native" --target "$baseline" \
   --limit hosted=4.0,0.6,0.12 --limit native=2.0,0.3,0.08
 examples/measure memory --connections 10000 --target "$hosted" --target "$native" --limit 256
+examples/measure faults --seconds 1 --connections 5000 --failed-max 0 --target "$hosted" --target "$native"
 examples/measure cpu --rounds 3 --target "$baseline" --target "$hosted" --target "$native"

@@ -107,6 +107,7 @@ fn http_handlers_keep_notes_count_uploads_and_tick() {
             200,
             "4 bytes, 2 lines\n",
         ),
+        ("GET /note/a%20b HTTP/1.1\r\nHost: a\r\n", 302, "see Location.\n"),
         ("GET /ticks HTTP/1.1\r\nHost: a\r\n", 200, "2\r\n5\n\r\n0\r\n\r\n"),
     ] {
         let mut client = connect(example.address);

@@ -4,6 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use upring::config::Limits;
+use upring::counters::Counters;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -52,6 +55,37 @@ fn nothing_is_left_for_later() {
         for (path, text) in sources(folder) {
             let mark = marks.iter().find(|mark| text.contains(&***mark));
             assert!(mark.is_none(), "{path} has a {mark:?}");
+        }
+    }
+}
+
+#[test]
+fn every_limit_is_documented_with_the_counters_that_tell_of_it() {
+    let page = read("tuning/README.md");
+    let table = page.split("## Limits").nth(1).expect("the table of limits");
+    let limits = Limits::default();
+    for (name, value) in limits.each() {
+        let row = table.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+        let row = row.unwrap_or_else(|| panic!("{name} is not in tuning/README.md"));
+        let default = row.split('|').nth(2).expect("a default").trim();
+        let said: u64 = default
+            .split(|c: char| !c.is_ascii_digit())
+            .find_map(|digits| digits.parse().ok())
+            .expect("a default is a number");
+        let unit = if default.contains("KiB") {
+            1 << 10
+        } else if default.contains("MiB") {
+            1 << 20
+        } else if default.contains("GiB") {
+            1 << 30
+        } else {
+            1
+        };
+        assert_eq!(said * unit, value, "the default of {name}");
+        let counters = row.rsplit('|').nth(1).expect("the counters").split('`').skip(1).step_by(2);
+        let known: Vec<&str> = Counters::default().each().map(|(name, _)| name).collect();
+        for counter in counters {
+            assert!(known.contains(&counter), "{name}: there is no counter {counter}");
         }
     }
 }
