@@ -104,6 +104,27 @@ counters! {
     upgrades_early_bytes_refused,
     /// Decisions that did not come in time (U-37).
     upgrades_timeout,
+    /// WebSocket messages received whole.
+    websocket_messages_received,
+    /// WebSocket messages sent, published ones included.
+    websocket_messages_sent,
+    /// WebSocket messages not sent because too much waited already.
+    websocket_messages_refused,
+    /// Published messages that a slow subscriber was not sent.
+    websocket_messages_missed,
+    /// WebSocket connections closed with 1002: their client broke the protocol.
+    websocket_closed_protocol_error,
+    /// WebSocket connections closed with 1007: text that is not UTF-8, or nonsense for a compressed
+    /// message.
+    websocket_closed_invalid_data,
+    /// WebSocket connections closed with 1008: too many fragments, or control frames a second.
+    websocket_closed_policy,
+    /// WebSocket connections closed with 1009: a message over its limit.
+    websocket_closed_too_large,
+    /// WebSocket connections closed because nothing came, pinged as they were.
+    websocket_idle_timeouts,
+    /// WebSocket connections whose client did not answer a Close in time.
+    websocket_close_timeouts,
     /// Panics in handlers, and in the futures of async ones; each cost one connection.
     handler_panics,
     /// Connections closed because nothing came in time: no request, or no rest of a head.

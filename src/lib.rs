@@ -25,6 +25,7 @@ pub mod upgrade;
 pub use buffer::{Lease, LeaseQueue, Payload};
 pub use config::{Config, HostKind, Limits};
 pub use http::{Fields, Method, OwnedRequest, Ready, Request, Response, Status, Trailers};
+pub use protocols::websocket;
 pub use resource::{
     Answer, Content, ContentError, ContentSender, Redirect, Reply, Resource, Responder, StreamIo,
     Streaming, ToResponse, asynchronous, from_head, returning, streamed, streaming,

@@ -4,6 +4,7 @@
 //! copied.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Lease;
@@ -23,6 +24,8 @@ pub enum Payload {
     Owned(Vec<u8>),
     /// Bytes that many connections send.
     Shared(Arc<[u8]>),
+    /// Bytes that many connections of this core send: who still does is counted by it alone.
+    Counted(Rc<Arc<[u8]>>),
 }
 
 impl Payload {
@@ -42,6 +45,7 @@ impl Payload {
             Payload::Static(bytes) => bytes,
             Payload::Owned(bytes) => bytes,
             Payload::Shared(bytes) => bytes,
+            Payload::Counted(bytes) => bytes,
         }
     }
 }
@@ -85,6 +89,12 @@ impl From<Cow<'static, [u8]>> for Payload {
     }
 }
 
+impl From<Rc<Arc<[u8]>>> for Payload {
+    fn from(bytes: Rc<Arc<[u8]>>) -> Payload {
+        Payload::Counted(bytes)
+    }
+}
+
 impl From<Arc<[u8]>> for Payload {
     fn from(bytes: Arc<[u8]>) -> Payload {
         Payload::Shared(bytes)
@@ -122,6 +132,13 @@ pub struct Load {
     pub bytes: usize,
     /// Leases among them.
     pub leases: u16,
+}
+
+impl Load {
+    /// Whether it is as much as `bound` in either.
+    pub fn reaches(self, bound: Load) -> bool {
+        self.bytes >= bound.bytes || self.leases >= bound.leases
+    }
 }
 
 impl Batch {
@@ -257,6 +274,22 @@ impl<'a> Outbox<'a> {
         bytes_max: usize,
     ) -> Outbox<'a> {
         Outbox { batch, spare, in_flight, bytes_max }
+    }
+
+    /// The same, for a call within this one.
+    pub(crate) fn reborrow(&mut self) -> Outbox<'_> {
+        let Outbox { batch, spare, in_flight, bytes_max } = self;
+        Outbox { batch, spare, in_flight: *in_flight, bytes_max: *bytes_max }
+    }
+
+    /// What the kernel holds of what was written in earlier turns.
+    pub(crate) fn in_flight(&self) -> Load {
+        self.in_flight
+    }
+
+    /// Whether nothing was written in this turn.
+    pub(crate) fn is_unwritten(&self) -> bool {
+        self.batch.as_ref().is_none_or(|batch| batch.is_empty())
     }
 
     /// What waits to be sent, with the kernel or here.

@@ -442,6 +442,7 @@ impl<K: Kernel> Engine<K> {
 
     fn control(&mut self) {
         self.core.counters.wakes_across_cores.raise();
+        self.core.mailbox.reached();
         if self.remote.is_stopping.load(Ordering::Acquire) && self.stop_at.is_none() {
             self.drain();
         }

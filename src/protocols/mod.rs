@@ -1,3 +1,4 @@
 //! Handlers that ship with the server. None of them imports another.
 
 pub mod echo;
+pub mod websocket;

@@ -13,6 +13,7 @@ use crate::host;
 use crate::resource::Registry;
 use crate::ring::{Control, Kernel, Ring, affinity, setup};
 use crate::session::Core;
+use crate::upgrade::CoreWaker;
 
 pub(super) struct Worker {
     pub(super) config: Config,
@@ -73,6 +74,8 @@ impl Worker {
         let mut limits = config.limits;
         limits.connections_max = limits.connections_max.min(ring.connections_max());
         let core = Core::new(registry, limits, counters, ring.unix_seconds());
+        let reach = control.clone();
+        core.mailbox.set_core(CoreWaker::new(move || reach.notify()));
         let mut engine = Engine::new(ring, core, count, remote, config.drain_timeout);
         ready(Ok(control));
         match runtime {

@@ -119,8 +119,10 @@ impl Port<'_> {
     /// Whether so much waits to be sent that no more should be produced from input.
     pub(super) fn is_full(&self) -> bool {
         let here = self.batch.as_ref().map_or(Load::default(), |batch| batch.load());
-        self.in_flight.bytes + here.bytes >= self.core.limits.outbox_bytes_high
-            || self.in_flight.leases + here.leases >= self.core.limits.leases_max
+        let Load { bytes, leases } = self.in_flight;
+        let queued = Load { bytes: bytes + here.bytes, leases: leases + here.leases };
+        let Limits { outbox_bytes_high, leases_max, .. } = self.core.limits;
+        queued.reaches(Load { bytes: outbox_bytes_high, leases: leases_max })
     }
 
     pub(super) fn outbox(&mut self) -> Outbox<'_> {

@@ -26,6 +26,8 @@ mod content;
 mod core;
 mod exchange;
 mod respond;
+#[cfg(test)]
+pub(crate) mod scene;
 mod streamed;
 mod switched;
 #[cfg(test)]

@@ -65,10 +65,11 @@ impl Streamed {
         let must_close =
             control.is_last_request || port.core.is_draining || self.incoming.is_awaited();
         let is_much_unread = !self.incoming.is_discardable(&port.core.limits);
-        let Core { batches, limits, mailbox, spawn, now, date, .. } = &mut *port.core;
+        let Core { batches, limits, counters, mailbox, spawn, now, date, .. } = &mut *port.core;
         let outbox = Outbox::new(port.batch, batches, port.in_flight, limits.outbox_bytes_max);
-        let spawn = spawn.as_ref();
-        let io = Io { outbox, control, mailbox, spawn, key: port.key, now: *now };
+        let (spawn, key, now) = (spawn.as_ref(), port.key, *now);
+        let rest = &mut None;
+        let io = Io { outbox, control, rest, limits, counters, mailbox, spawn, key, now };
         let outgoing = &mut self.outgoing;
         let mut io = StreamIo { io, outgoing, date, must_close, is_much_unread };
         if !fenced(|| call(&mut *self.handler, &mut io)) {

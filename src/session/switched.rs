@@ -36,17 +36,25 @@ impl Session {
         call: impl FnOnce(&mut dyn Handler, &mut Io<'_>),
     ) {
         let State::Switched(handler) = &mut self.state else { return };
-        let Core { batches, limits, mailbox, spawn, now, .. } = &mut *port.core;
+        let Core { batches, limits, counters, mailbox, spawn, now, .. } = &mut *port.core;
         let outbox = Outbox::new(port.batch, batches, port.in_flight, limits.outbox_bytes_max);
+        let mut rest = None;
         let mut io = Io {
             outbox,
             control: &mut self.control,
+            rest: &mut rest,
+            limits,
+            counters,
             mailbox,
             spawn: spawn.as_ref(),
             key: port.key,
             now: *now,
         };
-        if !fenced(|| call(&mut **handler, &mut io)) {
+        let is_fine = fenced(|| call(&mut **handler, &mut io));
+        if let Some(rest) = rest {
+            self.input.push_front(rest);
+        }
+        if !is_fine {
             port.core.counters.handler_panics.raise();
             self.control.is_reset = true;
             let handler = std::mem::replace(&mut self.state, State::Over);

@@ -3,13 +3,12 @@
 mod streams;
 
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::time::Duration;
 
+use super::scene::Scene;
 use super::*;
 use crate::buffer::{Batch, Load, Pool};
-use crate::config::{Millis, NEVER};
-use crate::counters::Counters;
+use crate::config::NEVER;
 use crate::http::{Method, Request, Response, Status};
 use crate::resource::{Redirect, Registry, Reply, Resource};
 use crate::upgrade::{Decision, Io, Opening, Promise, Protocol};
@@ -19,96 +18,9 @@ thread_local! {
     static RESPONSES: RefCell<Vec<Promise<Response>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A connection whose network is a vector.
-struct Scene {
-    core: Core,
-    counters: Arc<Counters>,
-    pool: Pool,
-    session: Session,
-    batch: Option<Box<Batch>>,
-    in_flight: Load,
-}
-
-impl Scene {
-    fn new(limits: Limits) -> Scene {
-        Scene::serving(registry(), limits)
-    }
-
-    fn serving(registry: Registry, limits: Limits) -> Scene {
-        let counters = Arc::<Counters>::default();
-        let core = Core::new(registry, limits, Arc::clone(&counters), 0);
-        let session = Session::open(&core);
-        let (pool, in_flight) = (Pool::new(64, 4096), Load::default());
-        Scene { core, counters, pool, session, batch: None, in_flight }
-    }
-
-    fn call(&mut self, handle: impl FnOnce(&mut Session, &mut Port<'_>)) {
-        let Scene { core, batch, in_flight, .. } = self;
-        handle(&mut self.session, &mut Port { core, batch, in_flight: *in_flight, key: 1 });
-    }
-
-    fn receive(&mut self, text: impl AsRef<[u8]>) {
-        for piece in text.as_ref().chunks(4096) {
-            let lease = self.pool.take().expect("a buffer").fill(piece);
-            self.call(|session, port| session.received(lease, port));
-        }
-    }
-
-    /// Delivers the wakes of promises kept meanwhile.
-    fn wake(&mut self) {
-        while self.core.mailbox.take().is_some() {
-            self.call(|session, port| session.woken(port));
-        }
-    }
-
-    /// Lets time pass up to the deadline, and says how much that was.
-    fn expire(&mut self) -> Millis {
-        let deadline = self.session.control().deadline;
-        assert_ne!(deadline, NEVER, "there is a deadline");
-        let millis = deadline - std::mem::replace(&mut self.core.now, deadline);
-        self.call(|session, port| session.deadline_reached(port));
-        millis
-    }
-
-    /// Everything written since the last call.
-    fn sent(&mut self) -> String {
-        let batch = self.batch.take().unwrap_or_default();
-        let bytes: Vec<u8> = batch.slices().flatten().copied().collect();
-        String::from_utf8(bytes).expect("the tests speak ASCII")
-    }
-
-    /// Has everything written leave, and what follows from that, until nothing more does.
-    fn exchange(&mut self) -> String {
-        let mut all = self.sent();
-        loop {
-            self.call(|session, port| session.sent(port));
-            while self.session.has_more() {
-                self.call(|session, port| session.go_on(port));
-            }
-            match self.sent() {
-                nothing if nothing.is_empty() => return all,
-                more => all += &more,
-            }
-        }
-    }
-
-    /// The statuses of everything written since the last call.
-    fn statuses(&mut self) -> Vec<u16> {
-        let sent = self.sent();
-        let lines = sent.split("HTTP/1.1 ").skip(1);
-        lines.map(|line| line[..3].parse().expect("a status")).collect()
-    }
-
-    fn is_closing(&self) -> bool {
-        self.session.control().is_closing
-    }
-
-    /// The names of the upgrade counters that are not zero, and how much they are; gauges left out.
-    fn results(&self) -> Vec<(&'static str, u64)> {
-        let gauges = ["upgrades_open", "upgrades_deciding"];
-        let is_result = |name: &str| name.starts_with("upgrades_") && !gauges.contains(&name);
-        self.counters.each().filter(|(name, count)| is_result(name) && *count > 0).collect()
-    }
+/// The fixture of most tests.
+fn scene_of(limits: Limits) -> Scene {
+    Scene::serving(registry(), limits)
 }
 
 struct Silent;
@@ -196,12 +108,12 @@ fn each_result_of_an_offer_raises_exactly_one_counter() {
         ("upgrades_declined", upgrade("/early"), 403),
         ("upgrades_early_bytes_refused", upgrade("/early") + "early", 403),
     ] {
-        let mut scene = Scene::new(Limits::default());
+        let mut scene = scene_of(Limits::default());
         scene.receive(&input);
         assert_eq!(scene.results(), [(name, 1)], "{input:?}");
         assert_eq!(scene.statuses(), [status], "{input:?}");
     }
-    let mut scene = Scene::new(Limits::default());
+    let mut scene = scene_of(Limits::default());
     scene.receive(get("/"));
     scene.receive(request("GET / HTTP/1.1", "Connection: Upgrade\r\n"));
     assert_eq!(scene.results(), [], "nothing was offered");
@@ -210,7 +122,7 @@ fn each_result_of_an_offer_raises_exactly_one_counter() {
 // U-37.
 #[test]
 fn a_decision_that_does_not_come_is_a_503_and_a_timeout() {
-    let mut scene = Scene::new(Limits { decision_timeout_ms: 700, ..Limits::default() });
+    let mut scene = scene_of(Limits { decision_timeout_ms: 700, ..Limits::default() });
     scene.receive(upgrade("/undecided"));
     assert_eq!(scene.counters.upgrades_deciding.value(), 1);
     assert_eq!((scene.statuses(), scene.expire()), (vec![], 700));
@@ -224,7 +136,7 @@ fn a_decision_that_does_not_come_is_a_503_and_a_timeout() {
 #[test]
 fn a_promise_that_is_dropped_is_a_503_at_once() {
     for path in ["/undecided", "/later"] {
-        let mut scene = Scene::new(Limits::default());
+        let mut scene = scene_of(Limits::default());
         scene.receive(upgrade(path));
         drop((DECISIONS.take(), RESPONSES.take()));
         scene.wake();
@@ -235,7 +147,7 @@ fn a_promise_that_is_dropped_is_a_503_at_once() {
 // U-36.
 #[test]
 fn a_reset_while_the_handler_decides_leaves_nothing_behind() {
-    let mut scene = Scene::new(Limits::default());
+    let mut scene = scene_of(Limits::default());
     for _ in 0..10_000 {
         scene.session = Session::open(&scene.core);
         scene.receive(upgrade("/undecided") + "early");
@@ -256,7 +168,7 @@ fn a_reset_while_the_handler_decides_leaves_nothing_behind() {
 
 #[test]
 fn answers_that_come_late_keep_their_order() {
-    let mut scene = Scene::new(Limits::default());
+    let mut scene = scene_of(Limits::default());
     scene.receive(get("/later") + &get("/"));
     assert!(scene.statuses().is_empty());
     let promise = RESPONSES.take().pop().expect("the handler was asked");
@@ -284,7 +196,7 @@ fn a_head_over_its_limit_is_refused_as_soon_as_that_is_clear() {
         (fields(100), 431),
     ] {
         for piece in [1, 7, 4096] {
-            let mut scene = Scene::new(limits.clone());
+            let mut scene = scene_of(limits.clone());
             input.as_bytes().chunks(piece).for_each(|piece| scene.receive(piece));
             let told = format!("{:.40}, {} bytes in pieces of {piece}", input, input.len());
             assert_eq!(scene.statuses(), [status], "{told}");
@@ -295,7 +207,7 @@ fn a_head_over_its_limit_is_refused_as_soon_as_that_is_clear() {
 
 #[test]
 fn a_head_that_does_not_end_in_time_is_a_408_however_busy_its_bytes_are() {
-    let mut scene = Scene::new(Limits { head_timeout_ms: 900, ..Limits::default() });
+    let mut scene = scene_of(Limits { head_timeout_ms: 900, ..Limits::default() });
     scene.core.now = 5;
     scene.receive("GET / HT");
     for byte in ["T", "P", "/"] {
@@ -310,7 +222,7 @@ fn a_head_that_does_not_end_in_time_is_a_408_however_busy_its_bytes_are() {
 #[test]
 fn content_that_does_not_end_in_time_is_a_408() {
     let mut scene =
-        Scene::new(Limits { content_slack_ms: 900, content_rate_min: 4000, ..Limits::default() });
+        scene_of(Limits { content_slack_ms: 900, content_rate_min: 4000, ..Limits::default() });
     scene.receive(request("POST /whole HTTP/1.1", "Content-Length: 4\r\n"));
     scene.core.now += 500;
     scene.receive("ab");
@@ -320,7 +232,7 @@ fn content_that_does_not_end_in_time_is_a_408() {
 
 #[test]
 fn a_connection_without_a_request_is_closed_without_a_word() {
-    let mut scene = Scene::new(Limits { idle_timeout_ms: 800, ..Limits::default() });
+    let mut scene = scene_of(Limits { idle_timeout_ms: 800, ..Limits::default() });
     scene.core.now = 300;
     scene.receive(get("/"));
     assert_eq!(scene.statuses(), [200]);
@@ -333,7 +245,7 @@ fn a_connection_without_a_request_is_closed_without_a_word() {
 #[test]
 fn no_timeout_of_http_outlives_the_switch() {
     for input in [upgrade("/"), upgrade("/") + "GET / HT"] {
-        let mut scene = Scene::new(Limits::default());
+        let mut scene = scene_of(Limits::default());
         scene.receive(&input[..20]);
         scene.receive(&input[20..]);
         assert!(scene.session.is_switched());
@@ -343,7 +255,7 @@ fn no_timeout_of_http_outlives_the_switch() {
 
 #[test]
 fn a_long_pipeline_takes_several_turns() {
-    let mut scene = Scene::new(Limits { requests_per_turn: 10, ..Limits::default() });
+    let mut scene = scene_of(Limits { requests_per_turn: 10, ..Limits::default() });
     scene.receive(get("/").repeat(25));
     for (count, has_more) in [(10, true), (10, true), (5, false)] {
         assert_eq!((scene.statuses().len(), scene.session.has_more()), (count, has_more));
@@ -354,7 +266,7 @@ fn a_long_pipeline_takes_several_turns() {
 
 #[test]
 fn a_peer_that_does_not_read_is_not_answered_further_and_not_called_late() {
-    let mut scene = Scene::new(Limits { outbox_bytes_high: 500, ..Limits::default() });
+    let mut scene = scene_of(Limits { outbox_bytes_high: 500, ..Limits::default() });
     scene.receive(get("/").repeat(25) + "GET / HT");
     let answered = scene.statuses().len();
     assert!(answered < 10, "{answered} answers fit into the outbox");
@@ -388,7 +300,7 @@ fn content_over_its_limit_is_a_413_and_is_not_collected() {
         (chunked("9\r\n123456789\r\n"), 413),
         (chunked("8\r\n12345678\r\n1\r\n9\r\n"), 413),
     ] {
-        let mut scene = Scene::new(limits.clone());
+        let mut scene = scene_of(limits.clone());
         scene.receive(&input);
         assert_eq!(
             (scene.statuses(), scene.is_closing()),
@@ -400,12 +312,12 @@ fn content_over_its_limit_is_a_413_and_is_not_collected() {
 
 #[test]
 fn a_server_that_stops_lets_go_of_idle_connections_and_closes_behind_the_others_answers() {
-    let mut scene = Scene::new(Limits::default());
+    let mut scene = scene_of(Limits::default());
     scene.core.is_draining = true;
     scene.call(|session, port| session.drain(Duration::from_secs(1), port));
     assert_eq!((scene.statuses(), scene.is_closing()), (vec![], true));
 
-    let mut scene = Scene::new(Limits::default());
+    let mut scene = scene_of(Limits::default());
     scene.receive(get("/later"));
     scene.core.is_draining = true;
     scene.call(|session, port| session.drain(Duration::from_secs(1), port));
@@ -460,7 +372,7 @@ fn no_last_answer_to_head_has_content() {
         (head("/whole", "Content-Length: 2\r\n") + "h", true, 408),
         (head("/later", ""), true, 503),
     ] {
-        let mut scene = Scene::new(limits.clone());
+        let mut scene = scene_of(limits.clone());
         scene.receive(&input);
         if waits {
             scene.expire();
@@ -475,7 +387,7 @@ fn no_last_answer_to_head_has_content() {
 #[test]
 fn a_client_that_waits_for_the_100_gets_it_before_the_101_whatever_it_says_of_its_content() {
     for fields in ["", "Content-Length: 0\r\n"] {
-        let mut scene = Scene::new(Limits::default());
+        let mut scene = scene_of(Limits::default());
         let offer = "Connection: Upgrade\r\nUpgrade: echo\r\nExpect: 100-continue\r\n";
         scene.receive(request("GET / HTTP/1.1", &format!("{offer}{fields}")));
         assert_eq!(scene.statuses(), [100, 101], "{fields:?}");
@@ -488,7 +400,7 @@ fn early_bytes_behind_a_request_that_does_not_fit_their_protocol_are_no_request(
     for (line, fields) in
         [("POST /early HTTP/1.1", ""), ("GET /early HTTP/1.1", "Content-Length: 2\r\n")]
     {
-        let mut scene = Scene::new(Limits::default());
+        let mut scene = scene_of(Limits::default());
         let offer = "Connection: Upgrade\r\nUpgrade: echo\r\n";
         let content = if fields.is_empty() { "" } else { "hi" };
         scene.receive(request(line, &format!("{offer}{fields}")) + content + &get("/"));
@@ -499,7 +411,7 @@ fn early_bytes_behind_a_request_that_does_not_fit_their_protocol_are_no_request(
 
 #[test]
 fn a_timeout_that_never_comes_is_no_overflow() {
-    let mut scene = Scene::new(Limits {
+    let mut scene = scene_of(Limits {
         head_timeout_ms: NEVER,
         content_slack_ms: NEVER,
         idle_timeout_ms: NEVER,

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::{ConnectionWaker, Mailbox, Spawn};
 use crate::buffer::{Lease, LeaseQueue, Load, Outbox, Payload};
-use crate::config::{Millis, NEVER};
+use crate::config::{Limits, Millis, NEVER};
+use crate::counters::Counters;
 
 /// A protocol on a switched connection. Every method is called on the connection's own core, and
 /// none may block it.
@@ -170,6 +171,10 @@ impl Default for Control {
 pub struct Io<'a> {
     pub(crate) outbox: Outbox<'a>,
     pub(crate) control: &'a mut Control,
+    /// What of the delivered bytes is to be delivered once more.
+    pub(crate) rest: &'a mut Option<Lease>,
+    pub(crate) limits: &'a Limits,
+    pub(crate) counters: &'a Counters,
     pub(crate) mailbox: &'a Rc<Mailbox>,
     pub(crate) spawn: Option<&'a Spawn>,
     pub(crate) key: u64,
@@ -205,6 +210,42 @@ impl Io<'_> {
     /// What waits to be sent.
     pub fn queued(&self) -> Load {
         self.outbox.queued()
+    }
+
+    /// Whether so much waits to be sent that the engine delivers no bytes before some of it has left.
+    pub fn is_full(&self) -> bool {
+        let Limits { outbox_bytes_high, leases_max, .. } = *self.limits;
+        self.queued().reaches(Load { bytes: outbox_bytes_high, leases: leases_max })
+    }
+
+    /// Gives back the end of the bytes that [`Handler::on_bytes`] was called with: it is delivered once
+    /// more when delivery goes on. That is when some of what waits has left, if the outbox [is
+    /// full](Io::is_full); otherwise delivery is [paused](Io::pause) until [`Io::resume`].
+    pub fn put_back(&mut self, bytes: Lease) {
+        if !self.is_full() {
+            self.pause();
+        }
+        *self.rest = Some(bytes);
+    }
+
+    /// Whether delivery is paused.
+    pub fn is_paused(&self) -> bool {
+        self.control.is_paused
+    }
+
+    /// The same grip, for a call within this one.
+    pub fn reborrow(&mut self) -> Io<'_> {
+        Io {
+            outbox: self.outbox.reborrow(),
+            control: self.control,
+            rest: self.rest,
+            limits: self.limits,
+            counters: self.counters,
+            mailbox: self.mailbox,
+            spawn: self.spawn,
+            key: self.key,
+            now: self.now,
+        }
     }
 
     /// Ends our direction behind what is written; the peer's goes on. When both have ended, the
@@ -251,6 +292,11 @@ impl Io<'_> {
     pub fn set_deadline(&mut self, duration: Duration) {
         let millis = Millis::try_from(duration.as_millis()).unwrap_or(NEVER);
         self.control.deadline = self.now.saturating_add(millis);
+    }
+
+    /// Calls [`Handler::on_deadline`] at `when` at the latest.
+    pub(crate) fn set_deadline_by(&mut self, when: Millis) {
+        self.control.deadline = self.control.deadline.min(when);
     }
 
     /// No deadline any more.

@@ -36,4 +36,4 @@ pub use negotiate::{Order, Outcome, negotiate};
 pub use offer::{Offer, Unusable};
 pub use promise::{Awaiting, Promise};
 pub use protocol::{Decide, Decision, EarlyData, Opening, Protocol, ProtocolVersion, Switch};
-pub use wake::{ConnectionWaker, Mailbox, Spawn};
+pub use wake::{ConnectionWaker, CoreWaker, Mailbox, Spawn, Visited};

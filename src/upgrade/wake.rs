@@ -1,21 +1,52 @@
 //! How anything on a core that is not the engine gets a connection's attention: its key goes into
-//! the core's mailbox, and the host, if it sleeps, is woken. Nothing here crosses a thread.
+//! the core's mailbox, and the host, if it sleeps, is woken. Nothing here crosses a thread but a
+//! [`CoreWaker`], by which what a protocol keeps on a core learns that another core has left
+//! something for it.
 
-use std::cell::{Cell, RefCell};
+use std::any::Any;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 
 /// Runs a future on this core: the hosted mode's `tokio_uring::spawn`.
 pub type Spawn = Rc<dyn Fn(Pin<Box<dyn Future<Output = ()>>>)>;
 
-/// A core's mailbox: connections whose handler wants to be called.
-#[derive(Debug, Default)]
+/// A core's mailbox: connections whose handler wants to be called, and what protocols keep on the
+/// core for all of their connections.
+#[derive(Default)]
 pub struct Mailbox {
     posted: RefCell<VecDeque<Rc<Post>>>,
     host: RefCell<Option<Waker>>,
+    core: OnceCell<CoreWaker>,
+    residents: RefCell<Vec<(usize, Rc<dyn Any>)>>,
+    visited: RefCell<Vec<Rc<dyn Visited>>>,
+}
+
+/// Reaches one core from any thread: see [`Visited`].
+#[derive(Clone)]
+pub struct CoreWaker(Arc<dyn Fn() + Send + Sync>);
+
+impl CoreWaker {
+    /// One that reaches its core by calling `wake`.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> CoreWaker {
+        CoreWaker(Arc::new(wake))
+    }
+
+    /// Has the core look around in its next turn.
+    pub fn wake(&self) {
+        (self.0)();
+    }
+}
+
+/// What a protocol keeps on a core, and another core may leave something for.
+pub trait Visited {
+    /// A [`CoreWaker`] of this core was woken, for this or for another.
+    fn look(&self);
 }
 
 #[derive(Debug)]
@@ -58,6 +89,49 @@ impl Mailbox {
         }
     }
 
+    /// How other threads reach this core. Said once, before it serves.
+    pub fn set_core(&self, core: CoreWaker) {
+        let first = self.core.set(core);
+        debug_assert!(first.is_ok(), "a core has one way to be reached");
+    }
+
+    /// How other threads reach this core, if they can.
+    pub(crate) fn core(&self) -> Option<&CoreWaker> {
+        self.core.get()
+    }
+
+    /// What is kept on this core under `key`, the address of something that lives as long: made at
+    /// the first call.
+    pub(crate) fn resident<T: 'static>(&self, key: usize, make: impl FnOnce() -> T) -> Rc<T> {
+        let find = || {
+            let residents = self.residents.borrow();
+            let mut own = residents.iter().filter(|(at, _)| *at == key);
+            own.find_map(|(_, resident)| Rc::clone(resident).downcast().ok())
+        };
+        find().unwrap_or_else(|| {
+            // Not borrowed meanwhile: making it may ask for others.
+            let made = Rc::new(make());
+            self.residents.borrow_mut().push((key, Rc::clone(&made) as Rc<dyn Any>));
+            made
+        })
+    }
+
+    /// Has `visited` called whenever this core was woken by another thread.
+    pub(crate) fn call_when_reached(&self, visited: Rc<dyn Visited>) {
+        self.visited.borrow_mut().push(visited);
+    }
+
+    /// Another thread has woken this core.
+    pub fn reached(&self) {
+        let count = self.visited.borrow().len();
+        for index in 0..count {
+            let visited = self.visited.borrow().get(index).cloned();
+            if let Some(visited) = visited {
+                visited.look();
+            }
+        }
+    }
+
     /// Posts each waker at most once, whatever clones it has: the mailbox is bounded by the wakers
     /// there are.
     fn post(&self, post: &Rc<Post>) {
@@ -67,6 +141,18 @@ impl Mailbox {
                 host.wake_by_ref();
             }
         }
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").field("posted", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for CoreWaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CoreWaker").finish_non_exhaustive()
     }
 }
 

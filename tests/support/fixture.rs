@@ -19,14 +19,14 @@ use std::time::Duration;
 use upring::buffer::Lease;
 use upring::http::{Method, Ready, Request, Response, Status};
 use upring::resource::{Answer, Registry, Reply, Resource, from_head};
-use upring::upgrade::{Decision, Handler, Io, Opening, Promise, Protocol, Spawn, Switch};
+use upring::upgrade::{Decision, Handler, Io, Opening, Promise, Protocol, Spawn};
+use upring::websocket::{
+    Compression, Endpoint, Message, Origins, Socket, WebSocket, WebSocketLimits,
+};
 
 /// Content that `echo` takes with its request.
 const CONTENT_BYTES_MAX: usize = 1024;
 const GREETING_BYTES: usize = 1024 * 1024;
-/// The key of RFC 6455 §1.3, the only one the rows use, and its answer.
-const KEY: &[u8] = b"dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 /// Every method a resource can have.
 const METHODS: [Method; 8] = [
     Method::Get,
@@ -63,8 +63,9 @@ pub fn routes(routed: &Routed) -> Vec<(&'static str, Resource)> {
         ("/e*", echoes(plain())),
         ("/ec", echoes(plain()).prefer_client()),
         ("/e-adv", echoes(plain()).advertise()),
-        ("/ws", plain().upgrade(websocket())),
-        ("/only", Resource::new().upgrade(websocket()).upgrade(echo("echo")).upgrade_required()),
+        ("/ws", plain().upgrade(websocket().endpoint(|_| Messages))),
+        ("/wz", plain().upgrade(deflating().endpoint(|_| Messages))),
+        ("/only", only()),
         ("/moved", on_all_methods(Resource::new(), from_head(moved))),
         ("/log", recording(routed)),
         ("/evil", recording(routed)),
@@ -164,23 +165,31 @@ fn decide_echo(opening: &Opening<'_>) -> Decision {
     }
 }
 
-/// The opening handshake of RFC 6455 as far as the rows need it; the codec has tests of its own.
-fn websocket() -> Protocol {
-    Protocol::new("websocket", decide_websocket).exacting().forbid_early_data()
+/// Echoes messages of at most 64 KiB.
+fn websocket() -> WebSocket {
+    let limits = WebSocketLimits { message_bytes_max: 64 * 1024, ..WebSocketLimits::default() };
+    WebSocket::new()
+        .limits(limits)
+        .subprotocols(["superchat"])
+        .origins(Origins::only(["https://ok"]))
 }
 
-fn decide_websocket(opening: &Opening<'_>) -> Decision {
-    let refused = |status| Response::text(status, "Not an opening handshake this server takes.\n");
-    if opening.request().field("Sec-WebSocket-Version") != Some(b"13") {
-        let response = refused(Status::UPGRADE_REQUIRED).with_field("Sec-WebSocket-Version", "13");
-        return Decision::UpgradeRequired(response.expect("a valid field"));
+/// The same with permessage-deflate, for messages long enough.
+fn deflating() -> WebSocket {
+    websocket().compression(Compression::dedicated(15))
+}
+
+fn only() -> Resource {
+    let websocket = websocket().endpoint(|_| Messages);
+    Resource::new().upgrade(websocket).upgrade(echo("echo")).upgrade_required()
+}
+
+struct Messages;
+
+impl Endpoint for Messages {
+    fn on_message(&mut self, message: Message, socket: &mut Socket<'_>) {
+        socket.send(message);
     }
-    if opening.request().field("Sec-WebSocket-Key") != Some(KEY) {
-        return Decision::Answer(refused(Status::BAD_REQUEST));
-    }
-    let mut switch = Switch { handler: Box::new(Echo::default()), fields: Default::default() };
-    switch.fields.push("Sec-WebSocket-Accept", ACCEPT).expect("a valid field");
-    Decision::Switch(switch)
 }
 
 fn never() -> Protocol {

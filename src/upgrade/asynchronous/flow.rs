@@ -146,6 +146,6 @@ impl Flow {
     }
 
     fn is_unsent_below(&self, bound: Load) -> bool {
-        self.unsent.bytes < bound.bytes && self.unsent.leases < bound.leases
+        !self.unsent.reaches(bound)
     }
 }

@@ -103,6 +103,8 @@ pub enum Probe {
     Http,
     /// Some more bytes must come back unchanged.
     Echo,
+    /// A Ping must be answered by its Pong.
+    WebSocket,
     /// Nothing is sent; nothing may come for a while.
     Silence,
 }

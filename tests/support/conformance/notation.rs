@@ -17,6 +17,7 @@ const UPGRADE_ECHO: &str = "Upgrade: echo\r\n";
 /// The key is the example of RFC 6455 §1.3.
 const WEBSOCKET: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// Reads an input. Bytes that stand side by side become one write.
 pub fn input(text: &str) -> Result<Vec<Step>, String> {
@@ -47,7 +48,9 @@ pub fn output(text: &str) -> Result<Output, String> {
         if reader.takes("nothing") {
             continue;
         }
-        if reader.takes("FIN") {
+        if reader.takes("WS") {
+            items.push(opening());
+        } else if reader.takes("FIN") {
             ending = Ending::Finished;
         } else if reader.takes("RST") {
             ending = Ending::Reset;
@@ -70,6 +73,12 @@ pub fn output(text: &str) -> Result<Output, String> {
         }
     }
     Ok(Output { text: text.into(), items, ending })
+}
+
+/// The 101 to the opening handshake of [`WEBSOCKET`].
+fn opening() -> Expected {
+    let accept = Demand::Is("Sec-WebSocket-Accept".into(), ACCEPT.into());
+    Expected::Switch { token: "websocket".into(), demands: vec![accept] }
 }
 
 /// Bytes as a person reads them, in the notation of the files; long ones are cut short.

@@ -58,6 +58,8 @@ impl Peer for Script {
             ending = Ending::Finished;
         } else if self.heard.ends_with(PROBE_DATA) {
             self.said.extend_from_slice(PROBE_DATA);
+        } else if self.heard.ends_with(PROBE_PING.0) {
+            self.said.extend_from_slice(PROBE_PING.1);
         }
         Collected { bytes: self.said.clone(), ending }
     }

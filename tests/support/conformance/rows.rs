@@ -4,7 +4,7 @@
 use super::case::{Case, Exchange, Expected, Level, Output, Probe, Row, RowFile, Segments};
 use super::notation;
 
-const SOURCES: [(&str, &str); 7] = [
+const SOURCES: [(&str, &str); 8] = [
     ("recognising", include_str!("../../conformance/recognising.txt")),
     ("choosing", include_str!("../../conformance/choosing.txt")),
     ("order", include_str!("../../conformance/order.txt")),
@@ -12,6 +12,7 @@ const SOURCES: [(&str, &str); 7] = [
     ("framing", include_str!("../../conformance/framing.txt")),
     ("connect", include_str!("../../conformance/connect.txt")),
     ("after_switch", include_str!("../../conformance/after_switch.txt")),
+    ("websocket", include_str!("../../conformance/websocket.txt")),
 ];
 
 /// All files of `tests/conformance`, in the order of the requirements.
@@ -200,6 +201,7 @@ fn apply(case: &mut Case, word: &str) -> Result<(), String> {
         Some(("segments", "no")) => case.segments = Segments::WholeOnly,
         Some(("probe", "http")) => case.probe = Probe::Http,
         Some(("probe", "echo")) => case.probe = Probe::Echo,
+        Some(("probe", "websocket")) => case.probe = Probe::WebSocket,
         Some(("probe", "no")) => case.probe = Probe::Silence,
         Some(("pending", change)) => case.pending = Some(change.into()),
         Some(("needs", setting)) => case.needs = Some(setting.into()),
@@ -223,6 +225,7 @@ fn default_probe(exchanges: &[Exchange]) -> Probe {
             {
                 Probe::Echo
             }
+            Expected::Switch { token, .. } if token == "websocket" => Probe::WebSocket,
             Expected::Switch { .. } => Probe::Silence,
             Expected::Answer { .. } | Expected::Bytes(_) => probe,
         };
@@ -239,7 +242,7 @@ mod tests {
 
     /// U-36 (ten thousand resets) and U-40 (layers, which come with TLS) cannot be told as one conversation.
     fn promised() -> BTreeSet<String> {
-        let numbers = (1..=35).chain(37..=39).chain(41..=70).chain(104..=107).chain([114]);
+        let numbers = (1..=35).chain(37..=39).chain(41..=88).chain(104..=107).chain([114]);
         numbers.map(|number| format!("U-{number:02}")).collect()
     }
 

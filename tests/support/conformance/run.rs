@@ -18,6 +18,8 @@ const SHOWN_FAILURES_MAX: usize = 20;
 
 const PROBE_REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 const PROBE_DATA: &[u8] = b"probe";
+/// A Ping, and its Pong.
+const PROBE_PING: (&[u8], &[u8]) = (b"\x89\x81\0\0\0\0?", b"\x8a\x01?");
 
 /// What a run has done and found.
 #[derive(Debug, Default)]
@@ -263,6 +265,7 @@ fn probe(peer: &mut dyn Peer, probe: Probe, mut output: Output) -> Result<(), Fa
     let (sent, reply, ending) = match probe {
         Probe::Silence => return Ok(()),
         Probe::Echo => (PROBE_DATA, Expected::Bytes(PROBE_DATA.into()), Ending::Open),
+        Probe::WebSocket => (PROBE_PING.0, Expected::Bytes(PROBE_PING.1.into()), Ending::Open),
         Probe::Http => (PROBE_REQUEST, last_answer(), Ending::Finished),
     };
     peer.send(sent);
