@@ -1,6 +1,8 @@
 //! The `upring` binary: reads the command line, introduces the handlers that ship to the server,
 //! and runs it.
 
+mod site;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,10 +14,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use upring::config::{Config, HostKind, LimitError, Limits};
 use upring::files::Files;
-use upring::http::{Ready, Request, Response, Status};
 use upring::lint;
-use upring::protocols::echo;
-use upring::resource::{Resource, returning};
+use upring::resource::Resource;
 use upring::ring::doctor;
 use upring::server::{Running, Server, ServerError};
 
@@ -246,7 +246,7 @@ fn serve(config: Config, files: Option<Files>) -> Result<(), ServerError> {
     let host = config.host;
     // Before anybody can connect: from then on a signal has the server drain.
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(ServerError::Signals)?;
-    let mut server = site(Server::new(config));
+    let mut server = site::routes(Server::new(config));
     if let Some(files) = files {
         server = server.route("/*", Resource::new().get(files));
     }
@@ -265,27 +265,6 @@ fn serve(config: Config, files: Option<Files>) -> Result<(), ServerError> {
     running.join()
 }
 
-/// What is served when nothing is configured.
-fn site(server: Server) -> Server {
-    let page = Response::new(Status::OK).with_body(include_bytes!("page.html"));
-    let page = page.with_field("Content-Type", "text/html; charset=utf-8").expect("a valid value");
-    server
-        .route("/", Resource::new().get(page.to_ready()))
-        .route("/plaintext", Resource::new().get(text("Hello, World!")))
-        .route("/healthz", Resource::new().get(text("ok\n")))
-        .route("/content", Resource::new().post(returning(count)))
-        .route("/echo", Resource::new().upgrade(echo::protocol()).upgrade_required())
-}
-
-fn count(_: &Request<'_>, content: &[u8]) -> String {
-    format!("{} bytes\n", content.len())
-}
-
-fn text(body: &'static str) -> Ready {
-    let response = Response::new(Status::OK).with_body(body.as_bytes());
-    response.with_field("Content-Type", "text/plain").expect("a valid value").to_ready()
-}
-
 /// Says something to the operator. Whether anybody listens is not the server's business: the pipe
 /// may be closed.
 fn say(mut to: impl Write, text: &str) {
@@ -301,7 +280,7 @@ fn introduction(running: &Running, host: HostKind) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let mut text = format!("upring {version}: {} workers, {host}\n", running.workers());
     for address in running.addresses() {
-        for (path, what) in SERVED {
+        for (path, what) in site::SERVED {
             text += &format!("  {:<32} {what}\n", format!("http://{address}{path}"));
         }
     }
@@ -313,14 +292,6 @@ fn introduction(running: &Running, host: HostKind) -> String {
     }
     text
 }
-
-const SERVED: [(&str, &str); 5] = [
-    ("/", "a page"),
-    ("/plaintext", "Hello, World!"),
-    ("/healthz", "ok"),
-    ("/content", "POST: how many bytes came"),
-    ("/echo", "Upgrade: echo, every byte comes back"),
-];
 
 const TRY_SWITCH: &str = concat!(
     r"printf 'GET /echo HTTP/1.1\r\nHost: a\r\n",

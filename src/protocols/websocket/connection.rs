@@ -255,8 +255,8 @@ impl<E: Endpoint> Handler for Connection<E> {
     }
 
     fn on_writable(&mut self, io: &mut Io<'_>) {
-        if self.link.phase == Phase::Open {
-            self.deliver_topics(io);
+        self.deliver_topics(io);
+        if self.link.phase != Phase::Closed {
             self.call(io, |endpoint, socket| endpoint.on_drain(socket));
         }
     }

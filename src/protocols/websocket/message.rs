@@ -6,7 +6,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use super::utf8;
-use crate::buffer::{Lease, Payload};
+use crate::buffer::{Lease, Load, Payload};
+use crate::upgrade::asynchronous::Weighed;
 
 /// A whole message of the peer, or for it.
 ///
@@ -119,6 +120,13 @@ impl Message {
             Message::Text(text) => text.0,
             Message::Binary(binary) => binary.0,
         }
+    }
+}
+
+impl Weighed for Message {
+    fn load(&self) -> Load {
+        let is_lease = matches!(self.body(), Body::Received { .. });
+        Load { bytes: self.len(), leases: u16::from(is_lease) }
     }
 }
 

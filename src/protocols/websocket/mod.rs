@@ -23,6 +23,7 @@
     )
 )]
 
+mod asynchronous;
 mod connection;
 mod deflate;
 mod endpoint;
@@ -41,6 +42,7 @@ mod tests;
 mod topics;
 mod utf8;
 
+pub use asynchronous::{AsyncSocket, Disconnected, MessageReceiver, MessageSender, SendError};
 pub use endpoint::{Close, ClosedBy, Endpoint};
 pub use frame::{CloseCode, Fault};
 pub use handshake::Origins;
@@ -50,12 +52,13 @@ pub use settings::{Compression, Context, WebSocketLimits};
 pub use socket::{Sent, Socket};
 pub use topics::{SubscribeError, TopicLimits, Topics, WhenSlow};
 
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Millis, NEVER};
-use crate::http::Response;
+use crate::http::{OwnedRequest, Response};
 use crate::upgrade::{Decision, Opening, Protocol, Switch};
 use connection::Connection;
 use deflate::Deflate;
@@ -164,6 +167,34 @@ impl WebSocket {
         self.decide(move |opening, handshake| handshake.accept(make(opening)).into())
     }
 
+    /// The protocol `websocket`, with a future for each connection, which runs on its core's
+    /// tokio-uring runtime. Needs the hosted mode.
+    ///
+    /// ```
+    /// use upring::OwnedRequest;
+    /// use upring::websocket::{AsyncSocket, WebSocket};
+    ///
+    /// let echo = WebSocket::new().asynchronous(async |_: OwnedRequest, mut socket: AsyncSocket| {
+    ///     while let Ok(Some(message)) = socket.recv().await {
+    ///         if socket.send(message).await.is_err() {
+    ///             break;
+    ///         }
+    ///     }
+    /// });
+    /// # let _ = echo;
+    /// ```
+    pub fn asynchronous<F, Task>(self, run: F) -> Protocol
+    where
+        F: Fn(OwnedRequest, AsyncSocket) -> Task + Send + Sync + 'static,
+        Task: Future<Output = ()> + 'static,
+    {
+        let decide = move |opening: &Opening<'_>, handshake: Handshake| {
+            let request = opening.request().into_owned();
+            handshake.accept_async(|socket| run(request, socket)).into()
+        };
+        self.decide(decide).needs_runtime()
+    }
+
     /// The protocol `websocket`, with `decide` to have the last word on each valid opening handshake:
     /// at once, or [later](Opening::later).
     pub fn decide(
@@ -202,6 +233,16 @@ impl Handshake {
     pub fn subprotocol(&self) -> Option<&str> {
         let names = &self.local.service.terms.subprotocols;
         self.accepted.subprotocol.and_then(|index| names.get(index)).map(|name| &**name)
+    }
+
+    /// Switches to the future that `run` makes; it begins when the connection is switched. The protocol
+    /// has to say that it [needs a runtime](Protocol::needs_runtime).
+    pub fn accept_async<Task>(self, run: impl FnOnce(AsyncSocket) -> Task) -> Switch
+    where
+        Task: Future<Output = ()> + 'static,
+    {
+        let bytes_max = self.local.service.limits.queue_bytes_max;
+        self.accept(asynchronous::endpoint(bytes_max, run))
     }
 
     /// Switches to `endpoint`.

@@ -40,17 +40,25 @@ impl Socket<'_> {
     /// Sends a message by ownership: one that was received leaves from where it lies.
     pub fn send(&mut self, message: impl Into<Message>) -> Sent {
         let message = message.into();
-        let opcode = if message.is_text() { Opcode::Text } else { Opcode::Binary };
         let admitted = self.admit(message.len());
-        if admitted == Sent::Refused {
-            return Sent::Refused;
+        if admitted != Sent::Refused {
+            self.send_admitted(message);
         }
+        admitted
+    }
+
+    /// Sends a message whoever bounds what waits.
+    pub(super) fn send_admitted(&mut self, message: Message) {
+        // RFC 6455 §5.5.1: nothing behind our Close.
+        if self.link.phase != Phase::Open {
+            return;
+        }
+        let opcode = if message.is_text() { Opcode::Text } else { Opcode::Binary };
         self.count_sent();
         match self.link.deflate(message.as_bytes()) {
             Some(deflated) => write(&mut self.io, opcode, true, Body::owned(deflated)),
             None => write(&mut self.io, opcode, false, message.into_body()),
         }
-        admitted
     }
 
     /// Sends a copy of `text`.

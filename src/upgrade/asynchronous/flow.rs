@@ -14,11 +14,23 @@ const UNSENT_HIGH: Load = Load { bytes: 64 * 1024, leases: 16 };
 /// Something is not yet sent.
 const ANYTHING: Load = Load { bytes: 1, leases: 1 };
 
+/// What weighs something while it waits to be sent.
+pub(crate) trait Weighed {
+    /// Bytes, and receive buffers it keeps.
+    fn load(&self) -> Load;
+}
+
+impl Weighed for Payload {
+    fn load(&self) -> Load {
+        Load { bytes: self.len(), leases: u16::from(matches!(self, Payload::Lease(_))) }
+    }
+}
+
 /// The sending half of a channel, and its end.
-#[derive(Debug, Default)]
-pub(crate) struct Flow {
+#[derive(Debug)]
+pub(crate) struct Flow<T = Payload> {
     /// Handed over, and not yet taken by the connection.
-    pub(crate) outgoing: Vec<Payload>,
+    pub(crate) outgoing: Vec<T>,
     /// What was handed over and is not known to have left.
     unsent: Load,
     closed: Option<CloseReason>,
@@ -29,7 +41,35 @@ pub(crate) struct Flow {
     connection: Option<ConnectionWaker>,
 }
 
+impl<T> Default for Flow<T> {
+    fn default() -> Flow<T> {
+        Flow {
+            outgoing: Vec::new(),
+            unsent: Load::default(),
+            closed: None,
+            receiver: None,
+            sender: None,
+            connection: None,
+        }
+    }
+}
+
 impl Flow {
+    /// Copies into what was not handed over yet, so that many small writes become one piece. Takes
+    /// what there is room for, which is something after [`Flow::poll_room`], and says how much.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> usize {
+        let bytes = bytes.get(..UNSENT_HIGH.bytes).unwrap_or(bytes);
+        if let Some(Payload::Owned(last)) = self.outgoing.last_mut() {
+            last.extend_from_slice(bytes);
+            self.unsent.bytes += bytes.len();
+        } else {
+            self.send(Payload::Owned(bytes.to_vec()));
+        }
+        bytes.len()
+    }
+}
+
+impl<T: Weighed> Flow<T> {
     /// From here on [`Flow::wake_connection`] has somebody to wake.
     pub(crate) fn connect(&mut self, connection: ConnectionWaker) {
         self.connection = Some(connection);
@@ -50,7 +90,7 @@ impl Flow {
     }
 
     /// Waits for [`Flow::wake_receiver`].
-    pub(crate) fn await_receipt<T>(&mut self, context: &mut Context<'_>) -> Poll<T> {
+    pub(crate) fn await_receipt<R>(&mut self, context: &mut Context<'_>) -> Poll<R> {
         self.receiver = Some(context.waker().clone());
         Poll::Pending
     }
@@ -93,24 +133,12 @@ impl Flow {
     }
 
     /// Hands something over.
-    pub(crate) fn send(&mut self, payload: Payload) {
-        self.unsent.bytes += payload.len();
-        self.unsent.leases += u16::from(matches!(payload, Payload::Lease(_)));
-        self.outgoing.push(payload);
+    pub(crate) fn send(&mut self, one: T) {
+        let load = one.load();
+        self.unsent.bytes += load.bytes;
+        self.unsent.leases += load.leases;
+        self.outgoing.push(one);
         self.wake_connection();
-    }
-
-    /// Copies into what was not handed over yet, so that many small writes become one piece. Takes
-    /// what there is room for, which is something after [`Flow::poll_room`], and says how much.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> usize {
-        let bytes = bytes.get(..UNSENT_HIGH.bytes).unwrap_or(bytes);
-        if let Some(Payload::Owned(last)) = self.outgoing.last_mut() {
-            last.extend_from_slice(bytes);
-            self.unsent.bytes += bytes.len();
-        } else {
-            self.send(Payload::Owned(bytes.to_vec()));
-        }
-        bytes.len()
     }
 
     /// Everything handed over is the connection's, of which `queued` has not left. Whether something

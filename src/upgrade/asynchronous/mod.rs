@@ -11,7 +11,7 @@ mod bridge;
 mod flow;
 mod stream;
 
-pub(crate) use flow::Flow;
+pub(crate) use flow::{Flow, Weighed};
 pub use stream::UpgradedStream;
 
 use std::cell::RefCell;
