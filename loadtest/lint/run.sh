@@ -3,10 +3,12 @@
 # loadtest/lint/matrix.md. Names as arguments restrict it to these peers, and print instead of writing.
 #
 # Debian: nginx haproxy lighttpd apache2 caddy h2o varnish mini-httpd nodejs npm python3-venv. What PyPI, npm and crates.io have is
-# installed below target/lint-peers. A peer that is not there is left out, and said so.
+# installed below target/lint-peers, and target/lint-peers/reports has what was said in full. A peer that is not there is left out, and said so.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-only=" $* "
+
+main() {
+  only=" $* "
 cargo build --release --quiet
 upring=$PWD/${CARGO_TARGET_DIR:-target}/release/upring
 [ -x "$upring" ] || upring=$CARGO_TARGET_DIR/release/upring
@@ -28,6 +30,7 @@ lint() {
   local name=$1 version=$2 status=0; shift 2
   for _ in $(seq 50); do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break; sleep 0.2; done
   "$upring" lint "127.0.0.1:$port" --json "$@" >"$work/$name.json" || status=$?
+  mkdir -p "$tools/reports" && cp "$work/$name.json" "$tools/reports/"
   case $status in
     0 | 1 | 70) printf '%s\t%s\n' "$name" "$version" >>"$work/peers" ;;
     *) echo "left out: $name could not be tried" >&2 ;;
@@ -121,15 +124,34 @@ CONF
   peer lighttpd "$(lighttpd -v | head -1 | cut -d/ -f2 | cut -d' ' -f1), node behind it" lighttpd -D -f "$work/lighttpd.conf" -- "${both[@]}"
 fi
 if next caddy && has caddy; then
-  printf '{\n admin off\n auto_https off\n}\nhttp://:%s {\n bind 127.0.0.1\n reverse_proxy /ws 127.0.0.1:%s\n reverse_proxy /content 127.0.0.1:%s\n respond / "ok"\n respond 404\n}\n' \
-    "$port" $node $node >"$work/Caddyfile"
+  cat >"$work/Caddyfile" <<CONF
+{
+  admin off
+  auto_https off
+}
+http://:$port {
+  bind 127.0.0.1
+  handle /content {
+    reverse_proxy 127.0.0.1:$node
+  }
+  handle /ws {
+    reverse_proxy 127.0.0.1:$node
+  }
+  handle / {
+    respond "ok"
+  }
+  handle {
+    respond 404
+  }
+}
+CONF
   peer caddy "$(caddy version | cut -d' ' -f1), node behind it" env HOME="$work" caddy run --adapter caddyfile --config "$work/Caddyfile" -- "${both[@]}"
 fi
 if next h2o && has h2o; then
   cat >"$work/h2o.yaml" <<CONF
 listen: {host: 127.0.0.1, port: $port}
 num-threads: 1
-proxy.tunnel: ON
+proxy.websocket: ON
 proxy.preserve-host: ON
 hosts:
   default:
@@ -166,7 +188,7 @@ fi
 for name in aiohttp tornado websockets http.server; do
   if next $name; then
     case $name in
-      http.server) peer $name "Python $("$python" -c 'import platform; print(platform.python_version())')" "$python" "$peers/servers.py" $name "$port" -- --post-path /content ;;
+      http.server) peer $name "Python $("$python" -c 'import platform; print(platform.python_version())')" "$python" "$peers/servers.py" $name "$port" -- ;;
       websockets) peer $name "$(version $name)" "$python" "$peers/servers.py" $name "$port" -- --upgrade-path /ws ;;
       *) peer $name "$(version $name)" "$python" "$peers/servers.py" $name "$port" -- "${both[@]}" ;;
     esac
@@ -202,3 +224,6 @@ if [ "$only" = "  " ]; then
 else
   python3 loadtest/lint/matrix.py "$work"
 fi
+}
+
+main "$@"

@@ -19,7 +19,13 @@ const CLIENT_HELLO: &[u8] = b"\x16\x03\x01\0\x2f\x01\0\0\x2b\x03\x03\
     \0\0\x04\xc0\x2f\0\x9c\x01\0";
 
 /// How long a message is waited for that may not come back.
-const ECHO_WAIT_MAX: Duration = Duration::from_secs(1);
+const ECHO_WAIT: Duration = Duration::from_secs(1);
+
+/// How long an answer is waited for at least: what is found out here decides much.
+const ANSWER_WAIT_MIN: Duration = Duration::from_secs(2);
+
+/// Bytes of a page that are too many to be read a hundred times.
+const PAGE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// Before a target that seems dead is asked once more.
 const ALIVE_AGAIN_AFTER: Duration = Duration::from_millis(500);
@@ -66,11 +72,7 @@ impl Facts {
         let post = post.map_err(|why| {
             format!("POST {post_path} {why}: --post-path names a path that takes content")
         });
-        let chunked = post.clone().and_then(|path| {
-            let taken =
-                asker.takes(&path, "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n");
-            taken.map(drop).map_err(|why| format!("POST {path} with content in chunks {why}"))
-        });
+        let chunked = post.clone().and_then(|path| asker.takes_chunks(&path));
         let named = |is_websocket: bool, why: &str| {
             let mut upgrades = target.upgrades.iter();
             let upgrade = upgrades.find(|upgrade| upgrade.is_websocket() == is_websocket);
@@ -168,7 +170,8 @@ impl Asker<'_> {
     }
 
     fn ask(&self, steps: &[Step], is_enough: impl FnMut(&[Event]) -> bool) -> io::Result<Exchange> {
-        converse(self.address, steps, self.target.timeout, is_enough)
+        let timeout = self.target.timeout.max(ANSWER_WAIT_MIN);
+        converse(self.address, steps, timeout, is_enough)
     }
 
     /// The status of the first final answer, or what came instead.
@@ -183,15 +186,16 @@ impl Asker<'_> {
 
     fn plain(&self) -> Result<Answer, Unanswered> {
         let request = Step::Write(self.words(None).canary().into_bytes());
-        let exchange = self.ask(&[request], |_| false);
+        let exchange = self.ask(&[request], |events| final_answer(events).is_some());
         let told = |is_answered, text| Err(Unanswered { is_answered, text });
         let exchange = match exchange {
             Ok(exchange) => exchange,
             Err(error) => return told(false, error.to_string()),
         };
         match final_answer(&exchange.events) {
-            _ if exchange.end() == Some(End::Flooded) => {
-                told(true, "more than 16 MiB came; --path names a smaller page".into())
+            Some(answer) if length(answer) > PAGE_BYTES_MAX => {
+                let bytes = length(answer);
+                told(true, format!("a page of {bytes} bytes; --path names a smaller one"))
             }
             Some(answer) if answer.status < 400 => Ok(answer.clone()),
             Some(answer) => {
@@ -228,6 +232,34 @@ impl Asker<'_> {
         }
     }
 
+    /// Whether content in chunks is taken, and read to its end.
+    fn takes_chunks(&self, path: &str) -> Ability<()> {
+        let (host, canary) = (&self.target.host, self.words(None).canary());
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n\
+             2\r\nhi\r\n0\r\n\r\n{canary}"
+        );
+        let exchange = self.ask(&[Step::Write(request.into_bytes())], |_| false);
+        let exchange = exchange.map_err(|error| error.to_string())?;
+        let is_bad = |event: &Event| match event {
+            Event::Answer(answer) => answer.status >= 400,
+            Event::Junk(_) => true,
+            _ => false,
+        };
+        let answer = final_answer(&exchange.events);
+        match (answer, exchange.events.iter().any(is_bad)) {
+            (None, _) => Err(format!("POST {path} with content in chunks is not answered")),
+            (Some(answer), _) if answer.status >= 400 => Err(format!(
+                "POST {path} with content in chunks is answered with {}",
+                answer.status
+            )),
+            (Some(_), true) => {
+                Err(format!("POST {path} does not read content in chunks, see U-54"))
+            }
+            (Some(_), false) => Ok(()),
+        }
+    }
+
     fn switches(&self, upgrade: &Upgrade) -> Ability<()> {
         let exchange = self.switched(upgrade, "", "", |_| true)?;
         let Upgrade { path, token } = upgrade;
@@ -250,8 +282,7 @@ impl Asker<'_> {
     ) -> Ability<Exchange> {
         let words = self.words(Some(upgrade));
         let steps = words.steps(&format!("{{offer}}{fields}⏎{{switched}}{behind}"));
-        let timeout = self.target.timeout.min(ECHO_WAIT_MAX);
-        converse(self.address, &steps, timeout, is_enough).map_err(|error| error.to_string())
+        converse(self.address, &steps, ECHO_WAIT, is_enough).map_err(|error| error.to_string())
     }
 
     fn when(
@@ -309,6 +340,10 @@ impl Asker<'_> {
         let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
         self.status(request).is_ok_and(|status| status / 100 == 2)
     }
+}
+
+fn length(answer: &Answer) -> u64 {
+    answer.field("content-length").and_then(|length| length.parse().ok()).unwrap_or(0)
 }
 
 fn is_end_of_wait(event: &Event) -> bool {

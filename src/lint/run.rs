@@ -13,7 +13,7 @@ use super::vector::{Vector, vectors};
 use super::{LintError, Options, Report, Result, Target, Verdict};
 
 /// How much longer everything is waited for when a verdict that rests on time is tried again.
-const PATIENCE: u32 = 2;
+const PATIENCE: u32 = 3;
 
 /// Sends all that was asked for, one connection each, and says what came of it. `told` is told of
 /// each as soon as it is judged.

@@ -3,7 +3,8 @@ const http = require('http'), { WebSocketServer } = require('ws');
 const server = http.createServer((request, response) => {
   request.resume();
   request.on('end', () => {
-    response.statusCode = ['/', '/content'].includes(request.url) ? 200 : 404;
+    const path = URL.canParse(request.url, 'http://a') ? new URL(request.url, 'http://a').pathname : '';
+    response.statusCode = ['/', '/content'].includes(path) ? 200 : 404;
     response.end('ok\n');
   });
 });

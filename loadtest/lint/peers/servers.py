@@ -2,31 +2,20 @@
 import asyncio
 import http
 import sys
+from urllib.parse import urlsplit
 
 
 def standard(port):
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    import functools
+    import tempfile
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+    from pathlib import Path
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self):
-            self.send_response(200 if self.path in ("/", "/content") else 404)
-            self.send_header("Content-Length", "3")
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(b"ok\n")
-
-        def do_POST(self):
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self.do_GET()
-
-        do_HEAD = do_GET
-
-        def log_message(self, *_):
-            pass
-
-    ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+    SimpleHTTPRequestHandler.protocol_version = "HTTP/1.1"
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "index.html").write_text("ok\n")
+        handler = functools.partial(SimpleHTTPRequestHandler, directory=folder)
+        ThreadingHTTPServer(("127.0.0.1", port), handler).serve_forever()
 
 
 def websockets(port):
@@ -37,8 +26,9 @@ def websockets(port):
             await connection.send(message)
 
     def plain(connection, request):
-        if request.path != "/ws":
-            status = http.HTTPStatus.OK if request.path == "/" else http.HTTPStatus.NOT_FOUND
+        path = urlsplit(request.path).path
+        if path != "/ws":
+            status = http.HTTPStatus.OK if path == "/" else http.HTTPStatus.NOT_FOUND
             return connection.respond(status, "ok\n")
 
     async def main():

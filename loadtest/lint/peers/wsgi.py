@@ -3,11 +3,14 @@ import sys
 
 
 def app(environ, start):
-    while environ["wsgi.input"].read(65536):
-        pass
+    length = 0
+    while piece := environ["wsgi.input"].read(65536):
+        length += len(piece)
     status = "200 OK" if environ["PATH_INFO"] in ("/", "/content") else "404 Not Found"
+    if length < int(environ.get("CONTENT_LENGTH") or 0):
+        status = "400 Bad Request"
     start(status, [("Content-Length", "3")])
-    return [b"ok\n"]
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [b"ok\n"]
 
 
 if __name__ == "__main__":
