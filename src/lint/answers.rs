@@ -335,7 +335,7 @@ mod tests {
             assert_eq!(events("", bytes, End::Closed)[0], Event::Junk(told.into()));
         }
         let mut many = String::from("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n");
-        many += &"X: y\r\n".repeat(1000);
+        many += &"X: y\r\n".repeat(200);
         assert_eq!(statuses(&events("", many + "\r\n", End::Open)), [200]);
         let cut = events("", "HTTP/1.1 200 OK\r\nContent-Le", End::Closed);
         assert!(matches!(cut[0], Event::Junk(_)), "{cut:?}");

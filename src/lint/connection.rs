@@ -87,7 +87,7 @@ pub(super) fn converse(
         received: Vec::new(),
         sent: Vec::new(),
         end: None,
-        has_closed: false,
+        has_closed: steps.iter().any(is_close),
     };
     if talk.take(steps, timeout) {
         talk.read_for(timeout, is_enough);
@@ -109,13 +109,18 @@ fn first_bytes(steps: &[Step]) -> &[u8] {
         .unwrap_or_default()
 }
 
+/// Whether a step begins with a Close.
+fn is_close(step: &Step) -> bool {
+    matches!(step, Step::Write(bytes) if bytes.first() == Some(&0x88))
+}
+
 struct Talk {
     stream: TcpStream,
     reader: Reader,
     received: Vec<u8>,
     sent: Vec<u8>,
     end: Option<End>,
-    /// A Close of the target was answered.
+    /// A Close was sent, or is among the steps.
     has_closed: bool,
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use flate2::{Compress, Compression, FlushCompress};
+
 use super::connection::Step;
 use super::target::{Target, Upgrade};
 
@@ -10,6 +12,9 @@ pub(super) const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 /// What answers it.
 pub(super) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// What `{bomb}` becomes when it is inflated.
+const BOMB_BYTES: usize = 16 * 1024 * 1024;
 
 /// Where `‖` stands.
 const PAUSE: Duration = Duration::from_millis(150);
@@ -127,6 +132,9 @@ impl Words<'_> {
             what.chars().for_each(|glyph| push_glyph(glyph, &mut bytes));
             return bytes.repeat(times);
         }
+        if word == "bomb" {
+            return bomb();
+        }
         let text = self.text(word);
         text.unwrap_or_else(|| unreachable!("no such word in vectors: {word}")).into_bytes()
     }
@@ -140,6 +148,21 @@ impl Words<'_> {
         });
         bytes.flatten().collect()
     }
+}
+
+/// A compressed binary message of zeros (RFC 7692 §7.2.1), a thousandth of what it becomes.
+fn bomb() -> Vec<u8> {
+    let zeros = vec![0; BOMB_BYTES];
+    let mut payload = Vec::with_capacity(BOMB_BYTES / 100);
+    let compressed = Compress::new(Compression::best(), false).compress_vec(
+        &zeros,
+        &mut payload,
+        FlushCompress::Sync,
+    );
+    debug_assert!(compressed.is_ok() && payload.ends_with(&[0, 0, 0xff, 0xff]));
+    payload.truncate(payload.len().saturating_sub(4));
+    let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
+    [&[0xc2, 0x80 | 126][..], &length.to_be_bytes(), &[0; 4], &payload].concat()
 }
 
 /// Up to the bracket that closes `open`, and what stands behind.
@@ -202,6 +225,13 @@ impl Steps {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_bomb_is_one_frame() {
+        let bomb = bomb();
+        let length = usize::from(u16::from_be_bytes([bomb[2], bomb[3]]));
+        assert!((10_000..60_000).contains(&length) && bomb.len() == 8 + length, "{length}");
+    }
 
     #[test]
     fn the_notation_is_steps() {

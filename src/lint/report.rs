@@ -55,9 +55,12 @@ impl Result {
     pub fn sent(&self) -> String {
         let text = escaped(&self.exchange.sent);
         let canary = escaped(self.canary.as_bytes());
-        let text = match canary.is_empty() {
-            true => text,
-            false => text.replace(&canary, "[canary]"),
+        let text = match text.split_at_checked(1) {
+            // What a vector begins with is its own request.
+            Some((first, rest)) if !canary.is_empty() => {
+                format!("{first}{}", rest.replace(&canary, "[canary]"))
+            }
+            _ => text,
         };
         let count = text.chars().count();
         if count <= SHOWN.0 + SHOWN.1 {
