@@ -17,7 +17,7 @@ use super::head::{FIELDS_CAPACITY, Head, HeadLimits, Version};
 use super::list::TOKEN;
 use super::method::Method;
 use super::target::{TARGET, origin_form, read_target};
-use crate::scan::{BLOCK, Classifier};
+use crate::scan::{BLOCK, Block, Classifier, HALF};
 
 /// Reads the head that `bytes` begin with into `head` and `fields`, and says where it ends.
 ///
@@ -31,13 +31,13 @@ pub fn read_whole_head(
     fields: &mut Vec<Field>,
     limits: &HeadLimits,
 ) -> Option<usize> {
-    if bytes.len() >= BLOCK {
+    if bytes.len() >= HALF {
         return read_blocks(bytes, head, fields, limits);
     }
     // Copied once, instead of wherever a block of it is looked at. No head goes on behind a NUL.
-    let mut block = [0; BLOCK];
-    block.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-    read_blocks(&block, head, fields, limits)
+    let mut half = [0; HALF];
+    half.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    read_blocks(&half, head, fields, limits)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -218,10 +218,10 @@ impl<'a, C: Classifier> Cursor<'a, C> {
 
     #[inline(always)]
     fn load(&mut self, block: usize) {
-        let (bytes, surplus) = block_at(self.bytes, block);
+        let (bytes, surplus) = Block::of(self.bytes, block);
         self.block = block;
-        self.not_token = self.classifier.outside(&TOKEN, &bytes) >> surplus;
-        self.not_value = self.classifier.not_value(&bytes) >> surplus;
+        self.not_token = self.classifier.outside(&TOKEN, bytes) >> surplus;
+        self.not_value = self.classifier.not_value(bytes) >> surplus;
     }
 
     /// The first byte from `start` on that ends a target, and the first question mark before it.
@@ -230,9 +230,9 @@ impl<'a, C: Classifier> Cursor<'a, C> {
         let mut question = None;
         let mut from = start;
         while from < self.bytes.len() {
-            let (bytes, surplus) = block_at(self.bytes, from);
-            let end = (self.classifier.outside(&TARGET, &bytes) >> surplus).trailing_zeros();
-            let mark = (self.classifier.equal(b'?', &bytes) >> surplus).trailing_zeros();
+            let (bytes, surplus) = Block::of(self.bytes, from);
+            let end = (self.classifier.outside(&TARGET, bytes) >> surplus).trailing_zeros();
+            let mark = (self.classifier.equal(b'?', bytes) >> surplus).trailing_zeros();
             if question.is_none() && mark < end {
                 question = Some((from + mark as usize) as u16);
             }
@@ -247,23 +247,10 @@ impl<'a, C: Classifier> Cursor<'a, C> {
     /// Whether the bytes of `value` are a host with or without a port.
     #[inline(always)]
     fn is_authority(&self, value: Span) -> bool {
-        let (bytes, surplus) = block_at(self.bytes, usize::from(value.start));
-        let end = (self.classifier.outside(&NAME, &bytes) >> surplus).trailing_zeros() as usize;
+        let (bytes, surplus) = Block::of(self.bytes, usize::from(value.start));
+        let end = (self.classifier.outside(&NAME, bytes) >> surplus).trailing_zeros() as usize;
         // A name that goes on behind this block ends a block later at most, and rarely does.
         end < BLOCK && is_authority_at(value.of(self.bytes), end.min(usize::from(value.len)))
-    }
-}
-
-/// A block of `bytes`, which is as long or longer, and how many of its bytes lie before `from`.
-///
-/// The block begins at `from` where there is so much, and is the last one otherwise.
-#[inline(always)]
-fn block_at(bytes: &[u8], from: usize) -> ([u8; BLOCK], usize) {
-    let ahead = bytes.get(from..).unwrap_or_default();
-    match (ahead.first_chunk::<BLOCK>(), bytes.last_chunk::<BLOCK>()) {
-        (Some(block), _) => (*block, 0),
-        (None, Some(block)) => (*block, from + BLOCK - bytes.len()),
-        (None, None) => ([0; BLOCK], 0),
     }
 }
 
@@ -302,7 +289,7 @@ mod tests {
     fn by_bytes(bytes: &[u8], limits: &HeadLimits) -> Found {
         let (mut head, mut fields) = (Head::EMPTY, Vec::new());
         let mut padded = bytes.to_vec();
-        padded.resize(bytes.len().max(BLOCK), 0);
+        padded.resize(bytes.len().max(HALF), 0);
         let len = read(ByteByByte, &padded, &mut head, &mut fields, limits)?;
         Some((head, len, fields))
     }

@@ -35,7 +35,7 @@ use memchr::memchr_iter;
 pub(crate) use avx2::with_avx2;
 #[cfg(test)]
 pub(crate) use classes::ByteByByte;
-pub(crate) use classes::{BLOCK, Class, Classifier};
+pub(crate) use classes::{BLOCK, Block, Class, Classifier, HALF};
 
 /// What one look at the received bytes showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
