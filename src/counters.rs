@@ -154,6 +154,8 @@ counters! {
     /// Receive buffers that hold bytes of some connection, at the end of the last turn. An idle
     /// connection has none.
     buffers_held,
+    /// Unread bytes copied out of receive buffers because others waited for those.
+    bytes_set_aside,
     /// Connections reset because they held receive buffers for which others had waited too long.
     connections_cut,
     /// Receives that found no buffer.

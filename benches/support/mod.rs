@@ -109,6 +109,7 @@ impl Alone {
     #[inline(never)]
     pub fn receive(&mut self, bytes: &[u8]) {
         let lease = self.pool.take().expect("a buffer is vacant").fill(bytes);
+        self.core.begin_turn(self.core.now);
         let mut port = Port {
             core: &mut self.core,
             batch: &mut self.batch,

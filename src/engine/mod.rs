@@ -84,6 +84,8 @@ pub struct Engine<K: Kernel> {
     is_short_of_buffers: bool,
     /// When the next connection is cut if receives still wait for a buffer, [`NEVER`] if none does.
     cut_at: Millis,
+    /// Before it, looking for buffers that can be had back is of no use.
+    relieve_at: Millis,
     date_due: Millis,
     tick_at: Millis,
     remote: Arc<Remote>,
@@ -130,6 +132,7 @@ impl<K: Kernel> Engine<K> {
             starved: VecDeque::new(),
             is_short_of_buffers: false,
             cut_at: NEVER,
+            relieve_at: 0,
             tick_at: NEVER,
             remote,
             drain_timeout,
@@ -155,6 +158,7 @@ impl<K: Kernel> Engine<K> {
         self.expire();
         self.settle_touched();
         self.feed_starved();
+        self.relieve_shortage();
         self.end_shortage();
         self.arm_tick();
         self.note_buffers();
@@ -192,7 +196,7 @@ impl<K: Kernel> Engine<K> {
 
     /// Asks the time once a turn, and for the date once a second.
     fn look_at_the_clock(&mut self) {
-        self.core.now = self.kernel.now();
+        self.core.begin_turn(self.kernel.now());
         if self.core.now >= self.date_due {
             self.core.date.refresh(self.kernel.unix_seconds());
             // The wall clock's second does not begin with ours: looking ten times a second keeps
@@ -228,6 +232,14 @@ impl<K: Kernel> Engine<K> {
                     };
                     connection.phase = Phase::Ending { manner, reason };
                 })
+            }
+            Completion::Watched { connection, is_lost, more } => {
+                self.with(connection, |connection, _, _| {
+                    connection.is_watched = more;
+                    if is_lost && connection.phase == Phase::Open {
+                        connection.end(Manner::Close, CloseReason::PeerReset);
+                    }
+                });
             }
             Completion::Tick => self.tick_at = NEVER,
             Completion::Control => self.control(),
@@ -300,7 +312,9 @@ impl<K: Kernel> Engine<K> {
         };
         let is_wanted = matches!(connection.phase, Phase::Open | Phase::Detaching);
         if !is_lost && is_wanted && !batch.is_empty() {
-            // The rest goes first: one send in flight, in order.
+            // The rest goes first: one send in flight, in order. It waits for its peer, and nobody
+            // else for its buffers.
+            batch.give_buffers_back();
             connection.set_in_flight(batch.load());
             connection.peer_deadline = now.saturating_add(self.core.limits.send_timeout_ms);
             self.kernel.send(token, connection.handle, batch);

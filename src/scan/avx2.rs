@@ -14,7 +14,7 @@ use std::arch::x86_64::{
     _mm256_set1_epi8, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16,
 };
 
-use super::classes::{Block, Class, Classifier, HALF};
+use super::classes::{Block, Class, Classifier};
 
 /// That the processor has AVX2, BMI1 and BMI2: only [`with_avx2`] makes one.
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +131,7 @@ unsafe fn marks(found: __m256i) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scan::{BLOCK, ByteByByte};
+    use crate::scan::{BLOCK, ByteByByte, HALF};
 
     /// Whether both classifiers mark `bytes` alike from each place on, for a class and for values.
     fn assert_agreement(bytes: &[u8]) {

@@ -23,6 +23,8 @@ pub struct Core {
     pub date: Date,
     /// The time of this turn.
     pub now: Millis,
+    /// Tells this turn from those before and after it.
+    pub(super) turn: u8,
     /// Who wants attention.
     pub mailbox: Rc<Mailbox>,
     /// Runs futures on this core, if the host has a runtime.
@@ -63,6 +65,7 @@ impl Core {
             counters,
             date: Date::at(unix_seconds),
             now: 0,
+            turn: 0,
             mailbox: Rc::default(),
             spawn: None,
             is_draining: false,
@@ -70,6 +73,12 @@ impl Core {
             fields: Vec::with_capacity(64),
             assemblies: Vec::with_capacity(SPARE_MAX),
         }
+    }
+
+    /// Begins a turn of the engine: every connection has its share of it anew.
+    pub fn begin_turn(&mut self, now: Millis) {
+        self.now = now;
+        self.turn = self.turn.wrapping_add(1);
     }
 
     /// Keeps an emptied batch for the next connection that writes.

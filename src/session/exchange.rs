@@ -32,6 +32,10 @@ pub(super) struct Exchange {
     has_begun: bool,
     /// Requests begun so far.
     requests: u32,
+    /// The turn in which requests were begun last, and how many in it: however many events a turn has
+    /// for a connection, it gets no more than its share.
+    turn: u8,
+    begun_in_turn: u8,
     pub(super) waiting: Option<Box<Waiting>>,
 }
 
@@ -85,7 +89,7 @@ impl Exchange {
         control: &mut Control,
         port: &mut Port<'_>,
     ) -> Progress {
-        let mut budget = port.core.limits.requests_per_turn;
+        let mut budget = self.budget(port.core);
         let mut head = Head::EMPTY;
         while !control.is_closing && !control.is_reset {
             let step = match self.waiting.take() {
@@ -104,6 +108,7 @@ impl Exchange {
                     }
                     Some(Ok(bytes)) => {
                         budget -= 1;
+                        self.begun_in_turn = self.begun_in_turn.saturating_add(1);
                         self.count_request(control, port.core);
                         begin(bytes, &head, input, control, port)
                     }
@@ -170,6 +175,14 @@ impl Exchange {
             waiting.abandon(reason, core);
         }
         core.keep_assembly(std::mem::take(&mut self.assembly));
+    }
+
+    /// Requests that may still be begun in this turn.
+    fn budget(&mut self, core: &Core) -> u8 {
+        if self.turn != core.turn {
+            (self.turn, self.begun_in_turn) = (core.turn, 0);
+        }
+        core.limits.requests_per_turn.saturating_sub(self.begun_in_turn)
     }
 
     /// The last request a connection may have is answered with a close.

@@ -401,6 +401,11 @@ impl Endpoint for Bridge {
         self.channel.borrow_mut().settle(socket);
     }
 
+    fn on_shortage(&mut self) {
+        let mut channel = self.channel.borrow_mut();
+        channel.inbox = channel.inbox.drain(..).map(Message::into_owned).collect();
+    }
+
     fn on_shutdown(&mut self, _: Duration, socket: &mut Socket<'_>) {
         let mut channel = self.channel.borrow_mut();
         channel.is_draining = true;

@@ -272,6 +272,10 @@ impl<E: Endpoint> Handler for Connection<E> {
         }
     }
 
+    fn on_shortage(&mut self) {
+        self.endpoint.on_shortage();
+    }
+
     fn on_drain(&mut self, deadline: Duration, io: &mut Io<'_>) {
         if self.link.phase == Phase::Open {
             self.call(io, |endpoint, socket| endpoint.on_shutdown(deadline, socket));

@@ -163,6 +163,14 @@ impl Streaming for Bridge {
         self.channel.borrow_mut().settle(io);
     }
 
+    fn on_shortage(&mut self) {
+        let mut channel = self.channel.borrow_mut();
+        if !channel.inbox.is_empty() {
+            let copied = Lease::copied(channel.inbox.iter().map(|lease| &**lease));
+            channel.inbox = VecDeque::from([copied]);
+        }
+    }
+
     fn on_close(&mut self, reason: CloseReason) {
         self.channel.borrow_mut().close(reason);
     }

@@ -187,6 +187,10 @@ impl Handler for Bridge {
         self.channel.borrow_mut().settle(io);
     }
 
+    fn on_shortage(&mut self) {
+        self.channel.borrow_mut().inbox.set_aside();
+    }
+
     fn on_drain(&mut self, _: Duration, _: &mut Io<'_>) {
         let mut channel = self.channel.borrow_mut();
         channel.is_draining = true;

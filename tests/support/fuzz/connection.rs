@@ -86,12 +86,14 @@ fn drive(
     event: impl FnOnce(&mut Session, &mut Port<'_>),
 ) {
     let mut batch: Option<Box<Batch>> = None;
+    core.begin_turn(core.now);
     event(session, &mut Port { core, batch: &mut batch, in_flight: Load::default(), key: 1 });
     loop {
         let sent = batch.take().filter(|batch| !batch.is_empty());
         if let Some(sent) = &sent {
             sent.slices().for_each(|slice| output.extend_from_slice(slice));
         }
+        core.begin_turn(core.now);
         let mut port = Port { core, batch: &mut batch, in_flight: Load::default(), key: 1 };
         match sent {
             Some(_) => session.sent(&mut port),

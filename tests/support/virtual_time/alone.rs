@@ -89,6 +89,7 @@ enum Finishing {
 impl Connection {
     fn call(&mut self, handle: impl FnOnce(&mut Session, &mut Port<'_>)) {
         let in_flight = Load::default();
+        self.core.begin_turn(self.core.now);
         let mut port = Port { core: &mut self.core, batch: &mut self.batch, in_flight, key: KEY };
         handle(&mut self.session, &mut port);
         self.send();
