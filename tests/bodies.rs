@@ -13,10 +13,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use loopback::{config, connect, pattern, read_head, read_to_end, serve_resource, wait_until};
+use loopback::{
+    PATIENCE, config, connect, pattern, read_head, read_to_end, serve_resource, wait_until,
+};
 use upring::{
-    Content, ContentError, Fields, Limits, OwnedRequest, Resource, Responder, Response, Running,
-    Status, ToResponse, asynchronous, streaming,
+    Config, Content, ContentError, Fields, Limits, OwnedRequest, Resource, Responder, Response,
+    Running, Status, ToResponse, asynchronous, streaming,
 };
 
 /// What the handlers of one server have noted.
@@ -341,5 +343,79 @@ fn real_clients_stream_both_ways() {
         assert!(output.status.success() && output.stdout == content, "{options:?}");
     }
     idle(&running);
+    running.stop().expect("it stops");
+}
+
+/// Says when it is dropped.
+struct Dropped(std::sync::mpsc::Sender<()>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+#[test]
+fn a_future_nobody_waits_for_is_dropped_where_it_waits() {
+    for answer_timeout_ms in [60_000, 100] {
+        let (tell, told) = std::sync::mpsc::channel();
+        let never = asynchronous(move |_: OwnedRequest, _: Content| {
+            let dropped = Dropped(tell.clone());
+            async move {
+                std::future::pending::<()>().await;
+                drop(dropped);
+                "it never is"
+            }
+        });
+        let config =
+            Config { limits: Limits { answer_timeout_ms, ..Limits::default() }, ..config() };
+        let Some(running) = serve_resource(config, Resource::new().get(never)) else { return };
+        let mut client = connect(running.addresses()[0]);
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("it is open");
+        if answer_timeout_ms > 1000 {
+            wait_until("the handler runs", || running.counter("bytes_received") > 0);
+            socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
+            drop(client);
+        } else {
+            assert!(read_head(&mut client).starts_with("HTTP/1.1 503 "), "answered without it");
+        }
+        told.recv_timeout(PATIENCE).expect("it is dropped");
+        running.stop().expect("it stops");
+    }
+}
+
+#[test]
+fn an_answer_may_be_larger_than_what_may_wait_to_be_sent() {
+    const BYTES: usize = 6 << 20;
+    let limits = Limits { outbox_bytes_max: 1 << 20, ..Limits::default() };
+    let body = || pattern(BYTES);
+    let ready = Response::new(Status::OK).with_body(body()).to_ready();
+    let pieces = streaming(async |_: OwnedRequest, _: Content, responder: Responder| {
+        let mut answer = responder.start(Response::new(Status::OK), Some(BYTES as u64));
+        answer.send(pattern(BYTES)).await.expect("the client reads");
+        answer.finish();
+    });
+    let later = asynchronous(async |_: OwnedRequest, _: Content| pattern(BYTES));
+    let whole = upring::returning(|_: &upring::Request<'_>, _: &[u8]| pattern(BYTES));
+    let server = upring::Server::new(Config { limits, ..config() })
+        .route("/ready", Resource::new().get(ready))
+        .route("/pieces", Resource::new().get(pieces))
+        .route("/later", Resource::new().get(later))
+        .route("/whole", Resource::new().get(whole));
+    let Some(running) = loopback::start(server) else { return };
+    for path in ["/ready", "/pieces", "/later", "/whole"] {
+        let mut client = connect(running.addresses()[0]);
+        // Twice, so that one waits behind the other.
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(2);
+        client.write_all(request.as_bytes()).expect("it is open");
+        for _ in 0..2 {
+            let head = read_head(&mut client);
+            assert!(head.starts_with("HTTP/1.1 200 "), "{path}: {head}");
+            let mut content = vec![0; BYTES];
+            client.read_exact(&mut content).expect("all of it comes");
+            assert!(content == body(), "{path}");
+        }
+    }
+    assert_eq!(running.counter("outbox_overflows"), 0);
     running.stop().expect("it stops");
 }

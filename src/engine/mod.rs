@@ -236,7 +236,9 @@ impl<K: Kernel> Engine<K> {
             Completion::Watched { connection, is_lost, more } => {
                 self.with(connection, |connection, _, _| {
                     connection.is_watched = more;
-                    if is_lost && connection.phase == Phase::Open {
+                    // With our direction over, the end of the other looks like a loss, and may leave
+                    // bytes to be read.
+                    if is_lost && connection.phase == Phase::Open && !connection.is_shut {
                         connection.end(Manner::Close, CloseReason::PeerReset);
                     }
                 });

@@ -16,7 +16,9 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn settle(&mut self, token: Token) {
-        let Engine { kernel, core, connections, timers, ready, .. } = self;
+        let Engine { kernel, core, connections, timers, ready, starved, .. } = self;
+        // While others wait for a buffer nobody takes more than one at a time.
+        let receipts = if starved.is_empty() { Receipts::Many } else { Receipts::One };
         let Some(connection) = connections.of(token) else { return };
         connection.is_touched = false;
         connection.judge(core);
@@ -25,7 +27,7 @@ impl<K: Kernel> Engine<K> {
             connection.finish_if_done(token, kernel, core);
         }
         match connection.phase {
-            Phase::Open | Phase::Lingering => connection.receive(token, kernel, core),
+            Phase::Open | Phase::Lingering => connection.receive(token, kernel, core, receipts),
             Phase::Detaching => connection.detach(token, kernel, core),
             Phase::Ending { .. } => connection.wind_up(token, kernel, core),
             Phase::Closing | Phase::Installing => {}
@@ -83,7 +85,7 @@ impl<K: Kernel> Engine<K> {
     /// unsent is copied into memory of its own, the greediest first, up to a bound for the core.
     pub(super) fn relieve_shortage(&mut self) {
         let now = self.core.now;
-        if !self.starved.is_empty() && self.kernel.receivable() == 0 && self.relieve_at <= now {
+        if !self.starved.is_empty() && self.relieve_at <= now {
             self.relieve();
             if self.kernel.receivable() == 0 {
                 // Nothing was to be had: looking again at once would be no better.
@@ -262,16 +264,23 @@ impl Connection {
     }
 
     /// Keeps a receive armed while there is room for what it brings.
-    fn receive<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &Core) {
+    fn receive<K: Kernel>(
+        &mut self,
+        token: Token,
+        kernel: &mut K,
+        core: &Core,
+        receipts: Receipts,
+    ) {
         if self.wants_receive(core) && !self.is_starved {
             self.receive = Receive::Armed;
             // The kernel hears of a stop only after it has delivered many: one that had to be stopped
             // gets one buffer at a time until it has caught up.
             let was_held = self.is_held;
             self.is_held = was_held && self.session.unread() > 0;
-            let receipts = if self.is_held { Receipts::One } else { Receipts::Many };
+            let receipts = if self.is_held { Receipts::One } else { receipts };
             kernel.receive(token, self.handle, receipts);
-            if std::mem::replace(&mut self.has_received, true) && !was_held {
+            let is_usual = !was_held && receipts == Receipts::Many;
+            if std::mem::replace(&mut self.has_received, true) && is_usual {
                 core.counters.rearmed.raise();
             }
         } else if self.receive == Receive::Armed
