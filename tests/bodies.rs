@@ -419,3 +419,49 @@ fn an_answer_may_be_larger_than_what_may_wait_to_be_sent() {
     assert_eq!(running.counter("outbox_overflows"), 0);
     running.stop().expect("it stops");
 }
+
+#[test]
+fn uploads_that_are_read_late_all_arrive_though_they_fill_every_buffer() {
+    const CLIENTS: usize = 120;
+    const BYTES: usize = 100_000;
+    let (go_on, wait) = tokio::sync::watch::channel(false);
+    let late = asynchronous(move |_: OwnedRequest, mut content: Content| {
+        let mut wait = wait.clone();
+        async move {
+            let mut bytes = content.recv().await?.map_or(0, |piece| piece.len());
+            wait.wait_for(|goes_on| *goes_on).await.expect("the test goes on");
+            while let Some(piece) = content.recv().await? {
+                bytes += piece.len();
+            }
+            Ok::<_, upring::Closed>(format!("{bytes}"))
+        }
+    });
+    let mut config = config();
+    config.ring.buffers = 256;
+    let Some(running) = serve_resource(config, Resource::new().post(late)) else { return };
+    let address = running.addresses()[0];
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            thread::spawn(move || {
+                let mut client = connect(address);
+                let head = format!(
+                    "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {BYTES}\r\n\r\n"
+                );
+                client.write_all(&[head.as_bytes(), &pattern(BYTES)].concat()).expect("it is read");
+                String::from_utf8(read_to_end(&mut client)).expect("ASCII")
+            })
+        })
+        .collect();
+    wait_until("buffers are wanted back", || running.counter("bytes_set_aside") > 0);
+    // Whoever comes meanwhile is served.
+    let mut honest = connect(address);
+    honest.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("it is open");
+    assert!(read_head(&mut honest).starts_with("HTTP/1.1 405 "));
+    go_on.send(true).expect("the handlers wait");
+    for client in clients {
+        let answer = client.join().expect("its answer came");
+        assert!(answer.ends_with(&BYTES.to_string()), "{answer}");
+    }
+    assert_eq!(running.counter("connections_cut"), 0);
+    running.stop().expect("it stops");
+}

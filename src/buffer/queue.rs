@@ -41,10 +41,9 @@ impl LeaseQueue {
 
     /// Appends a lease. No other lease on its buffer may be in a queue.
     pub fn push(&mut self, lease: Lease) {
-        debug_assert!(
-            self.pool.as_ref().is_none_or(|pool| lease.is_beside(pool)),
-            "what is received lies in one pool"
-        );
+        if self.is_foreign(&lease) {
+            return self.push_aside(lease);
+        }
         let (pool, parts) = lease.into_parts();
         match &self.pool {
             None => (self.pool, self.front) = (Some(pool), parts),
@@ -92,6 +91,16 @@ impl LeaseQueue {
             let copied = Lease::copied(leases.iter().map(|lease| &**lease));
             self.aside = Some(Box::new(copied));
         }
+    }
+
+    /// Appends a lease that was set aside elsewhere.
+    fn push_aside(&mut self, lease: Lease) {
+        let mut leases: Vec<Lease> = std::iter::from_fn(|| self.pop()).collect();
+        leases.push(lease);
+        self.aside = match leases.len() {
+            1 => leases.pop().map(Box::new),
+            _ => Some(Box::new(Lease::copied(leases.iter().map(|lease| &**lease)))),
+        };
     }
 
     /// Drops everything.
@@ -171,7 +180,13 @@ mod tests {
         // Once more, with the rest of what was set aside before.
         queue.set_aside();
         assert_eq!((pool.vacant(), queue.bytes_aside()), (4, 9));
-        assert_eq!(queue.pop().as_deref(), Some(&b"etwothree"[..]));
+        let aside = queue.pop().expect("all was set aside");
+        assert_eq!(&*aside, b"etwothree");
+        assert!(queue.is_empty());
+        // Into another queue, behind what is there.
+        queue.push(lease(&pool, b"four"));
+        queue.push(aside);
+        assert_eq!(queue.pop().as_deref(), Some(&b"fouretwothree"[..]));
         assert!(queue.is_empty());
     }
 

@@ -24,6 +24,8 @@ const INBOX_LOW: usize = 4;
 pub(super) struct Channel {
     pub(super) flow: Flow,
     inbox: VecDeque<Lease>,
+    /// Enough waits in it that no more is delivered.
+    is_held: bool,
     /// The future has asked for content.
     is_wanted: bool,
     is_complete: bool,
@@ -54,7 +56,7 @@ impl Channel {
             self.flow.wake_connection();
         }
         if let Some(lease) = self.inbox.pop_front() {
-            if self.inbox.len() + 1 == INBOX_LOW {
+            if self.is_held && self.inbox.len() < INBOX_LOW {
                 self.flow.wake_connection();
             }
             return Poll::Ready(Ok(Some(lease)));
@@ -103,6 +105,7 @@ impl Channel {
             io.notify_writable();
         }
         if self.is_wanted && self.inbox.len() < INBOX_LOW {
+            self.is_held = false;
             io.resume();
         }
     }
@@ -187,6 +190,7 @@ impl Streaming for Bridge {
         let mut channel = self.channel.borrow_mut();
         channel.inbox.push_back(bytes);
         if channel.inbox.len() >= INBOX_HIGH {
+            channel.is_held = true;
             io.pause();
         }
         channel.flow.wake_receiver();
