@@ -56,7 +56,8 @@ pub(super) fn begin(
     let framing = match framing(request.head()) {
         Ok(framing) => framing,
         Err(fault) => {
-            refuse(fault, Some(request.head()), control, port);
+            port.core.counters.requests_faulty.raise();
+            refuse(fault, request.method(), control, port);
             return Step::Answered;
         }
     };
@@ -132,7 +133,7 @@ pub(super) fn too_large(
     port.core.counters.contents_too_large.raise();
     let text = "The content is larger than this resource takes.\n";
     let response = Response::text(Status::CONTENT_TOO_LARGE, text);
-    answer_and_close(&response, Some(request.head()), control, port);
+    answer_and_close(&response, request.method(), control, port);
     Step::Answered
 }
 
@@ -315,8 +316,8 @@ fn unrouted(
     let response = match request.method() {
         // RFC 9931 §8: rejecting CONNECT closes, for the bytes behind it are not HTTP.
         Method::Connect => {
-            let text = "This server is no proxy.\n";
-            answer_and_close(&Response::text(Status::NOT_IMPLEMENTED, text), None, control, port);
+            let response = Response::text(Status::NOT_IMPLEMENTED, "This server is no proxy.\n");
+            answer_and_close(&response, Method::Connect, control, port);
             return Step::Answered;
         }
         Method::Other => {
@@ -353,6 +354,15 @@ fn conclude(
     let must_close = must_close || must_end(&incoming, control, port.core);
     let form = form(request.head(), must_close, port.core);
     write(response, form, port);
+    end(incoming, form, control, port)
+}
+
+/// Goes on behind a whole answer.
+fn end(incoming: Incoming, form: Form<'_>, control: &mut Control, port: &mut Port<'_>) -> Step {
+    // What the client has not been asked for is not left: it need not come.
+    if !incoming.is_discardable(&port.core.limits) && !incoming.is_awaited() {
+        port.core.counters.contents_abandoned.raise();
+    }
     leave(incoming, form.persistence == Persistence::Close, control, port)
 }
 
@@ -404,7 +414,7 @@ fn answer(
     match state {
         ReplyState::Answered => {
             port.core.counters.requests.raise();
-            leave(incoming, form.persistence == Persistence::Close, control, port)
+            end(incoming, form, control, port)
         }
         ReplyState::Later(awaiting) => {
             let deadline = port.core.now.saturating_add(port.core.limits.answer_timeout_ms);
@@ -437,7 +447,7 @@ pub(super) fn answered(
     let must_close = must_end(&incoming, control, port.core);
     let form = route.form(request, must_close, input, port.core);
     write(response, form, port);
-    leave(incoming, form.persistence == Persistence::Close, control, port)
+    end(incoming, form, control, port)
 }
 
 /// Asks the chosen protocol whether it refuses from the head alone (U-32).

@@ -216,7 +216,8 @@ fn a_head_that_does_not_end_in_time_is_a_408_however_busy_its_bytes_are() {
     }
     assert_eq!(scene.expire(), 600);
     assert_eq!((scene.statuses(), scene.is_closing()), (vec![408], true));
-    assert_eq!(scene.counters.timeouts_received.value(), 1);
+    let counters = &scene.counters;
+    assert_eq!((counters.timeouts_heads.value(), counters.timeouts_idle.value()), (1, 0));
 }
 
 #[test]
@@ -238,7 +239,8 @@ fn a_connection_without_a_request_is_closed_without_a_word() {
     assert_eq!(scene.statuses(), [200]);
     assert_eq!(scene.expire(), 800, "the time begins anew behind each answer");
     assert_eq!((scene.statuses(), scene.is_closing()), (vec![], true));
-    assert_eq!(scene.counters.timeouts_received.value(), 1);
+    let counters = &scene.counters;
+    assert_eq!((counters.timeouts_heads.value(), counters.timeouts_idle.value()), (0, 1));
 }
 
 // U-106.
@@ -380,6 +382,46 @@ fn no_last_answer_to_head_has_content() {
         let sent = scene.sent();
         assert!(sent.starts_with(&format!("HTTP/1.1 {status} ")), "{input:?}: {sent}");
         assert!(sent.ends_with("\r\n\r\n") && scene.is_closing(), "{input:?}: {sent}");
+    }
+}
+
+// RFC 9110 §9.3.2.
+#[test]
+fn no_answer_to_a_faulty_head_request_has_content_however_it_is_cut() {
+    let limits =
+        Limits { head_bytes_max: 300, target_bytes_max: 100, fields_max: 3, ..Limits::default() };
+    let (long, longer) = ("x".repeat(101), "x".repeat(301));
+    for (line_end, status) in [
+        ("/ HTTP/1.1\r\n\r\n", 400),
+        ("/ HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+        ("/ HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+        ("/ HTTP/1.1\r\nHost: a\r\nX : a\r\n\r\n", 400),
+        ("/ HTTP/1.1\nHost: a\r\n\r\n", 400),
+        ("/ HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+        ("/#x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("\0", 408),
+        ("", 408),
+        (&format!("/{long} HTTP/1.1\r\nHost: a\r\n\r\n"), 414),
+        (&format!("/{longer} HTTP/1.1\r\nHost: a\r\n\r\n"), 414),
+        (&format!("/ HTTP/1.1\r\nHost: a\r\nX: {longer}\r\n\r\n"), 431),
+        (&format!("/ HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(3)), 431),
+    ] {
+        for method in ["HEAD", "HEAR", "\r\n\r\nHEAD", "\r\n\r\nHEAR"] {
+            let input = format!("{method} {line_end}");
+            for cut in 0..input.len() {
+                let mut scene = scene_of(limits.clone());
+                scene.receive(&input[..cut]);
+                scene.receive(&input[cut..]);
+                if status == 408 {
+                    scene.expire();
+                }
+                let sent = scene.exchange();
+                let told = format!("{input:?} cut at {cut}: {sent}");
+                assert!(sent.starts_with(&format!("HTTP/1.1 {status} ")), "{told}");
+                assert!(sent.contains("\r\nContent-Length: ") && scene.is_closing(), "{told}");
+                assert_eq!(sent.ends_with("\r\n\r\n"), method.ends_with("HEAD"), "{told}");
+            }
+        }
     }
 }
 
