@@ -86,13 +86,13 @@ counters! {
     /// Bytes of heads copied because a head came in more than one segment. Nothing behind a head is
     /// among them.
     bytes_assembled,
-    /// Requests with an Upgrade that were switched.
+    /// Requests that were switched: to a protocol in Upgrade, or to the tunnel of a CONNECT.
     upgrades_switched,
-    /// Upgraded connections open now.
+    /// Switched connections open now.
     upgrades_open,
     /// Decisions not yet made.
     upgrades_deciding,
-    /// Offers declined by the handler.
+    /// Offers, and CONNECTs, declined by the handler.
     upgrades_declined,
     /// Offers of which nothing is registered for the resource.
     upgrades_unknown,

@@ -43,7 +43,7 @@ pub(super) enum Progress {
     Blocked,
     /// Nothing has to come first, but others have waited long enough.
     More,
-    /// The 101 is written: the connection is this handler's.
+    /// The 101, or the 200 to a CONNECT, is written: the connection is this handler's.
     Switched(Box<dyn Handler>),
 }
 
@@ -55,7 +55,7 @@ pub(super) enum Step {
     Begun(Box<Waiting>),
     /// Not yet.
     Waiting(Box<Waiting>),
-    /// With a 101.
+    /// With a 101, or with the 200 to a CONNECT.
     Switched(Box<dyn Handler>),
 }
 

@@ -1,6 +1,7 @@
 //! What the conformance rows do not show of a session: counters, limits, timeouts, and turns.
 
 mod streams;
+mod tunnel;
 
 use std::cell::RefCell;
 use std::time::Duration;
