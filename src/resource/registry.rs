@@ -252,6 +252,12 @@ impl Registry {
         self.tunnel.as_ref()
     }
 
+    /// Whether a request that names no host may be meant for this server: not if all it has is bound
+    /// to hosts.
+    pub(crate) fn has_default_host(&self) -> bool {
+        self.hosts.is_empty() || !self.everywhere.is_empty()
+    }
+
     /// The first pattern that could not be put in its place.
     pub(crate) fn fault(&self) -> Option<&RouteError> {
         self.fault.as_ref()

@@ -117,6 +117,10 @@ impl Routes {
         prefix.map(|(_, resource)| (resource, ""))
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.patterned.is_empty() && self.prefixes.is_empty()
+    }
+
     /// Everything there is, with its pattern.
     pub(super) fn all(&self) -> impl Iterator<Item = (String, &Resource)> {
         let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();

@@ -8,8 +8,8 @@ use super::waiting::Waiting;
 use super::{Core, Port};
 use crate::buffer::LeaseQueue;
 use crate::http::{
-    CONTINUE, ContentFraming, Form, Framing, Head, Method, Persistence, Request, Response, Status,
-    Version, framing, write_switching,
+    CONTINUE, ContentFraming, Form, Framing, Head, HeadError, Method, Persistence, Request,
+    Response, Status, Version, framing, write_switching,
 };
 use crate::resource::{Match, Outgoing, Registry, Reply, ReplyState, Resource, Takes};
 use crate::upgrade::{
@@ -55,7 +55,7 @@ pub(super) fn begin(
     control: &mut Control,
     port: &mut Port<'_>,
 ) -> Step {
-    let framing = match framing(request.head()) {
+    let framing = match look_at(registry, request) {
         Ok(framing) => framing,
         Err(fault) => {
             port.core.counters.requests_faulty.raise();
@@ -101,6 +101,16 @@ pub(super) fn begin(
         return finish(&route, request, &content, incoming, input, control, port);
     }
     Step::Begun(Box::new(Waiting::for_content(request.into_owned(), incoming)))
+}
+
+/// The framing of a request with whose head nothing is wrong, as a whole and at this server.
+fn look_at(registry: &Registry, request: Request<'_>) -> Result<Framing, HeadError> {
+    // RFC 9112 §3.2: an empty Host names none, which is nothing to ask where each resource is bound to
+    // one (U-62).
+    if !registry.has_default_host() && request.host() == Some(b"") {
+        return Err(HeadError::HostEmpty);
+    }
+    framing(request.head())
 }
 
 /// Goes on with a request whose content is there whole, if it has any.

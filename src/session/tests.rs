@@ -426,6 +426,43 @@ fn no_answer_to_a_faulty_head_request_has_content_however_it_is_cut() {
     }
 }
 
+// U-62; RFC 9112 §3.2.
+#[test]
+fn an_empty_host_passes_where_some_route_is_for_every_host() {
+    let ok = || Resource::new().get(Response::text(Status::OK, "ok").to_ready());
+    let (empty, absolute) = ("GET / HTTP/1.1\r\nHost:\r\n\r\n", "http://a/");
+    let absolute = empty.replacen('/', absolute, 1);
+    for (everywhere, on_a_host, input, status) in [
+        (None, true, empty, 400),
+        (None, true, "GET / HTTP/1.1\r\nHost: \t \r\n\r\n", 400),
+        (None, true, "GET / HTTP/1.0\r\nHost:\r\n\r\n", 400),
+        (None, true, "HEAD / HTTP/1.1\r\nHost:\r\n\r\n", 400),
+        (None, true, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+        (None, true, "GET / HTTP/1.1\r\nHost: b\r\n\r\n", 404),
+        (None, true, "GET / HTTP/1.0\r\n\r\n", 404),
+        // What the target says goes before Host.
+        (None, true, &absolute, 200),
+        (Some("/"), true, empty, 200),
+        (Some("/other/{name}"), true, empty, 404),
+        (Some("/*"), false, empty, 200),
+        (None, false, empty, 404),
+    ] {
+        let mut registry = Registry::default();
+        if on_a_host {
+            registry.insert_on("a", "/", ok());
+        }
+        if let Some(pattern) = everywhere {
+            registry.insert(pattern, ok());
+        }
+        let mut scene = Scene::serving(registry, Limits::default());
+        scene.receive(input);
+        let told = format!("{everywhere:?} {on_a_host} {input:?}");
+        assert_eq!(scene.counters.requests_faulty.value(), u64::from(status == 400), "{told}");
+        assert!(scene.is_closing() || status != 400, "{told}");
+        assert_eq!(scene.statuses(), [status], "{told}");
+    }
+}
+
 // U-31: an empty content is none.
 #[test]
 fn a_client_that_waits_for_the_100_gets_it_before_the_101_whatever_it_says_of_its_content() {
