@@ -100,6 +100,13 @@ fn at_each_limit_the_counters_of_its_row_are_raised() {
             assert!(scene.count(name) > 0, "{limit}: {name} is not raised");
         }
         assert_eq!(scene.last_status(), *status, "{limit}");
+        // Who lingers was refused for one.
+        let faults = u64::from(limit.starts_with("linger"));
+        assert_eq!(
+            scene.count("requests_faulty"),
+            faults,
+            "{limit}: no limit is a fault of syntax"
+        );
     }
 }
 
