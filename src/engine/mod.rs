@@ -287,7 +287,7 @@ impl<K: Kernel> Engine<K> {
                 }
                 (Phase::Lingering, Ok(Some(bytes))) => {
                     core.counters.bytes_received.add(bytes.len() as u64);
-                    connection.discard(bytes.len());
+                    connection.discard(bytes.len(), core);
                 }
                 (Phase::Lingering, Ok(None)) => {
                     connection.end(Manner::Close, CloseReason::Finished)
@@ -508,11 +508,14 @@ impl Connection {
 
     /// RFC 9112 §9.6: what comes behind our FIN is read and thrown away, so that it does not cost
     /// the peer our last answer.
-    fn discard(&mut self, bytes: usize) {
+    fn discard(&mut self, bytes: usize, core: &Core) {
         match u32::try_from(bytes).ok().and_then(|bytes| self.linger_bytes_left.checked_sub(bytes))
         {
             Some(left) => self.linger_bytes_left = left,
-            None => self.end(Manner::Close, CloseReason::Finished),
+            None => {
+                core.counters.linger_overflows.raise();
+                self.end(Manner::Close, CloseReason::Finished);
+            }
         }
     }
 
@@ -522,7 +525,10 @@ impl Connection {
                 core.counters.timeouts_sent.raise();
                 self.end(Manner::Reset, CloseReason::SendTimeout);
             }
-            Phase::Lingering => self.end(Manner::Close, CloseReason::Finished),
+            Phase::Lingering => {
+                core.counters.timeouts_linger.raise();
+                self.end(Manner::Close, CloseReason::Finished);
+            }
             Phase::Ending { .. } | Phase::Closing | Phase::Installing => {}
         }
     }
