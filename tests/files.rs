@@ -198,6 +198,54 @@ fn conditions_ranges_types_and_variants() {
 }
 
 #[test]
+fn a_link_leads_to_what_a_path_could_have_named_and_nowhere_else() {
+    let directory = Directory::new("links");
+    let public = directory.public();
+    fs::create_dir_all(public.join(".git/refs")).expect("a temporary directory");
+    directory.put("public/.git/config", b"hidden");
+    directory.put("public/.git/refs/main", b"hidden");
+    let absolute = public.join("index.html");
+    for (to, from) in [
+        (Path::new("sub"), "directory"),
+        (Path::new("../index.html"), "sub/up"),
+        (Path::new("directory/page.html"), "twice"),
+        (Path::new("."), "same"),
+        (Path::new(".git"), "git"),
+        (Path::new(".git/refs"), "refs"),
+        (Path::new("git/config"), "config"),
+        (Path::new(".hidden"), "sub/../shown"),
+        (Path::new(".hidden"), "empty.gz"),
+        (Path::new("missing"), "dangling"),
+        (absolute.as_path(), "absolute"),
+    ] {
+        symlink(to, public.join(from)).expect("a link");
+    }
+    let Some(running) = serve(HostKind::Hosted, &public) else { return };
+    let address = running.addresses()[0];
+    for (target, status, content) in [
+        ("/directory/page.html", 200, "page"),
+        ("/sub/up", 200, "<h1>index</h1>"),
+        ("/twice", 200, "page"),
+        ("/same/same/", 200, "<h1>index</h1>"),
+        ("/same", 308, ""),
+        ("/git/config", 404, "There is no such file.\n"),
+        ("/git", 404, "There is no such file.\n"),
+        ("/refs/main", 404, "There is no such file.\n"),
+        ("/config", 404, "There is no such file.\n"),
+        ("/shown", 404, "There is no such file.\n"),
+        ("/dangling", 404, "There is no such file.\n"),
+        ("/absolute", 404, "There is no such file.\n"),
+    ] {
+        let (head, found) = ask(address, &format!("GET {target}"), "");
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{target}: {head}");
+        assert_eq!(String::from_utf8_lossy(&found), content, "{target}");
+    }
+    let (head, _) = ask(address, "GET /empty", "Accept-Encoding: gzip\r\n");
+    assert_eq!(field(&head, "Content-Encoding"), None, "a variant is a file like any other");
+    running.stop().expect("it stops");
+}
+
+#[test]
 fn a_file_that_may_not_be_read_is_not_there() {
     let directory = Directory::new("denied");
     let path = directory.public().join("index.html");
