@@ -311,6 +311,25 @@ fn what_a_future_returns_is_the_answer_and_what_it_leaves_out_is_a_500() {
 }
 
 #[test]
+fn what_a_client_needs_before_the_content_is_not_sent_behind_it() {
+    let forgetful = streaming(async |_: OwnedRequest, _: Content, responder: Responder| {
+        let (mut fields, mut trailers) = (Fields::new(), Fields::new());
+        fields.announce(&["X-Sum", "ETag"]).expect("they may be trailers");
+        let answer = responder.start(Response::new(Status::OK).with_fields(&fields), None);
+        for name in ["X-Sum", "Content-Type", "set-cookie", "ETag", "Location"] {
+            trailers.push(name, "7").expect("a field");
+        }
+        answer.finish_with(trailers);
+    });
+    let Some(running) = serve_resource(config(), Resource::new().post(forgetful)) else { return };
+    let mut client = connect(running.addresses()[0]);
+    client.write_all(request("").as_bytes()).expect("it is open");
+    assert!(read_head(&mut client).contains("\r\nTrailer: X-Sum, ETag\r\n"));
+    assert_eq!(read_chunks(&mut client, |_| {}), "X-Sum: 7ETag: 7");
+    running.stop().expect("it stops");
+}
+
+#[test]
 fn real_clients_stream_both_ways() {
     if Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_err() {
         return eprintln!("SKIPPED: curl is not installed");
