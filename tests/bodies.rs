@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use loopback::{config, connect, pattern, read_head, read_to_end, serve_resource, wait_until};
 use upring::{
-    Content, ContentError, Fields, Limits, OwnedRequest, Resource, Responder, Response, Running,
-    Status, ToResponse, asynchronous, streaming,
+    Content, ContentError, Fields, Limits, OwnedRequest, Reply, Request, Resource, Responder,
+    Response, Running, Status, ToResponse, asynchronous, streaming,
 };
 
 /// What the handlers of one server have noted.
@@ -308,6 +308,25 @@ fn what_a_future_returns_is_the_answer_and_what_it_leaves_out_is_a_500() {
     }
     idle(&running);
     running.stop().expect("it stops");
+}
+
+#[test]
+fn a_chunk_of_more_than_there_may_be_is_refused_at_its_size_line() {
+    let whole = |_: &Request<'_>, _: &[u8], reply: &mut Reply<'_>| {
+        reply.send(&Response::new(Status::OK));
+    };
+    for resource in [Resource::new().post(collecting()), Resource::new().post(whole)] {
+        let Some(running) = serve_resource(config(), resource.content_bytes_max(9)) else { return };
+        for chunks in ["FFFFFFFFFFFFFFFF\r\n", "a\r\n", "a\r\n1234", "4\r\n1234\r\n6;x\r\n1"] {
+            let mut client = connect(running.addresses()[0]);
+            let input = request("Transfer-Encoding: chunked\r\n") + chunks;
+            client.write_all(input.as_bytes()).expect("it is open");
+            let head = read_head(&mut client);
+            assert!(head.starts_with("HTTP/1.1 413 "), "{chunks:?}: {head}");
+        }
+        assert_eq!(running.counter("contents_too_large"), 4);
+        running.stop().expect("it stops");
+    }
 }
 
 #[test]
