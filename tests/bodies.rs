@@ -17,8 +17,8 @@ use loopback::{
     PATIENCE, config, connect, pattern, read_head, read_to_end, serve_resource, wait_until,
 };
 use upring::{
-    Config, Content, ContentError, Fields, Limits, OwnedRequest, Resource, Responder, Response,
-    Running, Status, ToResponse, asynchronous, streaming,
+    Config, Content, ContentError, Fields, Limits, OwnedRequest, Reply, Request, Resource,
+    Responder, Response, Running, Status, ToResponse, asynchronous, streaming,
 };
 
 /// What the handlers of one server have noted.
@@ -313,6 +313,44 @@ fn what_a_future_returns_is_the_answer_and_what_it_leaves_out_is_a_500() {
 }
 
 #[test]
+fn a_chunk_of_more_than_there_may_be_is_refused_at_its_size_line() {
+    let whole = |_: &Request<'_>, _: &[u8], reply: &mut Reply<'_>| {
+        reply.send(&Response::new(Status::OK));
+    };
+    for resource in [Resource::new().post(collecting()), Resource::new().post(whole)] {
+        let Some(running) = serve_resource(config(), resource.content_bytes_max(9)) else { return };
+        for chunks in ["FFFFFFFFFFFFFFFF\r\n", "a\r\n", "a\r\n1234", "4\r\n1234\r\n6;x\r\n1"] {
+            let mut client = connect(running.addresses()[0]);
+            let input = request("Transfer-Encoding: chunked\r\n") + chunks;
+            client.write_all(input.as_bytes()).expect("it is open");
+            let head = read_head(&mut client);
+            assert!(head.starts_with("HTTP/1.1 413 "), "{chunks:?}: {head}");
+        }
+        assert_eq!(running.counter("contents_too_large"), 4);
+        running.stop().expect("it stops");
+    }
+}
+
+#[test]
+fn what_a_client_needs_before_the_content_is_not_sent_behind_it() {
+    let forgetful = streaming(async |_: OwnedRequest, _: Content, responder: Responder| {
+        let (mut fields, mut trailers) = (Fields::new(), Fields::new());
+        fields.announce(&["X-Sum", "ETag"]).expect("they may be trailers");
+        let answer = responder.start(Response::new(Status::OK).with_fields(&fields), None);
+        for name in ["X-Sum", "Content-Type", "set-cookie", "ETag", "Location"] {
+            trailers.push(name, "7").expect("a field");
+        }
+        answer.finish_with(trailers);
+    });
+    let Some(running) = serve_resource(config(), Resource::new().post(forgetful)) else { return };
+    let mut client = connect(running.addresses()[0]);
+    client.write_all(request("").as_bytes()).expect("it is open");
+    assert!(read_head(&mut client).contains("\r\nTrailer: X-Sum, ETag\r\n"));
+    assert_eq!(read_chunks(&mut client, |_| {}), "X-Sum: 7ETag: 7");
+    running.stop().expect("it stops");
+}
+
+#[test]
 fn real_clients_stream_both_ways() {
     if Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_err() {
         return eprintln!("SKIPPED: curl is not installed");
@@ -396,7 +434,7 @@ fn an_answer_may_be_larger_than_what_may_wait_to_be_sent() {
         answer.finish();
     });
     let later = asynchronous(async |_: OwnedRequest, _: Content| pattern(BYTES));
-    let whole = upring::returning(|_: &upring::Request<'_>, _: &[u8]| pattern(BYTES));
+    let whole = upring::returning(|_: &Request<'_>, _: &[u8]| pattern(BYTES));
     let server = upring::Server::new(Config { limits, ..config() })
         .route("/ready", Resource::new().get(ready))
         .route("/pieces", Resource::new().get(pieces))

@@ -121,6 +121,7 @@ const FRAMES: &[&[u8]] = &[
 const CHUNKS: &[&[u8]] = &[
     b"5\r\nhello\r\n0\r\n\r\n",
     b"a;name=value\r\n0123456789\r\n",
+    b"1 ; a ;b = \"\\\";\"\r\nx\r\n",
     b"0\r\nTrailer: value\r\n\r\n",
     b"00000000000000000001\r\nx\r\n",
     b"ffffffffffffffff\r\n",

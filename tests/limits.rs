@@ -24,10 +24,12 @@ struct Case {
     bound: u64,
     play: fn(&mut Scene),
     status: Option<u16>,
+    /// Another bound, which is not the default either.
+    beside: Option<(&'static str, u64)>,
 }
 
 const fn case(limit: &'static str, bound: u64, play: fn(&mut Scene), status: Option<u16>) -> Case {
-    Case { limit, bound, play, status }
+    Case { limit, bound, play, status, beside: None }
 }
 
 const CASES: &[Case] = &[
@@ -59,7 +61,12 @@ const CASES: &[Case] = &[
     case("outbox_bytes_high", 10, |scene| scene.get_twice(), Some(200)),
     case("outbox_bytes_max", 1000, |scene| scene.upgrade("/flood", 0), None),
     case("leases_max", 1, |scene| scene.say_early(2), None),
-    case("shortage_timeout_ms", 20, |scene| scene.take_all_buffers(), Some(200)),
+    case("aside_bytes_max", 10, |scene| scene.take_all_buffers(200), Some(200)),
+    // Where nothing is set aside, or there is no shortage.
+    Case {
+        beside: Some(("aside_bytes_max", 0)),
+        ..case("shortage_timeout_ms", 20, |scene| scene.take_all_buffers(60), Some(200))
+    },
 ];
 
 /// A content of five bytes, in a chunk.
@@ -82,12 +89,15 @@ fn trickle(scene: &mut Scene) {
 fn at_each_limit_the_counters_of_its_row_are_raised() {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tuning/README.md"));
     let page = page.expect("it is there");
-    for Case { limit, bound, play, status } in CASES {
+    for Case { limit, bound, play, status, beside } in CASES {
         let row = page.lines().find(|line| line.starts_with(&format!("| `{limit}` |")));
         let cell = row.and_then(|row| row.rsplit('|').nth(1)).expect("the page has each limit");
         let named: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
 
         let mut limits = Limits::default();
+        if let Some((name, bound)) = beside {
+            limits.set(name, *bound).expect("a limit");
+        }
         let mut scene = Scene::within(limits.clone());
         play(&mut scene);
         let raised = named.iter().filter(|name| scene.count(name) > 0).count();
@@ -225,10 +235,14 @@ impl Scene {
         (0..segments).for_each(|_| self.say("early", 0));
     }
 
-    fn take_all_buffers(&mut self) {
-        self.say_early(8);
+    fn take_all_buffers(&mut self, then_pass: u64) {
+        for _ in 0..3 {
+            self.connect();
+            self.upgrade("/undecided", 0);
+            (0..8).for_each(|_| self.say("early", 0));
+        }
         self.get("/", "");
-        self.pass(60);
+        self.pass(then_pass);
     }
 
     fn post(&mut self, target: &str, content: &str) {
@@ -295,6 +309,7 @@ struct Flood;
 impl Handler for Flood {
     fn on_open(&mut self, io: &mut Io<'_>) {
         io.send(vec![b'x'; 2000]);
+        io.write(b"and more");
     }
 
     fn on_bytes(&mut self, _: Lease, _: &mut Io<'_>) {}
