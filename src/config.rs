@@ -120,18 +120,23 @@ pub struct Limits {
     pub linger_timeout_ms: u64,
     /// Bytes read and discarded in that time. Default 256 KiB.
     pub linger_bytes_max: usize,
-    /// Requests of one connection answered in one turn, so that no client starves others. Default
-    /// 64.
-    pub requests_per_turn: u32,
+    /// Requests of one connection begun in one turn, so that no client starves others. What is left
+    /// over of all of them waits once a turn has begun 512. Default 64, at most 255.
+    pub requests_per_turn: u8,
     /// Bytes waiting to be sent at which a connection is no longer read. Default 64 KiB.
     pub outbox_bytes_high: usize,
     /// Bytes waiting to be sent at which a handler that goes on writing loses its connection.
     /// Default 4 MiB.
     pub outbox_bytes_max: usize,
-    /// Receive buffers one connection may hold unread before it is no longer read. Default 16.
+    /// Receive buffers one connection may hold unread before it is no longer read; the kernel may have
+    /// delivered some thirty more by then, once. Default 16.
     pub leases_max: u16,
+    /// Bytes that one core copies out of receive buffers when it is out of them: what connections have
+    /// not read, the greediest first. Over it, those that hold several buffers are cut. Default
+    /// 64 MiB.
+    pub aside_bytes_max: u64,
     /// Milliseconds a core may be out of receive buffers before connections that hold several of
-    /// them unread or unsent lose theirs, the greediest first. Default 100.
+    /// them lose theirs, the greediest first. Default 100.
     pub shortage_timeout_ms: u64,
 }
 
@@ -162,6 +167,7 @@ impl Default for Limits {
             outbox_bytes_high: 64 * 1024,
             outbox_bytes_max: 4 * 1024 * 1024,
             leases_max: 16,
+            aside_bytes_max: 64 * 1024 * 1024,
             shortage_timeout_ms: 100,
         }
     }
@@ -218,6 +224,7 @@ limits_by_name! {
     outbox_bytes_high
     outbox_bytes_max
     leases_max
+    aside_bytes_max
     shortage_timeout_ms
 }
 

@@ -73,6 +73,12 @@ counters! {
     requests,
     /// Requests refused for a fault of syntax or framing.
     requests_faulty,
+    /// Requests refused because their head did not end within its bytes.
+    heads_too_large,
+    /// Requests refused because their target was too long.
+    targets_too_long,
+    /// Requests refused because they had too many fields.
+    fields_too_many,
     /// Bytes received.
     bytes_received,
     /// Bytes sent.
@@ -80,13 +86,13 @@ counters! {
     /// Bytes of heads copied because a head came in more than one segment. Nothing behind a head is
     /// among them.
     bytes_assembled,
-    /// Requests with an Upgrade that were switched.
+    /// Requests that were switched: to a protocol in Upgrade, or to the tunnel of a CONNECT.
     upgrades_switched,
-    /// Upgraded connections open now.
+    /// Switched connections open now.
     upgrades_open,
     /// Decisions not yet made.
     upgrades_deciding,
-    /// Offers declined by the handler.
+    /// Offers, and CONNECTs, declined by the handler.
     upgrades_declined,
     /// Offers of which nothing is registered for the resource.
     upgrades_unknown,
@@ -123,18 +129,26 @@ counters! {
     websocket_closed_too_large,
     /// WebSocket connections closed because nothing came, pinged as they were.
     websocket_idle_timeouts,
+    /// WebSocket connections closed with 1001 because they had been open for as long as they may.
+    websocket_lifetimes,
     /// WebSocket connections whose client did not answer a Close in time.
     websocket_close_timeouts,
     /// Panics in handlers, and in the futures of async ones; each cost one connection.
     handler_panics,
-    /// Connections closed because nothing came in time: no request, or no rest of a head.
-    timeouts_received,
+    /// Connections closed because no request came in time. Kept-alive ones end so as a rule.
+    timeouts_idle,
+    /// Connections closed because the head of a request did not end in time: an attack, if many.
+    timeouts_heads,
     /// Connections closed because the content of a request came too slowly.
     timeouts_content,
     /// Requests whose answer did not begin in time.
     timeouts_answers,
     /// Requests whose content was larger than the resource takes.
     contents_too_large,
+    /// Requests refused for the length of their chunk extensions.
+    chunk_extensions_too_large,
+    /// Requests refused for the length of their trailers.
+    trailers_too_large,
     /// Requests whose content was thrown away, because their answer did not need it.
     contents_unread,
     /// Connections closed because more content was left unread than is thrown away.
@@ -143,10 +157,16 @@ counters! {
     answers_broken,
     /// Times requests of a connection waited because its answers before had not left.
     answers_held,
+    /// Times requests of a connection waited because it had had as many answered as one turn may.
+    turns_used_up,
     /// Connections closed because they had all the requests they may have.
     connections_used_up,
     /// Connections reset because the peer did not read in time.
     timeouts_sent,
+    /// Connections closed because the peer did not end its direction in time after ours.
+    timeouts_linger,
+    /// Connections closed because the peer sent too much after the end of our direction.
+    linger_overflows,
     /// Connections reset because more waited to be sent than may.
     outbox_overflows,
     /// Connections no longer read for a while because enough of them waits unread or unsent.
@@ -154,6 +174,8 @@ counters! {
     /// Receive buffers that hold bytes of some connection, at the end of the last turn. An idle
     /// connection has none.
     buffers_held,
+    /// Unread bytes copied out of receive buffers because others waited for those.
+    bytes_set_aside,
     /// Connections reset because they held receive buffers for which others had waited too long.
     connections_cut,
     /// Receives that found no buffer.

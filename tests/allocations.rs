@@ -23,6 +23,7 @@ use upring::protocols::echo;
 use upring::resource::{Redirect, Registry, Reply, Resource};
 use upring::server::{Server, ServerError};
 use upring::upgrade::{Handler, Io, Protocol};
+use upring::websocket::{Endpoint, Message, Socket, WebSocket};
 
 const DYNAMIC: &[u8] = b"GET /dynamic HTTP/1.1\r\nHost: a\r\n\r\n";
 const MISSING: &[u8] = b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -236,6 +237,97 @@ fn a_switch_allocates_its_handlers_state_and_nothing_else() {
             assert_eq!(allocated, allowed * WARM as u64, "a session, cut at {cut}");
         }
     }
+}
+
+/// A masked frame with 64 bytes of text.
+fn websocket_message() -> Vec<u8> {
+    [&[0x81, 0x80 | 64, 0, 0, 0, 0][..], &[b'm'; 64]].concat()
+}
+
+const WEBSOCKET: &[u8] =
+    b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// Sends every message back.
+struct Messages;
+
+impl Endpoint for Messages {
+    fn on_message(&mut self, message: Message, socket: &mut Socket<'_>) {
+        socket.send(message);
+    }
+}
+
+/// Says every message to everybody.
+struct Member;
+
+impl Endpoint for Member {
+    fn on_open(&mut self, socket: &mut Socket<'_>) {
+        socket.subscribe("all").expect("one topic");
+    }
+
+    fn on_message(&mut self, message: Message, socket: &mut Socket<'_>) {
+        socket.publish_to_all("all", message);
+    }
+}
+
+fn with_websocket() -> Registry {
+    let mut registry = registry();
+    let messages = WebSocket::new().endpoint(|_| Messages);
+    registry.insert("/ws", Resource::new().upgrade(messages));
+    let members = WebSocket::new().endpoint(|_| Member);
+    registry.insert("/all", Resource::new().upgrade(members));
+    registry
+}
+
+#[test]
+fn a_websocket_message_that_came_whole_is_echoed_without_an_allocation() {
+    for count in [1, 40] {
+        let mut simulated = Simulated::new(with_websocket(), in_kernel);
+        let client = simulated.connect();
+        client.write(WEBSOCKET);
+        simulated.settle();
+        client.read();
+        let bytes = websocket_message().repeat(count);
+        let mut round = || {
+            in_kernel(true);
+            client.write_exactly(&bytes);
+            in_kernel(false);
+            simulated.settle();
+            in_kernel(true);
+            assert_eq!(client.read().len(), 66 * count);
+            in_kernel(false);
+        };
+        (0..WARM).for_each(|_| round());
+        assert_eq!(allocations(|| (0..100).for_each(|_| round())), 0, "{count} messages");
+    }
+}
+
+#[test]
+fn what_is_published_costs_the_same_allocations_however_many_are_subscribed() {
+    let cost = |subscribers: usize| {
+        let mut simulated = Simulated::new(with_websocket(), in_kernel);
+        let clients: Vec<_> = (0..subscribers).map(|_| simulated.connect()).collect();
+        let handshake = String::from_utf8_lossy(WEBSOCKET).replace("/ws", "/all");
+        for client in &clients {
+            client.write(handshake.as_bytes());
+        }
+        simulated.settle();
+        clients.iter().for_each(|client| drop(client.read()));
+        let mut round = || {
+            in_kernel(true);
+            clients[0].write_exactly(&websocket_message());
+            in_kernel(false);
+            simulated.settle();
+            in_kernel(true);
+            clients.iter().for_each(|client| assert_eq!(client.read().len(), 66));
+            in_kernel(false);
+        };
+        (0..WARM).for_each(|_| round());
+        allocations(|| (0..100).for_each(|_| round())) / 100
+    };
+    let (few, many) = (cost(2), cost(200));
+    assert_eq!(few, many, "for 2 and for 200 subscribers");
+    assert!(few <= 8, "{few}");
 }
 
 #[test]

@@ -13,10 +13,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use loopback::{config, connect, pattern, read_head, read_to_end, serve_resource, wait_until};
+use loopback::{
+    PATIENCE, config, connect, pattern, read_head, read_to_end, serve_resource, wait_until,
+};
 use upring::{
-    Content, ContentError, Fields, Limits, OwnedRequest, Resource, Responder, Response, Running,
-    Status, ToResponse, asynchronous, streaming,
+    Config, Content, ContentError, Fields, Limits, OwnedRequest, Reply, Request, Resource,
+    Responder, Response, Running, Status, ToResponse, asynchronous, streaming,
 };
 
 /// What the handlers of one server have noted.
@@ -311,6 +313,44 @@ fn what_a_future_returns_is_the_answer_and_what_it_leaves_out_is_a_500() {
 }
 
 #[test]
+fn a_chunk_of_more_than_there_may_be_is_refused_at_its_size_line() {
+    let whole = |_: &Request<'_>, _: &[u8], reply: &mut Reply<'_>| {
+        reply.send(&Response::new(Status::OK));
+    };
+    for resource in [Resource::new().post(collecting()), Resource::new().post(whole)] {
+        let Some(running) = serve_resource(config(), resource.content_bytes_max(9)) else { return };
+        for chunks in ["FFFFFFFFFFFFFFFF\r\n", "a\r\n", "a\r\n1234", "4\r\n1234\r\n6;x\r\n1"] {
+            let mut client = connect(running.addresses()[0]);
+            let input = request("Transfer-Encoding: chunked\r\n") + chunks;
+            client.write_all(input.as_bytes()).expect("it is open");
+            let head = read_head(&mut client);
+            assert!(head.starts_with("HTTP/1.1 413 "), "{chunks:?}: {head}");
+        }
+        assert_eq!(running.counter("contents_too_large"), 4);
+        running.stop().expect("it stops");
+    }
+}
+
+#[test]
+fn what_a_client_needs_before_the_content_is_not_sent_behind_it() {
+    let forgetful = streaming(async |_: OwnedRequest, _: Content, responder: Responder| {
+        let (mut fields, mut trailers) = (Fields::new(), Fields::new());
+        fields.announce(&["X-Sum", "ETag"]).expect("they may be trailers");
+        let answer = responder.start(Response::new(Status::OK).with_fields(&fields), None);
+        for name in ["X-Sum", "Content-Type", "set-cookie", "ETag", "Location"] {
+            trailers.push(name, "7").expect("a field");
+        }
+        answer.finish_with(trailers);
+    });
+    let Some(running) = serve_resource(config(), Resource::new().post(forgetful)) else { return };
+    let mut client = connect(running.addresses()[0]);
+    client.write_all(request("").as_bytes()).expect("it is open");
+    assert!(read_head(&mut client).contains("\r\nTrailer: X-Sum, ETag\r\n"));
+    assert_eq!(read_chunks(&mut client, |_| {}), "X-Sum: 7ETag: 7");
+    running.stop().expect("it stops");
+}
+
+#[test]
 fn real_clients_stream_both_ways() {
     if Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_err() {
         return eprintln!("SKIPPED: curl is not installed");
@@ -341,5 +381,125 @@ fn real_clients_stream_both_ways() {
         assert!(output.status.success() && output.stdout == content, "{options:?}");
     }
     idle(&running);
+    running.stop().expect("it stops");
+}
+
+/// Says when it is dropped.
+struct Dropped(std::sync::mpsc::Sender<()>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+#[test]
+fn a_future_nobody_waits_for_is_dropped_where_it_waits() {
+    for answer_timeout_ms in [60_000, 100] {
+        let (tell, told) = std::sync::mpsc::channel();
+        let never = asynchronous(move |_: OwnedRequest, _: Content| {
+            let dropped = Dropped(tell.clone());
+            async move {
+                std::future::pending::<()>().await;
+                drop(dropped);
+                "it never is"
+            }
+        });
+        let config =
+            Config { limits: Limits { answer_timeout_ms, ..Limits::default() }, ..config() };
+        let Some(running) = serve_resource(config, Resource::new().get(never)) else { return };
+        let mut client = connect(running.addresses()[0]);
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("it is open");
+        if answer_timeout_ms > 1000 {
+            wait_until("the handler runs", || running.counter("bytes_received") > 0);
+            socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
+            drop(client);
+        } else {
+            assert!(read_head(&mut client).starts_with("HTTP/1.1 503 "), "answered without it");
+        }
+        told.recv_timeout(PATIENCE).expect("it is dropped");
+        running.stop().expect("it stops");
+    }
+}
+
+#[test]
+fn an_answer_may_be_larger_than_what_may_wait_to_be_sent() {
+    const BYTES: usize = 6 << 20;
+    let limits = Limits { outbox_bytes_max: 1 << 20, ..Limits::default() };
+    let body = || pattern(BYTES);
+    let ready = Response::new(Status::OK).with_body(body()).to_ready();
+    let pieces = streaming(async |_: OwnedRequest, _: Content, responder: Responder| {
+        let mut answer = responder.start(Response::new(Status::OK), Some(BYTES as u64));
+        answer.send(pattern(BYTES)).await.expect("the client reads");
+        answer.finish();
+    });
+    let later = asynchronous(async |_: OwnedRequest, _: Content| pattern(BYTES));
+    let whole = upring::returning(|_: &Request<'_>, _: &[u8]| pattern(BYTES));
+    let server = upring::Server::new(Config { limits, ..config() })
+        .route("/ready", Resource::new().get(ready))
+        .route("/pieces", Resource::new().get(pieces))
+        .route("/later", Resource::new().get(later))
+        .route("/whole", Resource::new().get(whole));
+    let Some(running) = loopback::start(server) else { return };
+    for path in ["/ready", "/pieces", "/later", "/whole"] {
+        let mut client = connect(running.addresses()[0]);
+        // Twice, so that one waits behind the other.
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(2);
+        client.write_all(request.as_bytes()).expect("it is open");
+        for _ in 0..2 {
+            let head = read_head(&mut client);
+            assert!(head.starts_with("HTTP/1.1 200 "), "{path}: {head}");
+            let mut content = vec![0; BYTES];
+            client.read_exact(&mut content).expect("all of it comes");
+            assert!(content == body(), "{path}");
+        }
+    }
+    assert_eq!(running.counter("outbox_overflows"), 0);
+    running.stop().expect("it stops");
+}
+
+#[test]
+fn uploads_that_are_read_late_all_arrive_though_they_fill_every_buffer() {
+    const CLIENTS: usize = 120;
+    const BYTES: usize = 100_000;
+    let (go_on, wait) = tokio::sync::watch::channel(false);
+    let late = asynchronous(move |_: OwnedRequest, mut content: Content| {
+        let mut wait = wait.clone();
+        async move {
+            let mut bytes = content.recv().await?.map_or(0, |piece| piece.len());
+            wait.wait_for(|goes_on| *goes_on).await.expect("the test goes on");
+            while let Some(piece) = content.recv().await? {
+                bytes += piece.len();
+            }
+            Ok::<_, upring::Closed>(format!("{bytes}"))
+        }
+    });
+    let mut config = config();
+    config.ring.buffers = 256;
+    let Some(running) = serve_resource(config, Resource::new().post(late)) else { return };
+    let address = running.addresses()[0];
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            thread::spawn(move || {
+                let mut client = connect(address);
+                let head = format!(
+                    "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {BYTES}\r\n\r\n"
+                );
+                client.write_all(&[head.as_bytes(), &pattern(BYTES)].concat()).expect("it is read");
+                String::from_utf8(read_to_end(&mut client)).expect("ASCII")
+            })
+        })
+        .collect();
+    wait_until("buffers are wanted back", || running.counter("bytes_set_aside") > 0);
+    // Whoever comes meanwhile is served.
+    let mut honest = connect(address);
+    honest.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("it is open");
+    assert!(read_head(&mut honest).starts_with("HTTP/1.1 405 "));
+    go_on.send(true).expect("the handlers wait");
+    for client in clients {
+        let answer = client.join().expect("its answer came");
+        assert!(answer.ends_with(&BYTES.to_string()), "{answer}");
+    }
+    assert_eq!(running.counter("connections_cut"), 0);
     running.stop().expect("it stops");
 }

@@ -30,6 +30,11 @@ fn a_connection_answers_the_same_however_its_bytes_are_cut() {
     try_out(fuzz::connection, HEADS);
 }
 
+#[test]
+fn a_websocket_connection_says_the_same_however_its_bytes_are_cut() {
+    try_out(fuzz::websocket, FRAMES);
+}
+
 /// Fragments from which inputs are put together, whole requests first.
 const HEADS: &[&[u8]] = &[
     b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -46,6 +51,18 @@ const HEADS: &[&[u8]] = &[
     b"GET /only HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
     b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
     b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
+    b"CONNECT b:1 HTTP/1.1\r\nHost: b:1\r\n\r\nearly, and taken a little at a time",
+    b"CONNECT c:1 HTTP/1.1\r\nHost: c:1\r\nContent-Length: 0\r\n\r\nearly",
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: later\r\n\r\nearly",
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: later-no\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: pause\r\n\r\nearly, and taken a little at a time",
+    b"GET /strict HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: strict\r\n\r\n",
+    b"GET /strict HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: strict-no\r\n\r\n",
+    b"POST /strict HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: strict\r\nContent-Length: 1\r\n\r\nx",
+    b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58",
+    b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 12\r\n\r\n",
+    b"GET /l HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
+    b"POST /l HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
     b"\r\n",
     b"\n",
     b"\r",
@@ -60,9 +77,53 @@ const HEADS: &[&[u8]] = &[
     b"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
 ];
 
+/// Frames of a client: whole ones, then parts. The masking key is mostly zero, so that what is said
+/// can be read.
+const FRAMES: &[&[u8]] = &[
+    b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58",
+    b"\x81\x80\0\0\0\0",
+    b"\x82\x83\0\0\0\0\xff\xfe\xfd",
+    b"\x81\x85\0\0\0\0pause",
+    b"\x82\x81\0\0\0\0p",
+    b"\x81\x85\0\0\0\0close",
+    b"\x01\x84\0\0\0\0abc\xe2\x00\x81\0\0\0\0\x82\x80\x82\0\0\0\0\xacd",
+    b"\x81\x82\x01\x02\x03\x04hj\x82\x82\xff\xff\xff\xff\0\0",
+    b"\x01\x80\0\0\0\0\x00\x80\0\0\0\0\x00\x80\0\0\0\0\x80\x81\0\0\0\0p",
+    b"\x01\x80\0\0\0\0\x00\x80\0\0\0\0\x00\x80\0\0\0\0\x00\x80\0\0\0\0\x80\x80\0\0\0\0",
+    b"\x89\x80\0\0\0\0\x89\x80\0\0\0\0\x8a\x80\0\0\0\0\x89\x81\0\0\0\0p\x8a\x80\0\0\0\0\x89\x80\0\0\0\0",
+    b"\x01\x82\0\0\0\0ab",
+    b"\x00\x81\0\0\0\0c",
+    b"\x80\x81\0\0\0\0\xff",
+    b"\x80\x80\0\0\0\0",
+    b"\x89\x84\x01\x02\x03\x04ping",
+    b"\x8a\x80\0\0\0\0",
+    b"\x88\x80\0\0\0\0",
+    b"\x88\x85\0\0\0\0\x03\xe8bye",
+    b"\x88\x82\0\0\0\0\x03\xed",
+    b"\x82\xfe\x00\x80\0\0\0\0mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm",
+    b"\x82\xff\0\0\0\0\0\0\x00\x03\0\0\0\0abc",
+    b"\x82\xfe\x10\x00\0\0\0\0",
+    // RFC 7692 §7.2.3: Hello, the same in two frames, once more by reference, stored, and twice in one.
+    b"\xc1\x87\0\0\0\0\xf2\x48\xcd\xc9\xc9\x07\x00",
+    b"\x41\x83\0\0\0\0\xf2\x48\xcd\x80\x84\0\0\0\0\xc9\xc9\x07\x00",
+    b"\xc1\x85\0\0\0\0\xf2\x00\x11\x00\x00",
+    b"\xc1\x8b\0\0\0\0\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00",
+    b"\xc1\x8d\0\0\0\0\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00",
+    b"\xc2\x81\0\0\0\0\x03",
+    // Found by fuzzing: inflates to no UTF-8, and to too much.
+    b"\x41\xbe\x3a\x3d\x04\x00\0\0\x16\0\0\0\0\0\0\0\0\0\x1c\x24\x1c\0\0\0\0\0\x1c\x1c\x1c\0",
+    b"\x81",
+    b"\x80",
+    b"\xfe",
+    b"\0\0\0\0",
+    b"\xf2\x48",
+    b"text",
+];
+
 const CHUNKS: &[&[u8]] = &[
     b"5\r\nhello\r\n0\r\n\r\n",
     b"a;name=value\r\n0123456789\r\n",
+    b"1 ; a ;b = \"\\\";\"\r\nx\r\n",
     b"0\r\nTrailer: value\r\n\r\n",
     b"00000000000000000001\r\nx\r\n",
     b"ffffffffffffffff\r\n",

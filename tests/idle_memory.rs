@@ -1,6 +1,6 @@
-//! Promise 4: an idle connection owns no buffer, and next to no memory. Ten thousand idle echo
-//! connections against the binary, each host with one worker; what its resident memory grows by is
-//! divided among them.
+//! Promise 4: an idle connection owns no buffer, and next to no memory. Fifteen thousand idle
+//! connections against the binary, echo and WebSocket, each host with one worker; what its resident
+//! memory grows by is divided among them.
 
 #[path = "support/serving.rs"]
 #[allow(dead_code, reason = "each test takes the part of it that it needs")]
@@ -20,13 +20,33 @@ use upring::protocols::echo;
 use upring::resource::Resource;
 use upring::server::{Server, ServerError};
 
-const CONNECTIONS: usize = 10_000;
+const CONNECTIONS: usize = 15_000;
 const WARM: usize = 2000;
 /// What the promise allows, and what is aimed for is less.
 const BYTES_MAX: u64 = 256;
 
-const REQUEST: &[u8] =
-    b"GET /echo HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+/// A protocol to switch to, and one message there and back.
+struct Protocol {
+    name: &'static str,
+    request: &'static str,
+    sent: &'static [u8],
+    answered: &'static [u8],
+}
+
+const ECHO: Protocol = Protocol {
+    name: "echo",
+    request: "GET /echo HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n",
+    sent: b"x",
+    answered: b"x",
+};
+
+const WEBSOCKET: Protocol = Protocol {
+    name: "websocket",
+    request: "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    sent: b"\x81\x85\0\0\0\0hello",
+    answered: b"\x81\x05hello",
+};
 
 /// Resident memory that is no file's.
 fn resident_bytes(server: &Serving) -> u64 {
@@ -50,9 +70,9 @@ fn settled_bytes(server: &Serving) -> u64 {
     }
 }
 
-/// `count` switched connections that have had one byte echoed, from several addresses: ports of one
+/// `count` switched connections that have had one message echoed, from several addresses: ports of one
 /// would run short.
-fn upgraded(server: SocketAddr, count: usize) -> Vec<TcpStream> {
+fn upgraded(server: SocketAddr, protocol: &Protocol, count: usize) -> Vec<TcpStream> {
     let connect = |index: usize| {
         let from = Ipv4Addr::new(127, 0, 0, 2 + (index / 500) as u8);
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor is free");
@@ -62,17 +82,22 @@ fn upgraded(server: SocketAddr, count: usize) -> Vec<TcpStream> {
         socket.set_linger(Some(Duration::ZERO)).expect("it is a TCP socket");
         socket.connect(&server.into()).expect("the server listens");
         let mut stream = TcpStream::from(socket);
-        stream.write_all(REQUEST).expect("the server reads");
-        stream.write_all(b"x").expect("the server reads");
-        let (mut answer, mut len) = ([0; 512], 0);
-        while !answer[..len].ends_with(b"\r\n\r\nx") {
-            let read = stream.read(&mut answer[len..]).expect("the server answers");
-            assert!(read > 0, "an echo does not end before its peer");
-            len += read;
-        }
+        stream.write_all(protocol.request.as_bytes()).expect("the server reads");
+        read_up_to(&mut stream, b"\r\n\r\n");
+        stream.write_all(protocol.sent).expect("the server reads");
+        read_up_to(&mut stream, protocol.answered);
         stream
     };
     (0..count).map(connect).collect()
+}
+
+fn read_up_to(stream: &mut TcpStream, end: &[u8]) {
+    let (mut answer, mut len) = ([0; 512], 0);
+    while !answer[..len].ends_with(end) {
+        let read = stream.read(&mut answer[len..]).expect("the server answers");
+        assert!(read > 0, "an echo does not end before its peer");
+        len += read;
+    }
 }
 
 /// Descriptors for this process, and for the table of the server, which inherits the limit.
@@ -93,11 +118,13 @@ fn an_idle_upgraded_connection_costs_at_most_256_bytes() {
     if !has_descriptors() {
         return;
     }
-    for host in ["native", "hosted"] {
+    let cases = [("native", ECHO), ("hosted", ECHO), ("native", WEBSOCKET), ("hosted", WEBSOCKET)];
+    for (host, protocol) in cases {
         let Some(serving) = Serving::start(&["--workers", "1", "--host", host]) else { return };
-        drop(upgraded(serving.address(), WARM));
+        drop(upgraded(serving.address(), &protocol, WARM));
         let before = settled_bytes(&serving);
-        let connections = upgraded(serving.address(), CONNECTIONS);
+        let connections = upgraded(serving.address(), &protocol, CONNECTIONS);
+        let host = format!("{host}, {}", protocol.name);
         let growth = settled_bytes(&serving).saturating_sub(before);
         // Those of the warm-up had to be paid for, too.
         let (all, new) = (CONNECTIONS as u64, (CONNECTIONS - WARM) as u64);
@@ -123,7 +150,7 @@ fn idle_connections_hold_no_receive_buffer() {
         }
         Err(error) => panic!("{error}"),
     };
-    let connections = upgraded(running.addresses()[0], 500);
+    let connections = upgraded(running.addresses()[0], &ECHO, 500);
     assert_eq!(running.counter("upgrades_open"), 500);
     let deadline = Instant::now() + Duration::from_secs(5);
     while running.counter("buffers_held") > 0 {

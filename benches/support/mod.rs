@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "what is public here is public to whoever includes this tree")]
 
 pub mod watched;
+pub mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,6 +110,7 @@ impl Alone {
     #[inline(never)]
     pub fn receive(&mut self, bytes: &[u8]) {
         let lease = self.pool.take().expect("a buffer is vacant").fill(bytes);
+        self.core.begin_turn(self.core.now);
         let mut port = Port {
             core: &mut self.core,
             batch: &mut self.batch,
@@ -148,6 +150,7 @@ impl Simulated {
             buffers: 2048,
             buffer_bytes: 4096,
             buffers_lent: 1024,
+            descriptors_max: 16 * 1024,
             window_bytes: 1 << 20,
             faults: Faults::none(),
             ..SimConfig::default()

@@ -6,7 +6,7 @@ use std::io;
 
 use upring::buffer::{Batch, Pool};
 use upring::config::Millis;
-use upring::ring::{Completion, Handle, Kernel, ListenerId, Manner, Token, Wait};
+use upring::ring::{Completion, Handle, Kernel, ListenerId, Manner, Receipts, Token, Wait};
 
 /// Where bytes lie: address and length.
 pub type Place = (usize, usize);
@@ -62,12 +62,20 @@ impl<K: Kernel> Kernel for Watched<K> {
         self.inside(|this| this.kernel.accept(listener));
     }
 
-    fn receive(&mut self, connection: Token, handle: Handle) {
-        self.inside(|this| this.kernel.receive(connection, handle));
+    fn receive(&mut self, connection: Token, handle: Handle, receipts: Receipts) {
+        self.inside(|this| this.kernel.receive(connection, handle, receipts));
     }
 
     fn stop_receive(&mut self, connection: Token) {
         self.inside(|this| this.kernel.stop_receive(connection));
+    }
+
+    fn watch(&mut self, connection: Token, handle: Handle) {
+        self.inside(|this| this.kernel.watch(connection, handle));
+    }
+
+    fn stop_watch(&mut self, connection: Token) {
+        self.inside(|this| this.kernel.stop_watch(connection));
     }
 
     fn send(&mut self, connection: Token, handle: Handle, batch: Box<Batch>) {

@@ -199,6 +199,27 @@ impl Batch {
         }
     }
 
+    /// Copies what it refers to in receive buffers, which are then free for others: for a send that has
+    /// to wait for its peer. Lengths and order stay.
+    pub fn give_buffers_back(&mut self) {
+        if self.leases == 0 {
+            return;
+        }
+        let mut begun = std::mem::take(&mut self.gone_of_next);
+        for piece in self.pieces.iter_mut().skip(self.gone) {
+            let skipped = std::mem::take(&mut begun);
+            match piece {
+                Piece::Payload(Payload::Lease(lease)) => {
+                    let left = lease.get(skipped..).unwrap_or_default().to_vec();
+                    *piece = Piece::Payload(Payload::Owned(left));
+                }
+                // Only the first piece has begun to leave: it keeps its place.
+                _ => self.gone_of_next += skipped,
+            }
+        }
+        self.leases = 0;
+    }
+
     /// Appends what `write` appends to the text.
     pub fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if self.text.capacity() == 0 {
@@ -264,9 +285,10 @@ pub struct Outbox<'a> {
 }
 
 impl<'a> Outbox<'a> {
-    /// Writes into `batch`; `in_flight` of the same connection is with the kernel already. Once
-    /// more than `bytes_max` bytes wait, the batch [overflows](Batch::is_overflowed) and takes no
-    /// more.
+    /// Writes into `batch`; `in_flight` of the same connection is with the kernel already. What is
+    /// written while more than `bytes_max` bytes wait makes the batch
+    /// [overflow](Batch::is_overflowed) and is not taken: one piece of any size fits, going on does
+    /// not.
     pub fn new(
         batch: &'a mut Option<Box<Batch>>,
         spare: &'a mut Vec<Box<Batch>>,
@@ -318,9 +340,9 @@ impl<'a> Outbox<'a> {
 
     fn with(&mut self, write: impl FnOnce(&mut Batch)) {
         let batch = self.batch.get_or_insert_with(|| self.spare.pop().unwrap_or_default());
+        batch.overflowed |= self.in_flight.bytes + batch.bytes_left > self.bytes_max;
         if !batch.overflowed {
             write(batch);
-            batch.overflowed = self.in_flight.bytes + batch.bytes_left > self.bytes_max;
         }
     }
 }
@@ -361,12 +383,41 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_gives_its_buffers_back_and_stays_what_it_is() {
+        let pool = Pool::new(3, 16);
+        let lease = |bytes: &[u8]| pool.take().expect("one is vacant").fill(bytes);
+        let whole = b"one two text three";
+        for cut in 0..whole.len() {
+            let mut batch = Batch::default();
+            batch.push(lease(b"one ").into());
+            batch.push(lease(b"two ").into());
+            batch.append(|text| text.extend_from_slice(b"text "));
+            batch.push(lease(b"three").into());
+            batch.advance(cut);
+            batch.give_buffers_back();
+            assert_eq!((pool.vacant(), batch.load().leases), (3, 0));
+            assert_eq!((sent(&batch), batch.len()), (whole[cut..].to_vec(), whole.len() - cut));
+            batch.advance(1);
+            assert_eq!(sent(&batch), &whole[cut + 1..]);
+        }
+    }
+
+    #[test]
     fn text_written_in_pieces_is_one_slice() {
         let mut batch = Batch::default();
         for _ in 0..5 {
             batch.append(|text| text.extend_from_slice(b"response"));
         }
         assert_eq!(batch.slices().count(), 1);
+    }
+
+    #[test]
+    fn one_piece_of_any_size_fits_an_outbox() {
+        let (mut batch, mut spare) = (None, Vec::new());
+        let mut outbox = Outbox::new(&mut batch, &mut spare, Load::default(), 10);
+        outbox.push(vec![0; 1000]);
+        assert_eq!(outbox.queued().bytes, 1000);
+        assert!(batch.is_some_and(|batch| !batch.is_overflowed()));
     }
 
     #[test]

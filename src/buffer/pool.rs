@@ -29,7 +29,7 @@ struct Memory {
     layout: Layout,
     buffer_bytes: u32,
     /// Leases on each buffer.
-    holders: Box<[Cell<u16>]>,
+    holders: Box<[Cell<u32>]>,
     /// What follows each buffer in a [`LeaseQueue`](super::LeaseQueue).
     links: Box<[Cell<Parts>]>,
     vacant: RefCell<Vec<u16>>,
@@ -240,11 +240,44 @@ impl Lease {
     pub fn split_to(&mut self, count: usize) -> Lease {
         let front = self.checked(count);
         let holders = &self.pool.memory.holders[usize::from(self.buffer)];
-        holders.set(holders.get() + 1);
+        // Leases of no bytes could be any number.
+        holders.set(holders.get().checked_add(1).expect("fewer leases than four thousand million"));
         let lease =
             Lease { pool: self.pool.clone(), buffer: self.buffer, start: self.start, len: front };
         self.advance(count);
         lease
+    }
+
+    /// A lease on a copy of these bytes, one behind the other, in memory of its own.
+    ///
+    /// # Panics
+    /// If they are more than four gigabytes.
+    pub(crate) fn copied<'a>(pieces: impl Iterator<Item = &'a [u8]> + Clone) -> Lease {
+        let bytes: usize = pieces.clone().map(<[u8]>::len).sum();
+        let len = u32::try_from(bytes).expect("what one connection has unread is far less");
+        let pool = Pool::new(1, len.max(1));
+        let Some(vacant) = pool.take() else { unreachable!("it was just made") };
+        let mut lease = vacant.lease(len);
+        let mut at = 0;
+        for piece in pieces {
+            // SAFETY: the buffer has room for all pieces, summed above; it is ours alone, and nothing
+            // else points into it.
+            unsafe {
+                std::ptr::copy_nonoverlapping(
+                    piece.as_ptr(),
+                    lease.pool.address(lease.buffer).add(at),
+                    piece.len(),
+                );
+            }
+            at += piece.len();
+        }
+        lease.truncate(at);
+        lease
+    }
+
+    /// Whether it is on a buffer of the same pool as `other`.
+    pub(super) fn is_beside(&self, pool: &Pool) -> bool {
+        Rc::ptr_eq(&self.pool.memory, &pool.memory)
     }
 
     /// The pool whose buffer this is.

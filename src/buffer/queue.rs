@@ -4,29 +4,46 @@
 
 use super::pool::{Lease, Parts, Pool};
 
-/// A first-in first-out queue of leases, one per buffer.
+/// A first-in first-out queue of leases, one per buffer of one pool. Where the buffers are wanted back,
+/// all of them are [set aside](LeaseQueue::set_aside): copied into one lease with memory of its own,
+/// which stays before all that come later.
 #[derive(Debug, Default)]
 pub struct LeaseQueue {
-    /// The pool of all of them, while there are any.
+    /// The pool of all others, while there are any.
     pool: Option<Pool>,
     front: Parts,
     last: u16,
     count: u16,
+    /// Set aside, or the rest of that: before all others.
+    aside: Option<Box<Lease>>,
 }
 
 impl LeaseQueue {
     /// Leases in the queue.
     pub fn len(&self) -> usize {
-        usize::from(self.count)
+        self.held() + usize::from(self.aside.is_some())
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.count == 0 && self.aside.is_none()
+    }
+
+    /// Receive buffers it keeps.
+    pub fn held(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    /// Bytes that were set aside.
+    pub fn bytes_aside(&self) -> usize {
+        self.aside.as_ref().map_or(0, |lease| lease.len())
     }
 
     /// Appends a lease. No other lease on its buffer may be in a queue.
     pub fn push(&mut self, lease: Lease) {
+        if self.is_foreign(&lease) {
+            return self.push_aside(lease);
+        }
         let (pool, parts) = lease.into_parts();
         match &self.pool {
             None => (self.pool, self.front) = (Some(pool), parts),
@@ -38,6 +55,11 @@ impl LeaseQueue {
 
     /// Puts a lease before all others: the rest of one that was taken and not used up.
     pub fn push_front(&mut self, lease: Lease) {
+        if self.is_foreign(&lease) {
+            self.aside = Some(Box::new(lease));
+            return;
+        }
+        debug_assert!(self.aside.is_none(), "what was set aside is taken first");
         let (pool, parts) = lease.into_parts();
         match self.count {
             0 => self.last = parts.buffer,
@@ -49,6 +71,9 @@ impl LeaseQueue {
 
     /// Takes the oldest lease.
     pub fn pop(&mut self) -> Option<Lease> {
+        if let Some(lease) = self.aside.take() {
+            return Some(*lease);
+        }
         let pool = self.pool.take()?;
         let front = self.front;
         self.count -= 1;
@@ -59,9 +84,36 @@ impl LeaseQueue {
         Some(Lease::from_parts(pool, front))
     }
 
+    /// Copies everything into memory of its own and gives the receive buffers back.
+    pub fn set_aside(&mut self) {
+        if self.count > 0 {
+            let leases: Vec<Lease> = std::iter::from_fn(|| self.pop()).collect();
+            let copied = Lease::copied(leases.iter().map(|lease| &**lease));
+            self.aside = Some(Box::new(copied));
+        }
+    }
+
+    /// Appends a lease that was set aside elsewhere.
+    fn push_aside(&mut self, lease: Lease) {
+        let mut leases: Vec<Lease> = std::iter::from_fn(|| self.pop()).collect();
+        leases.push(lease);
+        self.aside = match leases.len() {
+            1 => leases.pop().map(Box::new),
+            _ => Some(Box::new(Lease::copied(leases.iter().map(|lease| &**lease)))),
+        };
+    }
+
     /// Drops everything.
     pub fn clear(&mut self) {
         while self.pop().is_some() {}
+    }
+
+    /// Whether a lease is not one of a pool that many share.
+    fn is_foreign(&self, lease: &Lease) -> bool {
+        match &self.pool {
+            Some(pool) => !lease.is_beside(pool),
+            None => lease.pool().count() == 1,
+        }
     }
 }
 
@@ -112,7 +164,34 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_costs_a_connection_at_most_twenty_four_bytes() {
-        assert!(size_of::<LeaseQueue>() <= 24);
+    fn what_is_set_aside_keeps_its_place_and_no_buffer() {
+        let pool = Pool::new(4, 16);
+        let mut queue = LeaseQueue::default();
+        queue.push(lease(&pool, b"one"));
+        queue.push(lease(&pool, b"two"));
+        queue.set_aside();
+        assert_eq!((pool.vacant(), queue.len(), queue.held(), queue.bytes_aside()), (4, 1, 0, 6));
+        queue.push(lease(&pool, b"three"));
+        let mut front = queue.pop().expect("something was set aside");
+        assert_eq!(&*front, b"onetwo");
+        front.advance(2);
+        queue.push_front(front);
+        assert_eq!((queue.len(), queue.held()), (2, 1));
+        // Once more, with the rest of what was set aside before.
+        queue.set_aside();
+        assert_eq!((pool.vacant(), queue.bytes_aside()), (4, 9));
+        let aside = queue.pop().expect("all was set aside");
+        assert_eq!(&*aside, b"etwothree");
+        assert!(queue.is_empty());
+        // Into another queue, behind what is there.
+        queue.push(lease(&pool, b"four"));
+        queue.push(aside);
+        assert_eq!(queue.pop().as_deref(), Some(&b"fouretwothree"[..]));
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_queue_costs_a_connection_at_most_thirty_two_bytes() {
+        assert!(size_of::<LeaseQueue>() <= 32);
     }
 }

@@ -84,6 +84,8 @@ pub struct Engine<K: Kernel> {
     is_short_of_buffers: bool,
     /// When the next connection is cut if receives still wait for a buffer, [`NEVER`] if none does.
     cut_at: Millis,
+    /// Before it, looking for buffers that can be had back is of no use.
+    relieve_at: Millis,
     date_due: Millis,
     tick_at: Millis,
     remote: Arc<Remote>,
@@ -130,6 +132,7 @@ impl<K: Kernel> Engine<K> {
             starved: VecDeque::new(),
             is_short_of_buffers: false,
             cut_at: NEVER,
+            relieve_at: 0,
             tick_at: NEVER,
             remote,
             drain_timeout,
@@ -155,6 +158,7 @@ impl<K: Kernel> Engine<K> {
         self.expire();
         self.settle_touched();
         self.feed_starved();
+        self.relieve_shortage();
         self.end_shortage();
         self.arm_tick();
         self.note_buffers();
@@ -192,7 +196,7 @@ impl<K: Kernel> Engine<K> {
 
     /// Asks the time once a turn, and for the date once a second.
     fn look_at_the_clock(&mut self) {
-        self.core.now = self.kernel.now();
+        self.core.begin_turn(self.kernel.now());
         if self.core.now >= self.date_due {
             self.core.date.refresh(self.kernel.unix_seconds());
             // The wall clock's second does not begin with ours: looking ten times a second keeps
@@ -228,6 +232,16 @@ impl<K: Kernel> Engine<K> {
                     };
                     connection.phase = Phase::Ending { manner, reason };
                 })
+            }
+            Completion::Watched { connection, is_lost, more } => {
+                self.with(connection, |connection, _, _| {
+                    connection.is_watched = more;
+                    // With our direction over, the end of the other looks like a loss, and may leave
+                    // bytes to be read.
+                    if is_lost && connection.phase == Phase::Open && !connection.is_shut {
+                        connection.end(Manner::Close, CloseReason::PeerReset);
+                    }
+                });
             }
             Completion::Tick => self.tick_at = NEVER,
             Completion::Control => self.control(),
@@ -273,7 +287,7 @@ impl<K: Kernel> Engine<K> {
                 }
                 (Phase::Lingering, Ok(Some(bytes))) => {
                     core.counters.bytes_received.add(bytes.len() as u64);
-                    connection.discard(bytes.len());
+                    connection.discard(bytes.len(), core);
                 }
                 (Phase::Lingering, Ok(None)) => {
                     connection.end(Manner::Close, CloseReason::Finished)
@@ -300,7 +314,9 @@ impl<K: Kernel> Engine<K> {
         };
         let is_wanted = matches!(connection.phase, Phase::Open | Phase::Detaching);
         if !is_lost && is_wanted && !batch.is_empty() {
-            // The rest goes first: one send in flight, in order.
+            // The rest goes first: one send in flight, in order. It waits for its peer, and nobody
+            // else for its buffers.
+            batch.give_buffers_back();
             connection.set_in_flight(batch.load());
             connection.peer_deadline = now.saturating_add(self.core.limits.send_timeout_ms);
             self.kernel.send(token, connection.handle, batch);
@@ -363,9 +379,12 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Gives those with work left over one more turn each.
+    /// Gives those with work left over another go each, as far as a turn has time for them.
     fn go_on(&mut self) {
         for _ in 0..self.ready.len() {
+            if self.core.has_begun_enough() {
+                break;
+            }
             let Some(token) = self.ready.pop_front() else { break };
             if let Some(connection) = self.connections.of(token) {
                 connection.is_ready = false;
@@ -492,11 +511,14 @@ impl Connection {
 
     /// RFC 9112 §9.6: what comes behind our FIN is read and thrown away, so that it does not cost
     /// the peer our last answer.
-    fn discard(&mut self, bytes: usize) {
+    fn discard(&mut self, bytes: usize, core: &Core) {
         match u32::try_from(bytes).ok().and_then(|bytes| self.linger_bytes_left.checked_sub(bytes))
         {
             Some(left) => self.linger_bytes_left = left,
-            None => self.end(Manner::Close, CloseReason::Finished),
+            None => {
+                core.counters.linger_overflows.raise();
+                self.end(Manner::Close, CloseReason::Finished);
+            }
         }
     }
 
@@ -506,7 +528,10 @@ impl Connection {
                 core.counters.timeouts_sent.raise();
                 self.end(Manner::Reset, CloseReason::SendTimeout);
             }
-            Phase::Lingering => self.end(Manner::Close, CloseReason::Finished),
+            Phase::Lingering => {
+                core.counters.timeouts_linger.raise();
+                self.end(Manner::Close, CloseReason::Finished);
+            }
             Phase::Ending { .. } | Phase::Closing | Phase::Installing => {}
         }
     }

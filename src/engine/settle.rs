@@ -4,8 +4,8 @@
 use super::connection::{Connection, Phase, Receive};
 use super::{Engine, STARVED_PAUSE_MS};
 use crate::config::NEVER;
-use crate::ring::{Kernel, Manner, Token};
-use crate::session::Core;
+use crate::ring::{Kernel, Manner, Receipts, Token};
+use crate::session::{Core, Session};
 use crate::upgrade::CloseReason;
 
 impl<K: Kernel> Engine<K> {
@@ -16,7 +16,9 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn settle(&mut self, token: Token) {
-        let Engine { kernel, core, connections, timers, ready, .. } = self;
+        let Engine { kernel, core, connections, timers, ready, starved, .. } = self;
+        // While others wait for a buffer nobody takes more than one at a time.
+        let receipts = if starved.is_empty() { Receipts::Many } else { Receipts::One };
         let Some(connection) = connections.of(token) else { return };
         connection.is_touched = false;
         connection.judge(core);
@@ -25,7 +27,7 @@ impl<K: Kernel> Engine<K> {
             connection.finish_if_done(token, kernel, core);
         }
         match connection.phase {
-            Phase::Open | Phase::Lingering => connection.receive(token, kernel, core),
+            Phase::Open | Phase::Lingering => connection.receive(token, kernel, core, receipts),
             Phase::Detaching => connection.detach(token, kernel, core),
             Phase::Ending { .. } => connection.wind_up(token, kernel, core),
             Phase::Closing | Phase::Installing => {}
@@ -79,9 +81,51 @@ impl<K: Kernel> Engine<K> {
         self.settle_touched();
     }
 
+    /// A connection that does not go on keeps no buffer that another waits for: what it has unread or
+    /// unsent is copied into memory of its own, the greediest first, up to a bound for the core.
+    pub(super) fn relieve_shortage(&mut self) {
+        let now = self.core.now;
+        if !self.starved.is_empty() && self.relieve_at <= now {
+            self.relieve();
+            if self.kernel.receivable() == 0 {
+                // Nothing was to be had: looking again at once would be no better.
+                self.relieve_at = now + STARVED_PAUSE_MS;
+            }
+        }
+    }
+
+    #[cold]
+    fn relieve(&mut self) {
+        let wanted = (self.kernel.pool().count() / 4).max(1);
+        let all = self.all();
+        let (mut aside, mut holders) = (0, Vec::new());
+        for token in &all {
+            let Some(connection) = self.connections.of(*token) else { continue };
+            aside += connection.session.bytes_aside();
+            holders.push((connection.held(), *token));
+        }
+        holders.sort_unstable_by_key(|(held, token)| (std::cmp::Reverse(*held), token.slot));
+        for (held, token) in holders {
+            let is_over = aside as u64 >= self.core.limits.aside_bytes_max;
+            if held == 0 || is_over || self.kernel.receivable() >= wanted {
+                break;
+            }
+            let Some(connection) = self.connections.of(token) else { continue };
+            let before = connection.session.bytes_aside();
+            connection.give_buffers_back();
+            let more = connection.session.bytes_aside() - before;
+            self.core.counters.bytes_set_aside.add(more as u64);
+            aside += more;
+        }
+        if self.kernel.receivable() < wanted {
+            // Handlers may have some, and be able to do without.
+            all.into_iter().for_each(|token| self.attend(token, Session::relieve));
+            self.settle_touched();
+        }
+    }
+
     /// One connection cannot take the buffers of all: when none has come back for a while, who
-    /// holds most of them unread or unsent is cut, one at a time, until those that wait have
-    /// theirs.
+    /// holds most of them is cut, one at a time, until those that wait have theirs.
     pub(super) fn end_shortage(&mut self) {
         let now = self.core.now;
         if self.starved.is_empty() {
@@ -101,12 +145,11 @@ impl<K: Kernel> Engine<K> {
     #[cold]
     fn cut_the_greediest(&mut self) {
         let all = self.all();
-        let core = &self.core;
-        let held = |token: &Token| self.connections.of(*token).map_or(0, |found| found.held(core));
+        let held = |token: &Token| self.connections.of(*token).map_or(0, |found| found.held());
         let greediest = all.into_iter().max_by_key(held);
         if let Some(token) = greediest
             && let Some(connection) = self.connections.of(token)
-            && connection.held(&self.core) > 1
+            && connection.held() > 1
         {
             self.core.counters.connections_cut.raise();
             connection.end(Manner::Reset, CloseReason::BuffersHeld);
@@ -117,18 +160,20 @@ impl<K: Kernel> Engine<K> {
 }
 
 impl Connection {
-    /// Receive buffers that are not received into for its sake, but for those its handler keeps.
-    fn held(&self, core: &Core) -> usize {
-        let limits = &core.limits;
-        // A send that has just begun gives its buffers back in time.
-        let latest = core.now.saturating_add(limits.send_timeout_ms);
-        let is_stuck = self.peer_deadline <= latest.saturating_sub(limits.shortage_timeout_ms);
+    /// Receive buffers it has unread, or written and not given to the kernel, but for those its
+    /// handler keeps. What the kernel has is sent at once, or copied.
+    fn held(&self) -> usize {
+        let unsent = self.batch.as_ref().map_or(0, |batch| batch.load().leases);
         match self.phase {
-            Phase::Open | Phase::Detaching => {
-                let unsent = if is_stuck { self.in_flight().leases } else { 0 };
-                self.session.unread() + usize::from(unsent)
-            }
+            Phase::Open | Phase::Detaching => self.session.held() + usize::from(unsent),
             _ => 0,
+        }
+    }
+
+    fn give_buffers_back(&mut self) {
+        self.session.set_aside();
+        if let Some(batch) = &mut self.batch {
+            batch.give_buffers_back();
         }
     }
 
@@ -219,12 +264,23 @@ impl Connection {
     }
 
     /// Keeps a receive armed while there is room for what it brings.
-    fn receive<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &Core) {
+    fn receive<K: Kernel>(
+        &mut self,
+        token: Token,
+        kernel: &mut K,
+        core: &Core,
+        receipts: Receipts,
+    ) {
         if self.wants_receive(core) && !self.is_starved {
             self.receive = Receive::Armed;
-            kernel.receive(token, self.handle);
-            if std::mem::replace(&mut self.has_received, true) && !std::mem::take(&mut self.is_held)
-            {
+            // The kernel hears of a stop only after it has delivered many: one that had to be stopped
+            // gets one buffer at a time until it has caught up.
+            let was_held = self.is_held;
+            self.is_held = was_held && self.session.unread() > 0;
+            let receipts = if self.is_held { Receipts::One } else { receipts };
+            kernel.receive(token, self.handle, receipts);
+            let is_usual = !was_held && receipts == Receipts::Many;
+            if std::mem::replace(&mut self.has_received, true) && is_usual {
                 core.counters.rearmed.raise();
             }
         } else if self.receive == Receive::Armed
@@ -234,6 +290,19 @@ impl Connection {
             core.counters.backpressure.raise();
             self.is_held = true;
             self.stop_receive(token, kernel);
+        } else if self.receive == Receive::Idle
+            && self.phase == Phase::Open
+            && (self.is_held || self.session.is_input_ended())
+            && !std::mem::replace(&mut self.is_watched, true)
+        {
+            // Nothing else would say that it is lost.
+            kernel.watch(token, self.handle);
+        }
+    }
+
+    fn stop_watch<K: Kernel>(&mut self, token: Token, kernel: &mut K) {
+        if self.is_watched && !std::mem::replace(&mut self.is_watch_stopped, true) {
+            kernel.stop_watch(token);
         }
     }
 
@@ -247,6 +316,7 @@ impl Connection {
     /// Lets a connection go: its receive is stopped first, so that no byte is read by two.
     fn detach<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &mut Core) {
         self.stop_receive(token, kernel);
+        self.stop_watch(token, kernel);
         self.send(token, kernel, core);
         if !self.is_in_flight() {
             self.phase = Phase::Installing;
@@ -259,6 +329,7 @@ impl Connection {
         let Phase::Ending { manner, reason } = self.phase else { return };
         self.session.close(reason, core);
         self.stop_receive(token, kernel);
+        self.stop_watch(token, kernel);
         if self.is_sending && !std::mem::replace(&mut self.is_send_stopped, true) {
             kernel.stop_send(token);
         }

@@ -15,6 +15,8 @@ use crate::upgrade::{Decision, Handler, Io, Opening, Promise, Protocol};
 
 const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
 
+const PLAIN: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
 struct Scene {
     engine: Engine<Simulation>,
     world: World,
@@ -47,6 +49,12 @@ impl Scene {
         while self.engine.turn(Wait::No).expect("a simulation goes on") == Turn::Again
             || !self.world.is_quiet()
         {}
+    }
+
+    fn turns(&mut self, count: usize) {
+        for _ in 0..count {
+            self.engine.turn(Wait::No).expect("a simulation goes on");
+        }
     }
 
     fn pass(&mut self, millis: Millis) {
@@ -212,6 +220,38 @@ impl Handler for Holding {
     }
 }
 
+/// 100 connections have a thousand requests each on their way; one comes with a single one.
+#[test]
+fn who_has_just_come_waits_for_few_of_those_that_pipeline() {
+    let mut scene = Scene::new(holding(), without_faults());
+    let greedy: Vec<Client> = (0..100).map(|_| scene.connect()).collect();
+    greedy.iter().for_each(|client| client.write(&PLAIN.repeat(1000)));
+    // What comes first is everybody's.
+    scene.turns(20);
+    let late = scene.world.connect(ListenerId(0));
+    late.write(PLAIN);
+    let before = scene.counters.requests.value();
+    let mut answered = 0;
+    while late.read().is_empty() {
+        let begin = scene.counters.requests.value();
+        scene.turns(1);
+        let count = scene.counters.requests.value() - begin;
+        answered += count;
+        assert!(count <= 1024, "{count} in one turn");
+        // Nobody reads slowly.
+        greedy.iter().for_each(|client| drop(client.read()));
+    }
+    assert!(answered < 4096, "{answered} others were answered before it");
+    assert!(before + answered < 90_000, "there was as much left over as was meant");
+    while scene.counters.requests.value() < 100_001 {
+        scene.turns(1);
+        greedy.iter().for_each(|client| drop(client.read()));
+    }
+    greedy.iter().chain([&late]).for_each(Client::close);
+    scene.pass(2000);
+    scene.assert_nothing_is_held();
+}
+
 #[test]
 fn a_receive_that_finds_no_buffer_has_more_of_them_lent() {
     let config = SimConfig { buffers_lent: 1, ..without_faults() };
@@ -249,6 +289,148 @@ fn a_starved_receive_goes_on_when_buffers_come_back() {
     assert_eq!(client.unread(), 0, "the receive has gone on");
     client.reset();
     scene.settle();
+    scene.assert_nothing_is_held();
+}
+
+/// What becomes of a core whose buffers are all held by those who do not go on: `connect` makes one
+/// more of them, and says what it has sent.
+fn assert_others_go_on(mut scene: Scene, hold: impl Fn(&mut Scene) -> Client) {
+    let holding: Vec<Client> = (0..8).map(|_| hold(&mut scene)).collect();
+    for round in 0..50 {
+        let honest = scene.connect();
+        honest.write(UPGRADE);
+        scene.settle();
+        assert_eq!(status(&honest), "101", "round {round}: answered in the same instant");
+        honest.close();
+        scene.settle();
+    }
+    let counters = &scene.counters;
+    assert!(counters.bytes_set_aside.value() > 0, "they held every buffer");
+    assert_eq!(counters.connections_cut.value(), 0);
+    assert!(holding.iter().all(|client| client.ending().is_none()), "and nobody was hurt");
+    holding.iter().for_each(Client::reset);
+    scene.settle();
+    scene.assert_nothing_is_held();
+}
+
+fn few_buffers() -> SimConfig {
+    SimConfig { buffers: 16, buffers_lent: 16, ..without_faults() }
+}
+
+#[test]
+fn who_pipelines_and_does_not_read_keeps_no_buffer_from_others() {
+    let limits = Limits { outbox_bytes_high: 100, leases_max: 4, ..Limits::default() };
+    let scene =
+        Scene::within(limits, Protocol::callback("echo", |_| Holding::default()), few_buffers());
+    assert_others_go_on(scene, |scene| {
+        let client = scene.connect();
+        client.set_window(0);
+        (0..6).for_each(|_| client.write_exactly(b"GET /none HTTP/1.1\r\nHost: a\r\n\r\n"));
+        scene.settle();
+        client
+    });
+}
+
+#[test]
+fn who_has_an_echo_and_does_not_read_keeps_no_buffer_from_others() {
+    let limits = Limits { leases_max: 4, ..Limits::default() };
+    let scene = Scene::within(limits, crate::protocols::echo::protocol(), few_buffers());
+    assert_others_go_on(scene, |scene| {
+        let client = scene.connect();
+        client.write(UPGRADE);
+        scene.settle();
+        client.set_window(0);
+        (0..10).for_each(|_| client.write_exactly(b"back to me"));
+        scene.settle();
+        client
+    });
+}
+
+#[test]
+fn what_was_set_aside_is_delivered_in_its_place() {
+    let limits = Limits { leases_max: 4, ..Limits::default() };
+    let mut scene = Scene::within(limits, Protocol::callback("echo", |_| Pausing), few_buffers());
+    let clients: Vec<Client> = (0..8).map(|_| scene.connect()).collect();
+    for client in &clients {
+        client.write(UPGRADE);
+    }
+    scene.settle();
+    clients.iter().for_each(|client| drop(client.read()));
+    for at in 0..20 {
+        clients.iter().for_each(|client| client.write_exactly(format!("{at},").as_bytes()));
+        scene.settle();
+    }
+    assert!(scene.counters.bytes_set_aside.value() > 0);
+    scene.pass(1000);
+    let expected: String = (0..20).map(|at| format!("{at},")).collect();
+    for client in &clients {
+        assert_eq!(String::from_utf8(client.read()).as_deref(), Ok(expected.as_str()));
+    }
+    clients.iter().for_each(Client::reset);
+    scene.settle();
+    scene.assert_nothing_is_held();
+}
+
+/// An echo that begins to read after a second.
+struct Pausing;
+
+impl Handler for Pausing {
+    fn on_open(&mut self, io: &mut Io<'_>) {
+        io.pause();
+        io.set_deadline(Duration::from_secs(1));
+    }
+
+    fn on_bytes(&mut self, bytes: Lease, io: &mut Io<'_>) {
+        io.send(bytes);
+    }
+
+    fn on_deadline(&mut self, io: &mut Io<'_>) {
+        io.resume();
+    }
+}
+
+#[test]
+fn over_its_bound_nothing_more_is_set_aside_and_the_greediest_is_cut() {
+    let limits =
+        Limits { outbox_bytes_high: 100, aside_bytes_max: 0, leases_max: 4, ..Limits::default() };
+    let mut scene = Scene::within(limits, holding(), few_buffers());
+    let greedy: Vec<Client> = (0..8).map(|_| scene.connect()).collect();
+    for client in &greedy {
+        client.set_window(0);
+        (0..6).for_each(|_| client.write_exactly(b"GET /none HTTP/1.1\r\nHost: a\r\n\r\n"));
+    }
+    scene.settle();
+    let honest = scene.connect();
+    honest.write(UPGRADE);
+    scene.settle();
+    assert_eq!(honest.arrived(), 0, "there is no buffer");
+    // Each time the core has been short for a while one is cut.
+    (0..100).for_each(|_| scene.pass(10));
+    assert_eq!(status(&honest), "101");
+    assert!(scene.counters.connections_cut.value() > 0);
+    assert_eq!(scene.counters.bytes_set_aside.value(), 0);
+}
+
+#[test]
+fn who_is_lost_while_nothing_is_received_of_it_is_noticed() {
+    let limits = Limits { leases_max: 4, ..Limits::default() };
+    let mut scene =
+        Scene::within(limits, Protocol::callback("echo", |_| Pausing), without_faults());
+    for is_full in [false, true] {
+        let client = scene.connect();
+        client.write(UPGRADE);
+        scene.settle();
+        if is_full {
+            (0..10).for_each(|_| client.write_exactly(b"x"));
+        } else {
+            client.finish();
+        }
+        scene.settle();
+        assert_eq!(scene.counters.connections_open.value(), 1);
+        client.reset();
+        scene.settle();
+        assert_eq!(scene.counters.connections_open.value(), 0, "{is_full}");
+    }
     scene.assert_nothing_is_held();
 }
 

@@ -30,9 +30,10 @@ impl Coding {
 /// The codings the client takes rather than none, best first; of those it likes alike the one that
 /// is smaller.
 pub(super) fn codings(request: Request<'_>) -> impl Iterator<Item = Coding> {
-    let quality = |name: &str| quality(request, name);
-    let (brotli, gzip) = (quality("br"), quality("gzip"));
-    let plain = explicit(request, "identity").unwrap_or(0);
+    let brotli = quality(request, &["br"]);
+    // RFC 9110 §8.4.1.3: x-gzip is the same.
+    let gzip = quality(request, &["gzip", "x-gzip"]);
+    let plain = explicit(request, &["identity"]).unwrap_or(0);
     let order = match brotli >= gzip {
         true => [(Coding::Brotli, brotli), (Coding::Gzip, gzip)],
         false => [(Coding::Gzip, gzip), (Coding::Brotli, brotli)],
@@ -44,14 +45,15 @@ pub(super) fn codings(request: Request<'_>) -> impl Iterator<Item = Coding> {
 }
 
 /// Thousandths; 0 if it is not taken.
-fn quality(request: Request<'_>, name: &str) -> u16 {
-    explicit(request, name).or_else(|| explicit(request, "*")).unwrap_or(0)
+fn quality(request: Request<'_>, names: &[&str]) -> u16 {
+    explicit(request, names).or_else(|| explicit(request, &["*"])).unwrap_or(0)
 }
 
-fn explicit(request: Request<'_>, name: &str) -> Option<u16> {
+fn explicit(request: Request<'_>, names: &[&str]) -> Option<u16> {
     request.fields_named("Accept-Encoding").flat_map(list::members).find_map(|member| {
         let mut parts = member.split(|byte| *byte == b';');
-        let is_it = parts.next()?.trim_ascii().eq_ignore_ascii_case(name.as_bytes());
+        let coding = parts.next()?.trim_ascii();
+        let is_it = names.iter().any(|name| coding.eq_ignore_ascii_case(name.as_bytes()));
         let weight = parts.next().map_or(Some(1000), thousandths);
         // What is malformed is not taken.
         is_it.then(|| weight.unwrap_or(0))
@@ -83,6 +85,9 @@ mod tests {
             ("", vec![]),
             ("gzip, deflate, br", vec![Brotli, Gzip]),
             ("gzip", vec![Gzip]),
+            ("x-gzip", vec![Gzip]),
+            ("X-GZIP;q=0.5, br", vec![Brotli, Gzip]),
+            ("x-gzip;q=0, *", vec![Brotli]),
             ("GZIP;q=0.5, br;q=0.4", vec![Gzip, Brotli]),
             ("br;q=0, gzip", vec![Gzip]),
             ("*", vec![Brotli, Gzip]),

@@ -3,16 +3,16 @@
 //! read by the runtime.
 //!
 //! ```text
-//!   path ──► open beneath the root ──► variant (br, gzip) ──► condition ──► range ──► answer | transfer
+//!   path ──► open inside the root ──► variant (br, gzip) ──► condition ──► range ──► answer | transfer
 //! ```
 //!
-//! Nothing outside the directory is ever opened: the kernel resolves each path beneath it
-//! (`openat2(2)`, `RESOLVE_BENEATH`), whatever is renamed meanwhile.
+//! Nothing outside the directory is ever opened, and no dot file: see `root`.
 
 mod condition;
 mod encoding;
 mod path;
 mod range;
+mod root;
 mod transfer;
 
 use std::io;
@@ -21,7 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2};
+use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::Errno;
 
 use crate::http::{Method, Request, Response, Status};
@@ -29,6 +29,7 @@ use crate::resource::{Answer, Reply, Takes};
 use condition::{Validators, Verdict};
 use encoding::{Coding, codings};
 use range::Range;
+use root::Root;
 use transfer::{Transfer, read_cached};
 
 /// Content that is answered at once if the page cache has it. More goes out piece by piece.
@@ -37,8 +38,15 @@ const WHOLE_BYTES_MAX: u64 = 64 * 1024;
 /// Serves the files of one directory: index files, conditional and single-range requests, content
 /// types, and `.br` and `.gz` variants that lie beside a file.
 ///
-/// Dot files, and whatever lies in a directory that begins with a dot, do not exist for it;
-/// symbolic links are followed as long as they stay inside.
+/// Dot files, and whatever lies in a directory that begins with a dot, do not exist for it.
+///
+/// Symbolic links are followed if they are relative, never leave the directory on their way and lead
+/// to nothing that is or lies in a dot file: not an absolute one to a file inside, nor the `..data`
+/// of a volume of Kubernetes. Finding out takes a few system calls more, and `/proc`.
+///
+/// A tag (ETag) is made of the time of modification, in nanoseconds, and the size. Replicas agree on
+/// it if they keep the times of their files; a file that is replaced by one of the same time and
+/// size keeps its tag, and clients what they have.
 ///
 /// ```no_run
 /// use upring::files::Files;
@@ -50,7 +58,7 @@ const WHOLE_BYTES_MAX: u64 = 64 * 1024;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Files {
-    root: Arc<OwnedFd>,
+    root: Arc<Root>,
     prefix: Box<str>,
     index: Box<str>,
     cache_control: Option<Box<str>>,
@@ -64,11 +72,8 @@ impl Files {
     /// # Errors
     /// It cannot be opened, or the kernel does not resolve paths beneath a directory.
     pub fn new(directory: impl AsRef<Path>) -> io::Result<Files> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = open(directory.as_ref(), flags, Mode::empty())?;
-        drop(open_beneath(&root, Path::new("."))?);
         Ok(Files {
-            root: Arc::new(root),
+            root: Arc::new(Root::new(directory.as_ref())?),
             prefix: "/".into(),
             index: "index.html".into(),
             cache_control: None,
@@ -144,7 +149,7 @@ impl Files {
     }
 
     fn open(&self, path: &Path) -> Result<(OwnedFd, Stat), Errno> {
-        let file = open_beneath(&self.root, path)?;
+        let file = self.root.open(path)?;
         let stat = fstat(&file)?;
         Ok((file, stat))
     }
@@ -234,18 +239,12 @@ impl Found {
         let coding = self.coding.map_or("", Coding::extension);
         let seconds = u64::try_from(st_mtime).unwrap_or(0);
         Validators {
-            // Size and nanoseconds: a file that is written anew has another one.
+            // Size and nanoseconds: a file that is written anew has another one, unless somebody sets
+            // its time back.
             etag: format!("\"{st_mtime:x}.{st_mtime_nsec:x}-{st_size:x}{coding}\""),
             modified: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
         }
     }
-}
-
-fn open_beneath(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
-    // NONBLOCK: opening a pipe would wait for its other end.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    openat2(root, path, flags, Mode::empty(), beneath)
 }
 
 fn with(response: Response, (name, value): (&str, String)) -> Response {

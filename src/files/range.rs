@@ -34,7 +34,12 @@ fn parse(value: &[u8], length: u64) -> Option<Range> {
         return None;
     }
     let (first, last) = match (first, last) {
-        ("", suffix) => (length.saturating_sub(number(suffix)?), length.saturating_sub(1)),
+        ("", suffix) => match (number(suffix)?, length) {
+            // RFC 9110 §14.1.2: the last bytes of nothing are all of it. A 206 could not say so:
+            // its Content-Range has a first byte (§14.4).
+            (1.., 0) => return Some(Range::Whole),
+            (bytes, length) => (length.saturating_sub(bytes), length.saturating_sub(1)),
+        },
         (first, "") => (number(first)?, length.saturating_sub(1)),
         (first, last) => match (number(first)?, number(last)?) {
             (first, last) if first > last => return None,
@@ -87,10 +92,16 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_an_empty_file_can_be_had() {
-        for fields in ["Range: bytes=0-\r\n", "Range: bytes=0-0\r\n", "Range: bytes=-1\r\n"] {
+    fn an_empty_file_has_last_bytes_but_no_first() {
+        for (fields, expected) in [
+            ("Range: bytes=0-\r\n", Range::Unsatisfiable),
+            ("Range: bytes=0-0\r\n", Range::Unsatisfiable),
+            ("Range: bytes=-0\r\n", Range::Unsatisfiable),
+            ("Range: bytes=-1\r\n", Range::Whole),
+            ("Range: bytes=-99999999999999999999999\r\n", Range::Whole),
+        ] {
             let found = with_fields("GET", fields, |request| read(request, &validators(), 0));
-            assert_eq!(found, Range::Unsatisfiable, "{fields}");
+            assert_eq!(found, expected, "{fields}");
         }
     }
 }

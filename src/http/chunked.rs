@@ -92,7 +92,7 @@ pub enum ChunkError {
     LineEnd,
     /// Chunk data that is not followed by CR LF.
     DataEnd,
-    /// A control byte in an extension.
+    /// An extension that is neither a name nor a name and a value.
     ExtensionInvalid,
     /// More extensions than [`ChunkLimits::extension_bytes_max`].
     ExtensionsTooLarge,
@@ -109,7 +109,7 @@ enum State {
     Size,
     /// White space behind the size: only an extension may follow.
     SizeBlank,
-    Extension,
+    Extension(Extension),
     SizeLf,
     Data,
     DataCr,
@@ -121,6 +121,21 @@ enum State {
     TrailerLf,
     EndLf,
     Done,
+}
+
+/// Behind what part of an extension (RFC 9112 §7.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extension {
+    Semicolon,
+    Name,
+    NameBlank,
+    Equals,
+    Token,
+    /// Inside a quoted string.
+    Quote,
+    Backslash,
+    Quoted,
+    ValueBlank,
 }
 
 impl Default for Chunked {
@@ -176,6 +191,12 @@ impl Chunked {
         self.state == State::Done
     }
 
+    /// Bytes of data that are still to come of the chunk whose size was read last.
+    #[inline]
+    pub fn announced(&self) -> u64 {
+        if self.state == State::Data { self.remaining } else { 0 }
+    }
+
     fn take_data(&mut self, available: usize) -> usize {
         let len = usize::try_from(self.remaining).map_or(available, |left| left.min(available));
         self.remaining -= len as u64;
@@ -215,16 +236,23 @@ impl Chunked {
                 self.size_digits = 0;
                 self.digit(byte)
             }
-            (State::Size | State::Extension, b'\r') => Ok(State::SizeLf),
-            (State::Size | State::SizeBlank, b';') => self.extension(byte, State::Extension),
+            (State::Size, b'\r') => Ok(State::SizeLf),
+            (State::Extension(part), b'\r') if part.may_end() => Ok(State::SizeLf),
+            (State::Size | State::SizeBlank, b';') => {
+                self.count_extension(State::Extension(Extension::Semicolon))
+            }
             // RFC 9112 §7.1.1: BWS may stand before `;`. Without an extension behind it, it is no
             // part of a size (U-54).
             (State::Size | State::SizeBlank, b' ' | b'\t') => {
-                self.extension(byte, State::SizeBlank)
+                self.count_extension(State::SizeBlank)
             }
             (State::Size, _) => self.digit(byte),
             (State::SizeBlank, _) => Err(ChunkError::SizeInvalid),
-            (State::Extension, _) => self.extension(byte, State::Extension),
+            (State::Extension(_), b'\n') => Err(ChunkError::LineEnd),
+            (State::Extension(part), _) => match part.next(byte) {
+                Some(part) => self.count_extension(State::Extension(part)),
+                None => Err(ChunkError::ExtensionInvalid),
+            },
             (State::SizeLf, b'\n') if self.remaining == 0 => Ok(State::LineStart),
             (State::SizeLf, b'\n') => Ok(State::Data),
             // RFC 9112 §7.1: chunk data is followed by CR LF (U-55).
@@ -260,13 +288,7 @@ impl Chunked {
 
     /// Counts one byte of extension or of the white space before it. What it says is ignored
     /// (U-56).
-    fn extension(&mut self, byte: u8, state: State) -> Result<State, ChunkError> {
-        if byte == b'\n' {
-            return Err(ChunkError::LineEnd);
-        }
-        if !is_value_byte(byte) {
-            return Err(ChunkError::ExtensionInvalid);
-        }
+    fn count_extension(&mut self, state: State) -> Result<State, ChunkError> {
         let left = self.extension_bytes_left.checked_sub(1);
         self.extension_bytes_left = left.ok_or(ChunkError::ExtensionsTooLarge)?;
         Ok(state)
@@ -293,6 +315,35 @@ impl Chunked {
     }
 }
 
+impl Extension {
+    /// RFC 9112 §7.1.1: `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )`.
+    fn next(self, byte: u8) -> Option<Extension> {
+        let part = match (self, byte) {
+            // RFC 9110 §5.6.4: a quoted string holds everything but controls.
+            (Extension::Quote, b'"') => Extension::Quoted,
+            (Extension::Quote, b'\\') => Extension::Backslash,
+            (Extension::Quote | Extension::Backslash, _) if is_value_byte(byte) => Extension::Quote,
+            (Extension::Quote | Extension::Backslash, _) => return None,
+            (Extension::Semicolon | Extension::Equals, b' ' | b'\t') => self,
+            (Extension::Name | Extension::NameBlank, b' ' | b'\t') => Extension::NameBlank,
+            (_, b' ' | b'\t') => Extension::ValueBlank,
+            (Extension::Name | Extension::NameBlank, b'=') => Extension::Equals,
+            (Extension::Equals, b'"') => Extension::Quote,
+            (Extension::Semicolon | Extension::Equals, b';') => return None,
+            (_, b';') => Extension::Semicolon,
+            (Extension::Semicolon | Extension::Name, _) if is_token_byte(byte) => Extension::Name,
+            (Extension::Equals | Extension::Token, _) if is_token_byte(byte) => Extension::Token,
+            _ => return None,
+        };
+        Some(part)
+    }
+
+    /// Whether the line may end here.
+    fn may_end(self) -> bool {
+        matches!(self, Extension::Name | Extension::Token | Extension::Quoted)
+    }
+}
+
 impl ChunkError {
     /// The status that answers the request, if it was not answered yet.
     pub const fn status(self) -> Status {
@@ -309,7 +360,7 @@ impl ChunkError {
             Self::SizeTooLarge => "A chunk size is too large.",
             Self::LineEnd => "A line of the chunked content does not end in CR LF.",
             Self::DataEnd => "Chunk data is not followed by CR LF; the chunk size may be wrong.",
-            Self::ExtensionInvalid => "A chunk extension contains a control byte.",
+            Self::ExtensionInvalid => "A chunk extension is not a name with or without a value.",
             Self::ExtensionsTooLarge => "The chunk extensions are larger than this server accepts.",
             Self::TrailerInvalid => "A trailer line is not a field.",
             Self::TrailersTooLarge => "The trailers are larger than this server accepts.",
@@ -450,7 +501,15 @@ mod tests {
 
     #[test]
     fn u_56_extensions_are_ignored_within_a_limit() {
-        for extension in [";a=b", ";a", " ;a", "\t ; a = \"b;c\""] {
+        for extension in [
+            ";a=b",
+            ";a",
+            " ;a",
+            "\t ; a = \"b;c\"",
+            ";a=b;c",
+            ";a\t ; b=\"\" ;c=d ;e",
+            ";a=\"\\\"\\\\;=\t\u{e9}\"",
+        ] {
             let input = format!("2{extension}\r\nhi\r\n0\r\n\r\n");
             assert_eq!(outcome(input.as_bytes()), complete("hi", ""), "{extension:?}");
         }
@@ -466,9 +525,65 @@ mod tests {
     }
 
     #[test]
+    fn u_56_an_extension_is_a_name_with_or_without_a_value() {
+        for extension in [
+            ";",
+            "; ",
+            ";;a",
+            ";a;",
+            ";a=b;",
+            ";a=b; ;c",
+            ";=b",
+            ";a=",
+            ";a= ",
+            ";a=;b",
+            ";a==b",
+            ";a=b=c",
+            ";a b",
+            ";a=b c",
+            ";a ",
+            ";a=b ",
+            ";a=\"b\" ",
+            ";a=\"b",
+            ";a=\"b\\",
+            ";a=\"b\"c",
+            ";a=b\"c\"",
+            ";\"a\"",
+            ";a\u{e9}",
+        ] {
+            let input = format!("2{extension}\r\nhi\r\n0\r\n\r\n");
+            let found = outcome(input.as_bytes());
+            assert_eq!(found, Err(ChunkError::ExtensionInvalid), "{extension:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_chunk_announces_is_known_from_its_size_line_on() {
+        let input = b"00fFFFFFFFFFFFFFFf;a=b\r\nhi";
+        let mut chunked = Chunked::default();
+        for at in 0..input.len() - 3 {
+            assert_eq!(chunked.step(&input[at..=at]), Ok(Step::More { consumed: 1 }));
+            assert_eq!(chunked.announced(), 0, "{at}");
+        }
+        assert_eq!(chunked.step(b"\n"), Ok(Step::More { consumed: 1 }));
+        assert_eq!(chunked.announced(), u64::MAX);
+        assert_eq!(chunked.step(b"hi"), Ok(Step::Data { consumed: 0, len: 2 }));
+        assert_eq!(chunked.announced(), u64::MAX - 2);
+
+        let mut chunked = Chunked::default();
+        assert_eq!(chunked.step(b"2\r\nhi"), Ok(Step::Data { consumed: 3, len: 2 }));
+        assert_eq!(chunked.announced(), 0);
+        assert_eq!(chunked.step(b"\r\n3"), Ok(Step::More { consumed: 3 }));
+        assert_eq!(chunked.announced(), 0);
+    }
+
+    #[test]
     fn u_56_controls_in_extensions_are_refused() {
         assert_eq!(outcome(b"2;a\nb\r\n"), Err(ChunkError::LineEnd));
+        assert_eq!(outcome(b"2;a=\"b\nc\"\r\n"), Err(ChunkError::LineEnd));
+        assert_eq!(outcome(b"2;a=\"b\r\nc\"\r\n"), Err(ChunkError::ExtensionInvalid));
         assert_eq!(outcome(b"2;a\0b\r\n"), Err(ChunkError::ExtensionInvalid));
+        assert_eq!(outcome(b"2;a=\"b\\\0\"\r\n"), Err(ChunkError::ExtensionInvalid));
         assert_eq!(outcome(b"2;a\rb\r\n"), Err(ChunkError::LineEnd));
         assert_eq!(outcome(b"2;\x7f\r\n"), Err(ChunkError::ExtensionInvalid));
     }

@@ -59,6 +59,8 @@ pub enum FieldError {
     ValueControl,
     /// The field belongs to the server: it frames the message or is written by it anyway.
     Reserved,
+    /// The field cannot be sent behind the content: it is needed before.
+    NotInTrailers,
 }
 
 impl fmt::Display for FieldError {
@@ -67,6 +69,7 @@ impl fmt::Display for FieldError {
             Self::NameNotToken => "the field name is not a token",
             Self::ValueControl => "the field value contains a control byte such as CR, LF or NUL",
             Self::Reserved => "the field is written by the server and cannot be set by a handler",
+            Self::NotInTrailers => "the field is needed before the content and cannot be a trailer",
         })
     }
 }
@@ -102,6 +105,41 @@ impl Fields {
         check_value(value)?;
         self.push_checked(name, value);
         Ok(())
+    }
+
+    /// Adds the line `Trailer: names`, by which the head of an answer in chunks says what will come
+    /// behind its content (RFC 9110 §6.6.2).
+    ///
+    /// ```
+    /// use upring::{Fields, Response, Status};
+    ///
+    /// let mut fields = Fields::new();
+    /// fields.announce(&["X-Sum"])?;
+    /// let response = Response::new(Status::OK).with_fields(&fields);
+    /// # Ok::<(), upring::http::FieldError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If a name is no token or cannot be one of a trailer; nothing is added then.
+    pub fn announce(&mut self, names: &[&str]) -> Result<(), FieldError> {
+        for name in names {
+            check_name(name.as_bytes())?;
+            if !is_trailer(name.as_bytes()) {
+                return Err(FieldError::NotInTrailers);
+            }
+        }
+        if !names.is_empty() {
+            self.push_checked(b"Trailer", names.join(", ").as_bytes());
+        }
+        Ok(())
+    }
+
+    /// The lines, for a trailer section: those that may stand there, and the names of the others.
+    pub(crate) fn trailers(&self) -> impl Iterator<Item = Result<&[u8], &[u8]>> {
+        self.lines.split_inclusive(|byte| *byte == b'\n').map(|line| {
+            let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+            if is_trailer(name) { Ok(line) } else { Err(name) }
+        })
     }
 
     /// Adds a line whose name the server chose and whose value was checked.
@@ -166,6 +204,65 @@ fn is_reserved(name: &[u8]) -> bool {
     RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved))
 }
 
+/// Whether a field may stand in a trailer section.
+///
+/// RFC 9110 §6.5.1: not if it has to be known before the content, as what frames, routes, modifies,
+/// authenticates, directs or describes does.
+fn is_trailer(name: &[u8]) -> bool {
+    const NEEDED_BEFORE: [&str; 43] = [
+        // Framing and the connection.
+        "connection",
+        "content-length",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        // Routing.
+        "forwarded",
+        "host",
+        "max-forwards",
+        "via",
+        // Modifiers of a request.
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "expect",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "pragma",
+        "range",
+        // Authentication.
+        "authorization",
+        "cookie",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "set-cookie",
+        "www-authenticate",
+        // What a client does with the answer.
+        "age",
+        "allow",
+        "cache-control",
+        "date",
+        "expires",
+        "location",
+        "retry-after",
+        "server",
+        "vary",
+        // The format of the content.
+        "content-encoding",
+        "content-language",
+        "content-location",
+        "content-range",
+        "content-type",
+    ];
+    !NEEDED_BEFORE.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,5 +320,47 @@ mod tests {
         ] {
             assert_eq!(Fields::new().push(name, "a"), Err(FieldError::Reserved), "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_needed_before_the_content_is_no_trailer() {
+        let mut fields = Fields::new();
+        let mut kept = Vec::new();
+        for (name, is_kept) in [
+            ("X-Sum", true),
+            ("content-TYPE", false),
+            ("Set-Cookie", false),
+            ("ETag", true),
+            ("WWW-Authenticate", false),
+            ("Content-Digest", true),
+            ("Server-Timing", true),
+            ("Host", false),
+        ] {
+            fields.push(name, "a:b").unwrap();
+            if is_kept {
+                kept.extend_from_slice(format!("{name}: a:b\r\n").as_bytes());
+            }
+            let expected = if is_kept { Ok(()) } else { Err(FieldError::NotInTrailers) };
+            assert_eq!(Fields::new().announce(&["X", name]), expected, "{name}");
+        }
+        let sent: Vec<_> = fields.trailers().flatten().collect();
+        assert_eq!(sent.concat(), kept);
+        let refused: Vec<_> = fields.trailers().filter_map(Result::err).collect();
+        assert_eq!(refused.concat(), b"content-TYPESet-CookieWWW-AuthenticateHost");
+    }
+
+    #[test]
+    fn trailers_are_announced_in_one_line_that_is_none_itself() {
+        let mut fields = Fields::new();
+        fields.announce(&[]).unwrap();
+        assert!(fields.is_empty());
+        for (name, error) in [("a, b", FieldError::NameNotToken), ("Trailer", FieldError::Reserved)]
+        {
+            assert_eq!(fields.announce(&["X", name]), Err(error));
+            assert!(fields.is_empty());
+        }
+        fields.announce(&["X-Sum", "ETag"]).unwrap();
+        assert_eq!(fields.as_bytes(), b"Trailer: X-Sum, ETag\r\n");
+        assert_eq!(fields.trailers().collect::<Vec<_>>(), [Err(&b"Trailer"[..])]);
     }
 }

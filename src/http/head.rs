@@ -342,11 +342,13 @@ impl Head {
 impl ConnectionOptions {
     /// Adds the options of one Connection line; whole members in any case (U-05).
     fn note(&mut self, value: &[u8]) {
-        // What is usual is one option, spelled like that.
+        // What is usual is spelled like that: by all browsers, by Firefox when it opens a WebSocket, by
+        // curl and Java when they offer h2c.
         match value {
             b"keep-alive" => self.keep_alive = true,
             b"close" => self.close = true,
-            b"Upgrade" => self.upgrade = true,
+            b"Upgrade" | b"Upgrade, HTTP2-Settings" => self.upgrade = true,
+            b"keep-alive, Upgrade" => (self.keep_alive, self.upgrade) = (true, true),
             _ => members(value).for_each(|option| self.note_member(option)),
         }
     }

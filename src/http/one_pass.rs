@@ -17,13 +17,14 @@ use super::head::{FIELDS_CAPACITY, Head, HeadLimits, Version};
 use super::list::TOKEN;
 use super::method::Method;
 use super::target::{TARGET, origin_form, read_target};
-use crate::scan::{BLOCK, Classifier};
+use crate::scan::{BLOCK, Block, Classifier, HALF};
 
 /// Reads the head that `bytes` begin with into `head` and `fields`, and says where it ends.
 ///
 /// `None` means that this reader has nothing to say: the head may be unfinished, faulty, of a rare
-/// form, or the processor without AVX2. What is in `head` and `fields` means nothing then. A head
-/// that is read into its place is not moved right after it was written, which would stall.
+/// form, or the processor without vectors that it knows. What is in `head` and `fields` means nothing
+/// then. A head that is read into its place is not moved right after it was written, which would
+/// stall.
 #[inline]
 pub fn read_whole_head(
     bytes: &[u8],
@@ -31,13 +32,18 @@ pub fn read_whole_head(
     fields: &mut Vec<Field>,
     limits: &HeadLimits,
 ) -> Option<usize> {
-    if bytes.len() >= BLOCK {
+    if bytes.len() >= HALF {
         return read_blocks(bytes, head, fields, limits);
     }
-    // Copied once, instead of wherever a block of it is looked at. No head goes on behind a NUL.
-    let mut block = [0; BLOCK];
-    block.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-    read_blocks(&block, head, fields, limits)
+    read_blocks(&padded(bytes), head, fields, limits)
+}
+
+/// Copied once, instead of wherever a block of it is looked at. No head goes on behind a NUL.
+#[inline]
+fn padded(bytes: &[u8]) -> [u8; HALF] {
+    let mut half = [0; HALF];
+    half.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    half
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -48,10 +54,42 @@ fn read_blocks(
     fields: &mut Vec<Field>,
     limits: &HeadLimits,
 ) -> Option<usize> {
-    crate::scan::with_avx2(
+    let wide = crate::scan::with_avx2(
+        #[inline(always)]
+        |classifier| read(classifier, bytes, head, fields, limits),
+    );
+    match wide {
+        Some(read) => read,
+        None => read_narrow_blocks(bytes, head, fields, limits),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn read_narrow_blocks(
+    bytes: &[u8],
+    head: &mut Head,
+    fields: &mut Vec<Field>,
+    limits: &HeadLimits,
+) -> Option<usize> {
+    crate::scan::with_ssse3(
         #[inline(always)]
         |classifier| read(classifier, bytes, head, fields, limits),
     )?
+}
+
+/// [`read_whole_head`] as on a processor without AVX2, for benches.
+#[doc(hidden)]
+#[cfg(target_arch = "x86_64")]
+pub fn read_whole_head_narrowly(
+    bytes: &[u8],
+    head: &mut Head,
+    fields: &mut Vec<Field>,
+    limits: &HeadLimits,
+) -> Option<usize> {
+    if bytes.len() >= HALF {
+        return read_narrow_blocks(bytes, head, fields, limits);
+    }
+    read_narrow_blocks(&padded(bytes), head, fields, limits)
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -218,10 +256,10 @@ impl<'a, C: Classifier> Cursor<'a, C> {
 
     #[inline(always)]
     fn load(&mut self, block: usize) {
-        let (bytes, surplus) = block_at(self.bytes, block);
+        let (bytes, surplus) = Block::of(self.bytes, block);
         self.block = block;
-        self.not_token = self.classifier.outside(&TOKEN, &bytes) >> surplus;
-        self.not_value = self.classifier.not_value(&bytes) >> surplus;
+        self.not_token = self.classifier.outside(&TOKEN, bytes) >> surplus;
+        self.not_value = self.classifier.not_value(bytes) >> surplus;
     }
 
     /// The first byte from `start` on that ends a target, and the first question mark before it.
@@ -230,9 +268,9 @@ impl<'a, C: Classifier> Cursor<'a, C> {
         let mut question = None;
         let mut from = start;
         while from < self.bytes.len() {
-            let (bytes, surplus) = block_at(self.bytes, from);
-            let end = (self.classifier.outside(&TARGET, &bytes) >> surplus).trailing_zeros();
-            let mark = (self.classifier.equal(b'?', &bytes) >> surplus).trailing_zeros();
+            let (bytes, surplus) = Block::of(self.bytes, from);
+            let end = (self.classifier.outside(&TARGET, bytes) >> surplus).trailing_zeros();
+            let mark = (self.classifier.equal(b'?', bytes) >> surplus).trailing_zeros();
             if question.is_none() && mark < end {
                 question = Some((from + mark as usize) as u16);
             }
@@ -247,23 +285,10 @@ impl<'a, C: Classifier> Cursor<'a, C> {
     /// Whether the bytes of `value` are a host with or without a port.
     #[inline(always)]
     fn is_authority(&self, value: Span) -> bool {
-        let (bytes, surplus) = block_at(self.bytes, usize::from(value.start));
-        let end = (self.classifier.outside(&NAME, &bytes) >> surplus).trailing_zeros() as usize;
+        let (bytes, surplus) = Block::of(self.bytes, usize::from(value.start));
+        let end = (self.classifier.outside(&NAME, bytes) >> surplus).trailing_zeros() as usize;
         // A name that goes on behind this block ends a block later at most, and rarely does.
         end < BLOCK && is_authority_at(value.of(self.bytes), end.min(usize::from(value.len)))
-    }
-}
-
-/// A block of `bytes`, which is as long or longer, and how many of its bytes lie before `from`.
-///
-/// The block begins at `from` where there is so much, and is the last one otherwise.
-#[inline(always)]
-fn block_at(bytes: &[u8], from: usize) -> ([u8; BLOCK], usize) {
-    let ahead = bytes.get(from..).unwrap_or_default();
-    match (ahead.first_chunk::<BLOCK>(), bytes.last_chunk::<BLOCK>()) {
-        (Some(block), _) => (*block, 0),
-        (None, Some(block)) => (*block, from + BLOCK - bytes.len()),
-        (None, None) => ([0; BLOCK], 0),
     }
 }
 
@@ -302,8 +327,16 @@ mod tests {
     fn by_bytes(bytes: &[u8], limits: &HeadLimits) -> Found {
         let (mut head, mut fields) = (Head::EMPTY, Vec::new());
         let mut padded = bytes.to_vec();
-        padded.resize(bytes.len().max(BLOCK), 0);
+        padded.resize(bytes.len().max(HALF), 0);
         let len = read(ByteByByte, &padded, &mut head, &mut fields, limits)?;
+        Some((head, len, fields))
+    }
+
+    /// The same reader on a processor without AVX2.
+    #[cfg(target_arch = "x86_64")]
+    fn narrowly(bytes: &[u8], limits: &HeadLimits) -> Found {
+        let (mut head, mut fields) = (Head::EMPTY, Vec::new());
+        let len = read_whole_head_narrowly(bytes, &mut head, &mut fields, limits)?;
         Some((head, len, fields))
     }
 
@@ -314,9 +347,9 @@ mod tests {
         Some((head, len, fields))
     }
 
-    fn has_avx2() -> bool {
+    fn has_vectors() -> bool {
         #[cfg(target_arch = "x86_64")]
-        return crate::scan::with_avx2(|_| ()).is_some();
+        return crate::scan::with_ssse3(|_| ()).is_some();
         #[cfg(not(target_arch = "x86_64"))]
         false
     }
@@ -335,8 +368,10 @@ mod tests {
             expected => expected,
         };
         assert_eq!(by_bytes(bytes, limits), expected, "{}", bytes.escape_ascii());
-        if has_avx2() {
+        if has_vectors() {
             assert_eq!(one_pass(bytes, limits), expected, "{}", bytes.escape_ascii());
+            #[cfg(target_arch = "x86_64")]
+            assert_eq!(narrowly(bytes, limits), expected, "{}", bytes.escape_ascii());
         }
     }
 

@@ -135,15 +135,27 @@ impl Outgoing {
                 State::Finished
             }
             State::Chunked => {
-                io.encode(|text| {
-                    text.extend_from_slice(b"0\r\n");
-                    text.extend_from_slice(trailers.as_bytes());
-                    text.extend_from_slice(b"\r\n");
-                });
+                io.encode(|text| write_end(trailers, text));
                 State::Finished
             }
             State::UntilClose | State::Without => State::Finished,
             state @ (State::Finished | State::Unfit) => state,
         };
     }
+}
+
+/// Writes the end of an answer in chunks. What cannot be a trailer is left out: the handler is at
+/// fault, but the answer stands.
+fn write_end(trailers: &Fields, text: &mut Vec<u8>) {
+    text.extend_from_slice(b"0\r\n");
+    for line in trailers.trailers() {
+        match line {
+            Ok(line) => text.extend_from_slice(line),
+            Err(name) => {
+                let name = String::from_utf8_lossy(name);
+                tracing::error!("{name} is needed before the content: it is not sent as a trailer");
+            }
+        }
+    }
+    text.extend_from_slice(b"\r\n");
 }

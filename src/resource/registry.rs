@@ -42,7 +42,8 @@ impl Resource {
     }
 
     /// Answers `method`. Answering GET includes HEAD, and OPTIONS is answered with what is allowed
-    /// wherever it is not registered.
+    /// wherever it is not registered. A CONNECT names no path and a method without a name here is
+    /// answered 501: a resource that would answer one of them keeps the server from starting.
     #[must_use]
     pub fn on(mut self, method: Method, answer: impl Answer) -> Resource {
         self.answers.push((method, Arc::new(answer)));
@@ -97,6 +98,12 @@ impl Resource {
         exact
             .or_else(|| self.answers.iter().find(|(at, _)| *at == wanted))
             .map(|(_, answer)| &**answer)
+    }
+
+    /// A method it answers that no resource is ever asked with.
+    pub(super) fn unreachable_method(&self) -> Option<Method> {
+        let mut methods = self.answers.iter().map(|(method, _)| *method);
+        methods.find(|method| matches!(method, Method::Connect | Method::Other))
     }
 
     /// What at this resource cannot run without the hosted mode.
@@ -163,6 +170,8 @@ pub struct Registry {
     hosts: Vec<(Host, Routes)>,
     /// Those of every host.
     everywhere: Routes,
+    /// What a CONNECT is asked of: it has one protocol, and no path.
+    tunnel: Option<Resource>,
     fault: Option<RouteError>,
 }
 
@@ -216,6 +225,12 @@ impl Registry {
         self.hosts.sort_by_key(|(host, _)| (host.is_wildcard, std::cmp::Reverse(host.name.len())));
     }
 
+    /// Has `protocol` decide on each CONNECT: see [`Server::connect`](crate::Server::connect). A second
+    /// one replaces the first.
+    pub fn connect(&mut self, protocol: Protocol) {
+        self.tunnel = Some(Resource::new().upgrade(protocol));
+    }
+
     /// What is at a path of a host. Allocates nothing.
     pub fn find(&self, host: Option<&[u8]>, path: &[u8]) -> Option<Match<'_>> {
         let found = match (self.hosts.is_empty(), host) {
@@ -232,6 +247,17 @@ impl Registry {
         own.find_map(|(_, routes)| routes.find(path))
     }
 
+    /// What CONNECT is asked of, if anything.
+    pub(crate) fn tunnel(&self) -> Option<&Resource> {
+        self.tunnel.as_ref()
+    }
+
+    /// Whether a request that names no host may be meant for this server: not if all it has is bound
+    /// to hosts.
+    pub(crate) fn has_default_host(&self) -> bool {
+        self.hosts.is_empty() || !self.everywhere.is_empty()
+    }
+
     /// The first pattern that could not be put in its place.
     pub(crate) fn fault(&self) -> Option<&RouteError> {
         self.fault.as_ref()
@@ -240,8 +266,9 @@ impl Registry {
     /// What cannot run without the hosted mode, if anything is registered that cannot.
     pub(crate) fn needs_runtime(&self) -> Option<String> {
         let hosts = self.hosts.iter().map(|(_, routes)| routes);
-        let mut all = hosts.chain([&self.everywhere]).flat_map(Routes::all);
-        all.find_map(|(pattern, resource)| resource.needs_runtime(&pattern))
+        let all = hosts.chain([&self.everywhere]).flat_map(Routes::all);
+        let tunnel = self.tunnel.iter().map(|resource| ("CONNECT".to_owned(), resource));
+        all.chain(tunnel).find_map(|(pattern, resource)| resource.needs_runtime(&pattern))
     }
 
     fn note(&mut self, inserted: Result<(), RouteError>) {
@@ -328,6 +355,18 @@ mod tests {
             let name = found.map(|found| found.resource.protocols_text());
             assert_eq!(name, expected, "{host:?} {path}");
         }
+    }
+
+    #[test]
+    fn what_decides_on_connect_is_at_no_path_and_may_need_a_runtime() {
+        let mut registry = Registry::default();
+        registry.connect(protocol("first"));
+        assert_eq!(registry.needs_runtime(), None);
+        registry.connect(protocol("tunnel").needs_runtime());
+        assert_eq!(registry.needs_runtime().as_deref(), Some("the protocol tunnel"));
+        let tunnel = registry.tunnel().map(Resource::protocols_text);
+        assert_eq!(tunnel, Some("tunnel"), "a second one replaces the first");
+        assert!(registry.find(None, b"").is_none() && registry.find(None, b"/").is_none());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Resource;
+use crate::http::Method;
 
 /// Paths and their resources: exact ones, patterns with parameters, prefixes, tried in this order.
 #[derive(Clone, Default)]
@@ -38,6 +39,8 @@ pub enum RouteFault {
     Repeated(String),
     /// Some paths would fit it and another pattern alike.
     Conflict(String),
+    /// Its resource answers a method that no resource is asked with.
+    Method(Method),
 }
 
 impl fmt::Display for RouteFault {
@@ -49,6 +52,12 @@ impl fmt::Display for RouteFault {
             ),
             RouteFault::Repeated(name) => write!(f, "has the parameter {name:?} twice"),
             RouteFault::Conflict(other) => write!(f, "fits the same paths as {other:?}"),
+            RouteFault::Method(Method::Connect) => f.write_str(
+                "answers CONNECT, which names a host and no path; Server::connect is where it is answered",
+            ),
+            RouteFault::Method(_) => {
+                f.write_str("answers methods that have no name here, and those are answered 501")
+            }
         }
     }
 }
@@ -58,6 +67,9 @@ impl Routes {
         let wrong = |fault| RouteError { pattern: pattern.to_owned(), fault };
         if !pattern.starts_with('/') && pattern != "*" {
             return Err(wrong(RouteFault::NoPath));
+        }
+        if let Some(method) = resource.unreachable_method() {
+            return Err(wrong(RouteFault::Method(method)));
         }
         if pattern.contains(['{', '}']) {
             check_parameters(pattern).map_err(wrong)?;
@@ -103,6 +115,10 @@ impl Routes {
         }
         let prefix = self.prefixes.iter().find(|(prefix, _)| path.starts_with(prefix));
         prefix.map(|(_, resource)| (resource, ""))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.patterned.is_empty() && self.prefixes.is_empty()
     }
 
     /// Everything there is, with its pattern.
@@ -206,6 +222,26 @@ mod tests {
             let mut routes = routes(&["/b/{id}"]);
             let error = routes.insert(pattern, Resource::new()).expect_err(pattern);
             assert_eq!((error.pattern.as_str(), error.fault), (pattern, fault));
+        }
+    }
+
+    #[test]
+    fn a_resource_that_answers_what_no_path_is_asked_with_keeps_a_server_from_starting() {
+        let ready = || crate::http::Response::new(crate::http::Status::OK).to_ready();
+        for (method, word) in [(Method::Connect, "Server::connect"), (Method::Other, "501")] {
+            for pattern in ["/", "/a/{b}", "/c*", "*"] {
+                let resource = Resource::new().get(ready()).on(method, ready());
+                let mut routes = Routes::default();
+                let error = routes.insert(pattern, resource).expect_err(pattern);
+                assert_eq!(error.fault, RouteFault::Method(method));
+                let text = error.to_string();
+                assert!(text.contains(pattern) && text.contains(word), "{text}");
+            }
+        }
+        for method in Method::NAMED.into_iter().filter(|method| *method != Method::Connect) {
+            let mut routes = Routes::default();
+            let inserted = routes.insert("/", Resource::new().on(method, ready()));
+            assert_eq!(inserted, Ok(()), "{method:?}");
         }
     }
 

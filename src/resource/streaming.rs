@@ -45,6 +45,10 @@ pub trait Streaming: 'static {
         let _ = io;
     }
 
+    /// The core is out of receive buffers: whatever leases the handler keeps are missing to others, and
+    /// it should copy what it needs of them and let them go.
+    fn on_shortage(&mut self) {}
+
     /// The server is stopping and will cut the connection after `deadline`.
     fn on_drain(&mut self, deadline: Duration, io: &mut StreamIo<'_>) {
         let _ = (deadline, io);

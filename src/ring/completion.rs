@@ -119,6 +119,15 @@ pub enum Completion {
         /// The address of its peer; an error if it is gone.
         result: Result<IpAddr, Errno>,
     },
+    /// A watched connection is lost, or the watch is over.
+    Watched {
+        /// The connection.
+        connection: Token,
+        /// Whether it is lost.
+        is_lost: bool,
+        /// Whether the watch goes on.
+        more: bool,
+    },
     /// The time given to [`Kernel::wake_at`](super::Kernel::wake_at) has come.
     Tick,
     /// Another thread has something to say: its message lies in the server's control word.

@@ -80,7 +80,9 @@ impl InFlight {
         handle: Handle,
         batch: Box<Batch>,
     ) -> (Entry, Pace) {
-        let is_quick = batch.len() <= AT_ONCE_BYTES_MAX && !batch.has_begun();
+        let is_small = batch.len() <= AT_ONCE_BYTES_MAX && !batch.has_begun();
+        // What it keeps of receive buffers is to be back at once, sent or not.
+        let is_quick = is_small || batch.load().leases > 0;
         let pace = if is_quick { Pace::AtOnce } else { Pace::Patient };
         (self.begin_at(pace, tier, connection, handle, batch), pace)
     }
@@ -93,7 +95,9 @@ impl InFlight {
             return None;
         }
         let handle = place.handle;
-        let (connection, batch) = self.finish(send)?;
+        let (connection, mut batch) = self.finish(send)?;
+        // It waits for its peer: nobody else shall wait for its buffers.
+        batch.give_buffers_back();
         Some(self.begin_at(Pace::Patient, tier, connection, handle, batch))
     }
 

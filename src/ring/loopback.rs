@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use socket2::SockRef;
+
 use super::*;
 use crate::config::{Limits, RingConfig, Without};
 
@@ -118,7 +120,7 @@ fn received_bytes_are_those_sent_and_lie_in_the_pool_until_the_peer_ends() {
     on_each_tier(|ring, address| {
         let (mut client, handle) = connect(ring, address);
         let sent = pattern(100_000);
-        ring.receive(token(1), handle);
+        ring.receive(token(1), handle, Receipts::Many);
         let expected = sent.clone();
         let writer = thread::spawn(move || {
             client.write_all(&sent).expect("the ring reads");
@@ -134,7 +136,7 @@ fn received_bytes_are_those_sent_and_lie_in_the_pool_until_the_peer_ends() {
                     received.extend_from_slice(&lease);
                     drop(lease);
                     if !more {
-                        ring.receive(token(1), handle);
+                        ring.receive(token(1), handle, Receipts::Many);
                     }
                 }
                 Completion::Received { result: Ok(None), more: false, .. } => break,
@@ -144,6 +146,99 @@ fn received_bytes_are_those_sent_and_lie_in_the_pool_until_the_peer_ends() {
         assert!(received == expected);
         drop(writer.join().expect("it wrote all"));
         closed(ring, token(1), handle, Manner::Close);
+    });
+}
+
+#[test]
+fn one_receipt_is_one_buffer_and_the_end_of_the_receive() {
+    on_each_tier(|ring, address| {
+        let (mut client, handle) = connect(ring, address);
+        let sent = pattern(10_000);
+        client.write_all(&sent).expect("it fits the socket");
+        let mut received = Vec::new();
+        while received.len() < sent.len() {
+            ring.receive(token(1), handle, Receipts::One);
+            match next(ring) {
+                Completion::Received { result: Ok(Some(lease)), more: false, .. } => {
+                    assert!(ring.pool().contains(lease.as_ptr()));
+                    received.extend_from_slice(&lease);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(received == sent);
+        drop(client);
+        ring.receive(token(1), handle, Receipts::One);
+        assert!(matches!(next(ring), Completion::Received { result: Ok(None), more: false, .. }));
+        closed(ring, token(1), handle, Manner::Close);
+    });
+}
+
+#[test]
+fn a_watch_hears_of_a_reset_with_bytes_unread_and_not_of_an_end() {
+    on_each_tier(|ring, address| {
+        for is_stopped in [false, true] {
+            let (mut client, handle) = connect(ring, address);
+            ring.watch(token(1), handle);
+            client.write_all(b"unread").expect("it fits the socket");
+            client.shutdown(Shutdown::Write).expect("it is open");
+            ring.enter(Wait::No).expect("the kernel goes on");
+            thread::sleep(Duration::from_millis(20));
+            ring.enter(Wait::No).expect("the kernel goes on");
+            let told = ring.complete();
+            assert!(told.is_none(), "an end is no loss: {told:?}");
+            if is_stopped {
+                ring.stop_watch(token(1));
+            } else {
+                SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
+                drop(client);
+            }
+            let Completion::Watched { connection, is_lost, more } = next(ring) else {
+                panic!("nothing else is in flight");
+            };
+            assert_eq!((connection, is_lost), (token(1), !is_stopped));
+            if more {
+                ring.stop_watch(token(1));
+                assert!(matches!(next(ring), Completion::Watched { more: false, .. }));
+            }
+            closed(ring, token(1), handle, Manner::Close);
+        }
+    });
+}
+
+#[test]
+fn a_send_that_waits_for_its_peer_keeps_no_receive_buffer() {
+    on_each_tier(|ring, address| {
+        let (mut client, handle) = connect(ring, address);
+        client.write_all(b"received").expect("it fits the socket");
+        ring.receive(token(1), handle, Receipts::One);
+        let lease = match next(ring) {
+            Completion::Received { result: Ok(Some(lease)), .. } => lease,
+            other => panic!("{other:?}"),
+        };
+        // Far more than a socket takes that nobody reads, and what was received behind it.
+        ring.send(token(1), handle, batch([vec![0; 8 << 20]]));
+        let mut batch = match next(ring) {
+            Completion::Sent { result: Ok(count), mut batch, .. } => {
+                batch.advance(count);
+                batch
+            }
+            other => panic!("{other:?}"),
+        };
+        batch.clear();
+        let held = ring.receivable();
+        batch.push(lease.into());
+        ring.send(token(1), handle, batch);
+        let begun = std::time::Instant::now();
+        while ring.receivable() == held {
+            assert!(begun.elapsed() < PATIENCE, "it waits for nobody");
+            ring.enter(Wait::No).expect("the kernel goes on");
+            assert!(ring.complete().is_none(), "it is not sent");
+        }
+        ring.stop_send(token(1));
+        assert!(matches!(next(ring), Completion::Sent { result: Err(Errno::CANCELED), .. }));
+        drop(client);
+        closed(ring, token(1), handle, Manner::Reset);
     });
 }
 
@@ -235,7 +330,7 @@ fn a_megabyte_to_a_slow_reader_is_one_send() {
 fn a_stopped_receive_still_gives_its_final_completion() {
     on_each_tier(|ring, address| {
         let (client, handle) = connect(ring, address);
-        ring.receive(token(1), handle);
+        ring.receive(token(1), handle, Receipts::Many);
         ring.enter(Wait::No).expect("the ring goes on");
         ring.stop_receive(token(1));
         match next(ring) {
@@ -291,7 +386,7 @@ fn a_peer_can_tell_a_close_from_a_reset() {
 fn a_shutdown_ends_our_direction_and_leaves_the_peers() {
     on_each_tier(|ring, address| {
         let (mut client, handle) = connect(ring, address);
-        ring.receive(token(1), handle);
+        ring.receive(token(1), handle, Receipts::Many);
         ring.shutdown(token(1), handle);
         assert!(
             matches!(next(ring), Completion::ShutDown { connection } if connection == token(1))
@@ -424,7 +519,7 @@ fn ten_thousand_sleeps_on_the_wake_descriptor_lose_no_wake() {
     on_each_tier(|ring, address| {
         ring.register_wake().expect("an eventfd can be registered");
         let (mut client, handle) = connect(ring, address);
-        ring.receive(token(1), handle);
+        ring.receive(token(1), handle, Receipts::Many);
         let echo = thread::spawn(move || {
             for cycle in 0..CYCLES {
                 client.write_all(&[cycle as u8]).expect("the ring reads");
@@ -513,7 +608,7 @@ fn a_native_echo_takes_two_enters() {
     const CYCLES: usize = 2000;
     on_each_tier(|ring, address| {
         let (mut client, handle) = connect(ring, address);
-        ring.receive(token(1), handle);
+        ring.receive(token(1), handle, Receipts::Many);
         let before = ring.counters().enters;
         let echo = thread::spawn(move || {
             for _ in 0..CYCLES {
@@ -547,7 +642,7 @@ fn a_receive_that_starves_goes_on_when_it_is_armed_after_a_buffer_is_back() {
         let one = RingConfig { buffers: 1, buffers_lent: 1, ..config(tier) };
         with_ring(&one, |ring, address| {
             let (mut client, handle) = connect(ring, address);
-            ring.receive(token(1), handle);
+            ring.receive(token(1), handle, Receipts::Many);
             client.write_all(&pattern(8192)).expect("it fits the socket");
             let held = match next(ring) {
                 Completion::Received { result: Ok(Some(lease)), .. } => lease,
@@ -562,7 +657,7 @@ fn a_receive_that_starves_goes_on_when_it_is_armed_after_a_buffer_is_back() {
             drop(held);
             ring.starved();
             while received.len() < 8192 {
-                ring.receive(token(1), handle);
+                ring.receive(token(1), handle, Receipts::Many);
                 loop {
                     match next(ring) {
                         Completion::Received { result: Ok(Some(lease)), more, .. } => {
@@ -587,7 +682,7 @@ fn a_submission_queue_that_is_full_is_submitted_on_the_way() {
     with_ring(&small, |ring, address| {
         let connections: Vec<_> = (0..40).map(|_| connect(ring, address)).collect();
         for (slot, (_, handle)) in (0..).zip(&connections) {
-            ring.receive(token(slot), *handle);
+            ring.receive(token(slot), *handle, Receipts::Many);
         }
         for (slot, _) in (0..).zip(&connections) {
             ring.stop_receive(token(slot));
@@ -639,7 +734,7 @@ fn without_its_optional_features_a_ring_works_the_same() {
     with_ring(&RingConfig { without, ..config(Tier::Plain) }, |ring, address| {
         assert_eq!(ring.tier(), Tier::Plain);
         let (mut client, handle) = connect(ring, address);
-        ring.receive(token(1), handle);
+        ring.receive(token(1), handle, Receipts::Many);
         client.write_all(b"hello").expect("it is open");
         assert!(
             matches!(next(ring), Completion::Received { result: Ok(Some(lease)), .. } if &*lease == b"hello")
@@ -654,8 +749,8 @@ fn a_ring_dropped_with_everything_in_flight_ends_all_of_it_in_time() {
         // a connection that was never accepted. The ring is dropped when this returns.
         let (client, handle) = connect(ring, address);
         let (idle, second) = connect(ring, address);
-        ring.receive(token(1), handle);
-        ring.receive(token(2), second);
+        ring.receive(token(1), handle, Receipts::Many);
+        ring.receive(token(2), second, Receipts::Many);
         ring.wake_at(ring.now() + 60_000);
         ring.send(token(1), handle, batch([pattern(16 << 20)]));
         ring.enter(Wait::No).expect("the ring goes on");
@@ -675,7 +770,7 @@ fn memory_of_a_dropped_ring_can_outlive_it_in_a_lease() {
     let mut kept = None;
     with_ring(&config(Tier::Direct), |ring, address| {
         let (mut client, handle) = connect(ring, address);
-        ring.receive(token(1), handle);
+        ring.receive(token(1), handle, Receipts::Many);
         client.write_all(b"kept").expect("it is open");
         if let Completion::Received { result: Ok(Some(lease)), .. } = next(ring) {
             kept = Some(lease);

@@ -56,6 +56,15 @@ pub enum Wait {
     ForOne,
 }
 
+/// How often a receive receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receipts {
+    /// Until it is stopped. The kernel may deliver some thirty buffers before it hears of that.
+    Many,
+    /// Once, one buffer.
+    One,
+}
+
 /// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
@@ -85,11 +94,17 @@ pub trait Kernel {
     /// Accepts connections on a listener until `more` is false.
     fn accept(&mut self, listener: ListenerId);
     /// Receives on a connection until `more` is false.
-    fn receive(&mut self, connection: Token, handle: Handle);
+    fn receive(&mut self, connection: Token, handle: Handle, receipts: Receipts);
     /// Asks that a receive ends soon.
     fn stop_receive(&mut self, connection: Token);
+    /// Completes with [`Completion::Watched`] once the connection is lost, even while nothing is received
+    /// on it, and until `more` is false.
+    fn watch(&mut self, connection: Token, handle: Handle);
+    /// Asks that a watch ends soon.
+    fn stop_watch(&mut self, connection: Token);
     /// Sends a batch, wholly if it can; the completion says how much left and gives the batch back.
-    /// One at a time for each connection: two may overtake each other.
+    /// One at a time for each connection: two may overtake each other. A send that has to wait for
+    /// its peer keeps no receive buffer.
     fn send(&mut self, connection: Token, handle: Handle, batch: Box<Batch>);
     /// The completion of the send just asked for changes nothing: a sleep need not end for it. It
     /// comes with the next one that does, or soon. A kernel is free to ignore this.

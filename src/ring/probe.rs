@@ -19,7 +19,7 @@ use super::buffers::{BufferRing, GROUP};
 use super::error::{SetupError, errno};
 use super::setup;
 use super::tier::{self, Tier};
-use super::{Errno, Handle};
+use super::{Errno, Handle, Receipts};
 use crate::buffer::Pool;
 use crate::config::Without;
 
@@ -140,7 +140,7 @@ impl Scratch {
         let accepted =
             step("ACCEPT multishot", "one submission for all connections of a listener", accepted)?;
         let handle = Handle(accepted);
-        let received = self.run(tier.receive(handle, GROUP));
+        let received = self.run(tier.receive(handle, GROUP, Receipts::Many));
         step("RECV multishot", "one submission for all that a connection receives", received)?;
         if tier == Tier::Direct {
             let installed = self.run(tier::install(handle));

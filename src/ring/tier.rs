@@ -5,10 +5,13 @@
 use io_uring::squeue::{Entry, Flags};
 use io_uring::{opcode, types};
 
-use super::Handle;
+use super::{Handle, Receipts};
 
 /// Linger zero: a close sends RST instead of FIN. The kernel reads it while it submits.
 static LINGER_ZERO: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
+
+/// What poll says of a lost connection: an error, or that both directions are over.
+pub(super) const LOST: u32 = (libc::POLLERR | libc::POLLHUP) as u32;
 
 /// Which kind of descriptor the handles of a ring are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +45,27 @@ impl Tier {
         }
     }
 
-    pub(super) fn receive(self, handle: Handle, group: u16) -> Entry {
-        self.aim(opcode::RecvMulti::new(Tier::file(handle), group).build())
+    pub(super) fn receive(self, handle: Handle, group: u16, receipts: Receipts) -> Entry {
+        let file = Tier::file(handle);
+        match receipts {
+            Receipts::Many => self.aim(opcode::RecvMulti::new(file, group).build()),
+            // As many bytes as the buffer that is taken holds.
+            Receipts::One => {
+                let receive = opcode::Recv::new(file, std::ptr::null_mut(), 0).buf_group(group);
+                let aimed = self.aim(receive.build());
+                // Flags replace those set before.
+                match self {
+                    Tier::Direct => aimed.flags(Flags::FIXED_FILE | Flags::BUFFER_SELECT),
+                    Tier::Plain => aimed.flags(Flags::BUFFER_SELECT),
+                }
+            }
+        }
+    }
+
+    /// Completes with [`LOST`] when the connection is. Multishot: one that was told of something else
+    /// goes on.
+    pub(super) fn watch(self, handle: Handle) -> Entry {
+        self.aim(opcode::PollAdd::new(Tier::file(handle), LOST).multi(true).build())
     }
 
     pub(super) fn shutdown(self, handle: Handle) -> Entry {
@@ -73,7 +95,7 @@ pub(super) fn linger_zero(handle: Handle) -> Entry {
 }
 
 /// Sets up asking a direct descriptor for the address of its peer (`SO_PEERNAME`, Linux 6.7): as
-/// setting an option, but for the command, which [`reading`] turns around.
+/// setting an option, but for the command, which `Ring::identify` turns around.
 pub(super) fn peer_name(handle: Handle, name: &mut [u8]) -> Entry {
     let (level, option) = (libc::SOL_SOCKET, libc::SO_PEERNAME);
     opcode::SetSockOpt::new(

@@ -34,7 +34,9 @@ use super::probe::Features;
 use super::setup;
 use super::tier::{self, Tier};
 use super::user_data::{Kind, UserData};
-use super::{Completion, Errno, Handle, Kernel, ListenerId, Manner, Millis, NEVER, Token, Wait};
+use super::{
+    Completion, Errno, Handle, Kernel, ListenerId, Manner, Millis, NEVER, Receipts, Token, Wait,
+};
 use crate::buffer::{Batch, Pool};
 use crate::config::{Limits, RingConfig};
 
@@ -335,6 +337,7 @@ impl<'r> Ring<'r> {
             }
             Kind::Control => Some(self.controlled(more)),
             Kind::Identify => Some(self.identified(token, outcome)),
+            Kind::Watch => watched(token, outcome, more),
         }
     }
 
@@ -475,13 +478,22 @@ impl Kernel for Ring<'_> {
         self.push([self.tier.accept(socket).user_data(user_data.pack())]);
     }
 
-    fn receive(&mut self, connection: Token, handle: Handle) {
+    fn receive(&mut self, connection: Token, handle: Handle, receipts: Receipts) {
         let user_data = UserData::new(Kind::Receive, connection);
-        self.push([self.tier.receive(handle, GROUP).user_data(user_data.pack())]);
+        self.push([self.tier.receive(handle, GROUP, receipts).user_data(user_data.pack())]);
     }
 
     fn stop_receive(&mut self, connection: Token) {
         self.cancel(UserData::new(Kind::Receive, connection));
+    }
+
+    fn watch(&mut self, connection: Token, handle: Handle) {
+        let user_data = UserData::new(Kind::Watch, connection);
+        self.push([self.tier.watch(handle).user_data(user_data.pack())]);
+    }
+
+    fn stop_watch(&mut self, connection: Token) {
+        self.cancel(UserData::new(Kind::Watch, connection));
     }
 
     fn send(&mut self, connection: Token, handle: Handle, batch: Box<Batch>) {
@@ -684,6 +696,12 @@ fn unheeded(entry: Entry) -> Entry {
 
 fn outcome(result: i32) -> Result<u32, Errno> {
     u32::try_from(result).map_err(|_| Errno(-result))
+}
+
+/// The kernel also tells of the end of the peer's direction, whether that was asked for or not.
+fn watched(connection: Token, outcome: Result<u32, Errno>, more: bool) -> Option<Completion> {
+    let is_lost = outcome.is_ok_and(|events| events & tier::LOST != 0);
+    (is_lost || !more).then_some(Completion::Watched { connection, is_lost, more })
 }
 
 fn installed(connection: Token, outcome: Result<u32, Errno>) -> Completion {

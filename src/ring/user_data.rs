@@ -28,6 +28,7 @@ pub(super) enum Kind {
     Timer,
     Control,
     Identify,
+    Watch,
 }
 
 impl Kind {
@@ -43,6 +44,7 @@ impl Kind {
             8 => Kind::Timer,
             9 => Kind::Control,
             10 => Kind::Identify,
+            11 => Kind::Watch,
             _ => return None,
         })
     }
@@ -107,7 +109,7 @@ mod tests {
 
     #[test]
     fn bits_that_no_kind_has_are_not_unpacked() {
-        for bits in [0, 11 << 56, u64::MAX] {
+        for bits in [0, 12 << 56, u64::MAX] {
             assert_eq!(UserData::unpack(bits), None);
         }
     }

@@ -1,4 +1,4 @@
-//! Classification with AVX2: 64 bytes in two registers.
+//! Classification with AVX2: a block in two registers.
 //!
 //! `http::one_pass` runs its reader inside [`with_avx2`], which is compiled for these instructions
 //! as a whole, so that nothing is called and no mask leaves the registers. Whether the processor
@@ -14,7 +14,7 @@ use std::arch::x86_64::{
     _mm256_set1_epi8, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16,
 };
 
-use super::classes::{BLOCK, Class, Classifier};
+use super::classes::{Block, Class, Classifier, NIBBLE_BITS};
 
 /// That the processor has AVX2, BMI1 and BMI2: only [`with_avx2`] makes one.
 #[derive(Clone, Copy, Debug)]
@@ -37,47 +37,47 @@ fn run<R>(work: impl FnOnce(Avx2) -> R) -> R {
     work(Avx2(()))
 }
 
-/// The bit of each high nibble.
-static NIBBLE_BITS: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 0, 0, 0, 0, 0, 0, 0, 0];
-
 impl Classifier for Avx2 {
     #[inline(always)]
-    fn outside(self, class: &Class, block: &[u8; BLOCK]) -> u64 {
+    fn outside(self, class: &Class, block: Block<'_>) -> u64 {
         let [low, high] = self.loaded(block);
         // SAFETY: `self` says that the processor has AVX2; the tables are 16 bytes, and loads of
         // them need no alignment.
         unsafe {
             let rows = _mm256_broadcastsi128_si256(_mm_loadu_si128(class.rows.as_ptr().cast()));
             let bits = _mm256_broadcastsi128_si256(_mm_loadu_si128(NIBBLE_BITS.as_ptr().cast()));
-            joined(not_in(rows, bits, low), not_in(rows, bits, high))
+            block.joined([marks(not_in(rows, bits, low)), marks(not_in(rows, bits, high))])
         }
     }
 
     #[inline(always)]
-    fn not_value(self, block: &[u8; BLOCK]) -> u64 {
+    fn not_value(self, block: Block<'_>) -> u64 {
         let [low, high] = self.loaded(block);
         // SAFETY: `self` says that the processor has AVX2.
-        unsafe { joined(control(low), control(high)) }
+        unsafe { block.joined([marks(control(low)), marks(control(high))]) }
     }
 
     #[inline(always)]
-    fn equal(self, byte: u8, block: &[u8; BLOCK]) -> u64 {
+    fn equal(self, byte: u8, block: Block<'_>) -> u64 {
         let [low, high] = self.loaded(block);
         // SAFETY: `self` says that the processor has AVX2.
         unsafe {
             let wanted = _mm256_set1_epi8(byte.cast_signed());
-            joined(_mm256_cmpeq_epi8(low, wanted), _mm256_cmpeq_epi8(high, wanted))
+            let is_equal = [_mm256_cmpeq_epi8(low, wanted), _mm256_cmpeq_epi8(high, wanted)];
+            block.joined([marks(is_equal[0]), marks(is_equal[1])])
         }
     }
 }
 
 impl Avx2 {
     #[inline(always)]
-    fn loaded(self, block: &[u8; BLOCK]) -> [__m256i; 2] {
-        let at = block.as_ptr().cast::<__m256i>();
-        // SAFETY: `self` says that the processor has AVX2; the block is twice 32 bytes, and the
-        // loads need no alignment.
-        unsafe { [_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))] }
+    fn loaded(self, block: Block<'_>) -> [__m256i; 2] {
+        let [low, high] = block.halves();
+        // SAFETY: `self` says that the processor has AVX2; a half is 32 bytes, and loads need no
+        // alignment.
+        unsafe {
+            [_mm256_loadu_si256(low.as_ptr().cast()), _mm256_loadu_si256(high.as_ptr().cast())]
+        }
     }
 }
 
@@ -115,60 +115,25 @@ unsafe fn control(bytes: __m256i) -> __m256i {
     }
 }
 
-/// The marks of both halves of a block as one mask.
+/// The marks of one half.
 ///
 /// # Safety
 /// The processor has AVX2.
 #[inline(always)]
-unsafe fn joined(low: __m256i, high: __m256i) -> u64 {
+unsafe fn marks(found: __m256i) -> u32 {
     // SAFETY: as the caller promises.
-    let (low, high) = unsafe { (_mm256_movemask_epi8(low), _mm256_movemask_epi8(high)) };
-    u64::from(low as u32) | u64::from(high as u32) << 32
+    unsafe { _mm256_movemask_epi8(found).cast_unsigned() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scan::ByteByByte;
+    use crate::scan::classes::tests::assert_marks_as_the_oracle_does;
 
-    /// Whether both classifiers mark `block` alike, for a class and for values.
-    fn assert_agreement(block: &[u8; BLOCK]) {
-        let classes = [Class::letters_digits_and(b"-_"), Class::visible_without(b"#?")];
-        let marks = |classifier: &dyn Fn(&Class) -> u64| classes.map(|class| classifier(&class));
-        let found = with_avx2(|avx2| {
-            let outside = marks(&|class| avx2.outside(class, block));
-            (outside, avx2.not_value(block), avx2.equal(b'?', block))
+    #[test]
+    fn marks_as_the_oracle_does() {
+        assert_marks_as_the_oracle_does(|bytes, from, ask| {
+            with_avx2(|avx2| ask(&avx2, Block::of(bytes, from).0));
         });
-        let expected = (
-            marks(&|class| ByteByByte.outside(class, block)),
-            ByteByByte.not_value(block),
-            ByteByByte.equal(b'?', block),
-        );
-        // Where there is no AVX2 there is nothing to compare.
-        assert!(found.is_none_or(|found| found == expected), "{}", block.escape_ascii());
-    }
-
-    #[test]
-    fn marks_every_byte_at_every_place_as_the_oracle_does() {
-        for place in 0..BLOCK {
-            for byte in 0..=255 {
-                for around in [b'a', b'\r', 0xff] {
-                    let mut block = [around; BLOCK];
-                    block[place] = byte;
-                    assert_agreement(&block);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn marks_all_bytes_at_once_as_the_oracle_does() {
-        for start in 0..=255u8 {
-            for step in [1u8, 3, 37, 101] {
-                let block =
-                    std::array::from_fn(|at| start.wrapping_add(step.wrapping_mul(at as u8)));
-                assert_agreement(&block);
-            }
-        }
     }
 }

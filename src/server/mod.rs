@@ -21,6 +21,7 @@ use crate::counters::Counters;
 use crate::engine::Remote;
 use crate::resource::{Registry, Resource};
 use crate::ring::{Control, affinity, listen};
+use crate::upgrade::Protocol;
 use worker::{Started, Worker};
 
 /// What is to be served, and how.
@@ -50,6 +51,33 @@ impl Server {
     #[must_use]
     pub fn route_on(mut self, host: &str, pattern: &str, resource: Resource) -> Server {
         self.registry.insert_on(host, pattern, resource);
+        self
+    }
+
+    /// Has `protocol` decide on each CONNECT. Its target is a host and a port (RFC 9110 §9.3.6), and no
+    /// route is asked. A switch is answered 200, with the fields of the switch, and the connection is
+    /// its handler's; any other answer closes the connection, since what follows may be meant for the
+    /// tunnel (RFC 9931 §8). Of what the protocol says of itself, the time for its decision counts
+    /// and whether it needs a runtime. Without one, CONNECT is answered 501.
+    ///
+    /// ```
+    /// use upring::http::{Response, Status};
+    /// use upring::protocols::echo::Echo;
+    /// use upring::upgrade::{Decision, Opening};
+    /// use upring::{Config, Protocol, Server};
+    ///
+    /// let tunnel = Protocol::new("tunnel", |opening: &Opening<'_>| {
+    ///     match opening.request().target() {
+    ///         b"echo.example:7" => Decision::switch(Echo),
+    ///         _ => Decision::Answer(Response::text(Status::FORBIDDEN, "Not from here.\n")),
+    ///     }
+    /// });
+    /// let server = Server::new(Config::default()).connect(tunnel);
+    /// # let _ = server;
+    /// ```
+    #[must_use]
+    pub fn connect(mut self, protocol: Protocol) -> Server {
+        self.registry.connect(protocol);
         self
     }
 

@@ -32,7 +32,7 @@ pub(super) enum Piece {
     Partial,
     /// Nothing more: it is complete.
     End,
-    /// More than there may be.
+    /// More than there may be has come or was announced.
     TooLarge,
     /// Bytes that are not in the chunked coding.
     Faulty(ChunkError),
@@ -62,7 +62,16 @@ impl Incoming {
 
     /// Whether more was announced than there may be.
     pub(super) fn is_too_large(&self) -> bool {
-        matches!(self.left, Left::Length(length) if length > self.bytes_left_max)
+        self.announced() > self.bytes_left_max
+    }
+
+    /// Bytes of data that must still come: of all the content, or of its chunk.
+    fn announced(&self) -> u64 {
+        match &self.left {
+            Left::Nothing => 0,
+            Left::Length(left) => *left,
+            Left::Chunked(decoder) => decoder.announced(),
+        }
     }
 
     /// Whether what is left may be read and thrown away so that the connection can go on (RFC 9112
@@ -117,6 +126,7 @@ impl Incoming {
             }
             match piece {
                 Ok(Some(data)) => return self.admit(data, core),
+                Ok(None) if self.is_too_large() => return Piece::TooLarge,
                 Ok(None) => {}
                 Err(fault) => return Piece::Faulty(fault),
             }
@@ -158,12 +168,15 @@ impl Incoming {
         }
     }
 
-    /// Counts data against its bound and its time. Each byte buys the client the time it may take
-    /// at the slowest rate, but never more than the slack.
+    /// Counts data against its bound and its time: with the rest of its chunk, so that a chunk is
+    /// refused as a whole, however it is cut. Each byte buys the client the time it may take at the
+    /// slowest rate, but never more than the slack.
     fn admit(&mut self, data: Lease, core: &Core) -> Piece {
         let count = data.len() as u64;
-        let Some(left) = self.bytes_left_max.checked_sub(count) else { return Piece::TooLarge };
-        self.bytes_left_max = left;
+        if count.saturating_add(self.announced()) > self.bytes_left_max {
+            return Piece::TooLarge;
+        }
+        self.bytes_left_max -= count;
         let latest = core.now.saturating_add(core.limits.content_slack_ms);
         let bought = count.saturating_mul(1000).checked_div(core.limits.content_rate_min);
         self.late_at =

@@ -32,6 +32,10 @@ pub(super) struct Exchange {
     has_begun: bool,
     /// Requests begun so far.
     requests: u32,
+    /// The turn in which requests were begun last, and how many in it: however many events a turn has
+    /// for a connection, it gets no more than its share.
+    turn: u8,
+    begun_in_turn: u8,
     pub(super) waiting: Option<Box<Waiting>>,
 }
 
@@ -43,7 +47,7 @@ pub(super) enum Progress {
     Blocked,
     /// Nothing has to come first, but others have waited long enough.
     More,
-    /// The 101 is written: the connection is this handler's.
+    /// The 101, or the 200 to a CONNECT, is written: the connection is this handler's.
     Switched(Box<dyn Handler>),
 }
 
@@ -55,8 +59,14 @@ pub(super) enum Step {
     Begun(Box<Waiting>),
     /// Not yet.
     Waiting(Box<Waiting>),
-    /// With a 101.
+    /// With a 101, or with the 200 to a CONNECT.
     Switched(Box<dyn Handler>),
+}
+
+/// A head that is not processed.
+struct Refused {
+    fault: HeadError,
+    method: Method,
 }
 
 /// A whole head, where it was received or where it was assembled.
@@ -85,7 +95,7 @@ impl Exchange {
         control: &mut Control,
         port: &mut Port<'_>,
     ) -> Progress {
-        let mut budget = port.core.limits.requests_per_turn;
+        let mut budget = self.budget(port.core);
         let mut head = Head::EMPTY;
         while !control.is_closing && !control.is_reset {
             let step = match self.waiting.take() {
@@ -95,15 +105,20 @@ impl Exchange {
                     port.core.counters.answers_held.raise();
                     return self.pause(Progress::Blocked, control);
                 }
-                None if budget == 0 => return self.pause(Progress::More, control),
+                None if budget == 0 => {
+                    port.core.counters.turns_used_up.raise();
+                    return self.pause(Progress::More, control);
+                }
                 None => match self.next_head(input, &mut head, port.core) {
                     None => break,
-                    Some(Err(fault)) => {
-                        refuse(fault, None, control, port);
+                    Some(Err(Refused { fault, method })) => {
+                        refuse(fault, method, control, port);
                         break;
                     }
                     Some(Ok(bytes)) => {
                         budget -= 1;
+                        self.begun_in_turn = self.begun_in_turn.saturating_add(1);
+                        port.core.note_begun();
                         self.count_request(control, port.core);
                         begin(bytes, &head, input, control, port)
                     }
@@ -143,11 +158,12 @@ impl Exchange {
         if let Some(waiting) = self.waiting.take() {
             waiting.timed_out(control, port);
         } else if self.has_begun {
-            port.core.counters.timeouts_received.raise();
+            port.core.counters.timeouts_heads.raise();
             let text = "The head of the request did not arrive in time.\n";
-            answer_and_close(&Response::text(Status::REQUEST_TIMEOUT, text), None, control, port);
+            let response = Response::text(Status::REQUEST_TIMEOUT, text);
+            answer_and_close(&response, method_begun(&self.assembly, b""), control, port);
         } else {
-            port.core.counters.timeouts_received.raise();
+            port.core.counters.timeouts_idle.raise();
             control.is_closing = true;
         }
     }
@@ -170,6 +186,14 @@ impl Exchange {
             waiting.abandon(reason, core);
         }
         core.keep_assembly(std::mem::take(&mut self.assembly));
+    }
+
+    /// Requests that may still be begun in this turn.
+    fn budget(&mut self, core: &Core) -> u8 {
+        if self.turn != core.turn {
+            (self.turn, self.begun_in_turn) = (core.turn, 0);
+        }
+        core.requests_per_connection().saturating_sub(self.begun_in_turn)
     }
 
     /// The last request a connection may have is answered with a close.
@@ -213,10 +237,11 @@ impl Exchange {
         input: &mut LeaseQueue,
         head: &mut Head,
         core: &mut Core,
-    ) -> Option<Result<HeadBytes, HeadError>> {
+    ) -> Option<Result<HeadBytes, Refused>> {
         while let Some(mut bytes) = input.pop() {
             if let Err(fault) = self.skip_empty_lines(&mut bytes) {
-                return Some(Err(fault));
+                // No request has begun.
+                return Some(Err(Refused::of(fault, Method::Other, core)));
             }
             if bytes.is_empty() {
                 continue;
@@ -234,18 +259,26 @@ impl Exchange {
                 head_end_across(&self.assembly, visible)
             };
             match scanned {
-                Scanned::BareLf(_) => return Some(Err(HeadError::BareLf)),
+                Scanned::BareLf(_) => {
+                    let method = method_begun(&self.assembly, &bytes);
+                    return Some(Err(Refused::of(HeadError::BareLf, method, core)));
+                }
                 Scanned::Complete(len) => {
                     let found = self.complete(split_off(bytes, len, input), core);
-                    let read = read_head(&found, &mut core.fields, &limits);
-                    return Some(read.map(|read| *head = read).map(|()| found));
+                    return Some(match read_head(&found, &mut core.fields, &limits) {
+                        Ok(read) => {
+                            *head = read;
+                            Ok(found)
+                        }
+                        Err(fault) => Err(Refused::of(fault, method_begun(&found, b""), core)),
+                    });
                 }
                 Scanned::Partial => {
                     let is_over = bytes.len() >= room;
                     bytes.truncate(room);
                     self.assemble(&bytes, core);
                     if is_over {
-                        return Some(Err(overflow_fault(&self.assembly, &limits)));
+                        return Some(Err(Refused::as_too_large(&self.assembly, core)));
                     }
                 }
             }
@@ -301,6 +334,37 @@ impl Exchange {
     }
 }
 
+impl Refused {
+    /// For a fault of a head, or of what stands where one should begin.
+    fn of(fault: HeadError, method: Method, core: &Core) -> Refused {
+        let counters = &core.counters;
+        match fault {
+            HeadError::TargetTooLong => &counters.targets_too_long,
+            HeadError::FieldsTooMany => &counters.fields_too_many,
+            _ => &counters.requests_faulty,
+        }
+        .raise();
+        Refused { fault, method }
+    }
+
+    /// For a head that has not ended within its bound. Whatever of it the answer names as too long,
+    /// this bound is what it reached.
+    fn as_too_large(received: &[u8], core: &Core) -> Refused {
+        core.counters.heads_too_large.raise();
+        let fault = overflow_fault(received, &core.head_limits());
+        Refused { fault, method: method_begun(received, b"") }
+    }
+}
+
+/// HEAD, if what was received of a head says so; which other method it has makes no difference to an
+/// answer.
+fn method_begun(front: &[u8], behind: &[u8]) -> Method {
+    match front.iter().chain(behind).take(5).eq(b"HEAD ") {
+        true => Method::Head,
+        false => Method::Other,
+    }
+}
+
 /// The first `len` of `bytes`; the others go back to the front of `input`.
 fn split_off(mut bytes: Lease, len: usize, input: &mut LeaseQueue) -> Lease {
     let front = bytes.split_to(len);
@@ -337,26 +401,21 @@ fn begin(
     step
 }
 
-/// Answers a fault of syntax or framing: nothing behind it can be trusted.
-pub(super) fn refuse(
-    fault: HeadError,
-    head: Option<&Head>,
-    control: &mut Control,
-    port: &mut Port<'_>,
-) {
-    port.core.counters.requests_faulty.raise();
-    answer_and_close(&Response::text(fault.status(), format!("{fault}\n")), head, control, port);
+/// Answers a fault of a head, already counted: nothing behind it can be trusted.
+pub(super) fn refuse(fault: HeadError, method: Method, control: &mut Control, port: &mut Port<'_>) {
+    let response = Response::text(fault.status(), format!("{fault}\n"));
+    answer_and_close(&response, method, control, port);
 }
 
-/// Writes a last answer, to the request with this head if there is a whole one.
+/// Writes a last answer, to a request with this method.
 pub(super) fn answer_and_close(
     response: &Response,
-    head: Option<&Head>,
+    method: Method,
     control: &mut Control,
     port: &mut Port<'_>,
 ) {
     // RFC 9110 §9.3.2: no answer to HEAD has content, not even the last one.
-    let head_only = head.is_some_and(|head| head.method == Method::Head);
+    let head_only = method == Method::Head;
     let form = crate::http::Form { head_only, persistence: Persistence::Close, advertise: None };
     write(response, form, port);
     control.is_closing = true;

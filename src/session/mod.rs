@@ -109,7 +109,10 @@ impl Session {
     pub fn received(&mut self, bytes: Lease, port: &mut Port<'_>) {
         port.core.counters.bytes_received.add(bytes.len() as u64);
         self.input.push(bytes);
-        self.advance(port);
+        // Who has work left over goes on when those are called that have.
+        if !self.has_more {
+            self.advance(port);
+        }
     }
 
     /// The peer ended its direction.
@@ -215,14 +218,35 @@ impl Session {
         self.input.len() >= usize::from(limits.leases_max)
     }
 
-    /// Receive buffers whose bytes wait unread.
+    /// Pieces of what was received that wait unread.
     pub fn unread(&self) -> usize {
         self.input.len()
     }
 
+    /// Receive buffers among them.
+    pub fn held(&self) -> usize {
+        self.input.held()
+    }
+
+    /// Bytes among them that were [set aside](Session::set_aside).
+    pub fn bytes_aside(&self) -> usize {
+        self.input.bytes_aside()
+    }
+
+    /// Copies what waits unread out of the receive buffers, which others wait for.
+    pub fn set_aside(&mut self) {
+        self.input.set_aside();
+    }
+
+    /// The core is out of receive buffers: its handler may be able to do without some.
+    pub fn relieve(&mut self, port: &mut Port<'_>) {
+        self.with_handler(port, |handler, _| handler.on_shortage());
+        self.with_stream(port, |handler, _| handler.on_shortage());
+    }
+
     /// Whether enough room is left to receive again.
     pub fn has_room(&self, limits: &Limits) -> bool {
-        self.input.len() <= usize::from(limits.leases_max / 2)
+        self.input.bytes_aside() == 0 && self.input.len() <= usize::from(limits.leases_max / 2)
     }
 
     /// Whether the connection was switched to a protocol.

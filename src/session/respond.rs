@@ -8,8 +8,8 @@ use super::waiting::Waiting;
 use super::{Core, Port};
 use crate::buffer::LeaseQueue;
 use crate::http::{
-    CONTINUE, Form, Framing, Head, Method, Persistence, Request, Response, Status, Version,
-    framing, write_switching,
+    CONTINUE, ContentFraming, Form, Framing, Head, HeadError, Method, Persistence, Request,
+    Response, Status, Version, framing, write_switching,
 };
 use crate::resource::{Match, Outgoing, Registry, Reply, ReplyState, Resource, Takes};
 use crate::upgrade::{
@@ -31,6 +31,8 @@ pub(super) struct Route<'a> {
     is_guarded: bool,
     /// Something was offered whose standard forbids to offer it so.
     is_misused: bool,
+    /// It is a CONNECT: nothing but a switch leaves the connection open.
+    is_tunnel: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -53,10 +55,11 @@ pub(super) fn begin(
     control: &mut Control,
     port: &mut Port<'_>,
 ) -> Step {
-    let framing = match framing(request.head()) {
+    let framing = match look_at(registry, request) {
         Ok(framing) => framing,
         Err(fault) => {
-            refuse(fault, Some(request.head()), control, port);
+            port.core.counters.requests_faulty.raise();
+            refuse(fault, request.method(), control, port);
             return Step::Answered;
         }
     };
@@ -100,6 +103,16 @@ pub(super) fn begin(
     Step::Begun(Box::new(Waiting::for_content(request.into_owned(), incoming)))
 }
 
+/// The framing of a request with whose head nothing is wrong, as a whole and at this server.
+fn look_at(registry: &Registry, request: Request<'_>) -> Result<Framing, HeadError> {
+    // RFC 9112 §3.2: an empty Host names none, which is nothing to ask where each resource is bound to
+    // one (U-62).
+    if !registry.has_default_host() && request.host() == Some(b"") {
+        return Err(HeadError::HostEmpty);
+    }
+    framing(request.head())
+}
+
 /// Goes on with a request whose content is there whole, if it has any.
 pub(super) fn finish(
     route: &Route<'_>,
@@ -132,7 +145,7 @@ pub(super) fn too_large(
     port.core.counters.contents_too_large.raise();
     let text = "The content is larger than this resource takes.\n";
     let response = Response::text(Status::CONTENT_TOO_LARGE, text);
-    answer_and_close(&response, Some(request.head()), control, port);
+    answer_and_close(&response, request.method(), control, port);
     Step::Answered
 }
 
@@ -165,23 +178,42 @@ impl<'a> Route<'a> {
         request: Request<'a>,
         has_content: bool,
     ) -> Option<Route<'a>> {
-        if matches!(request.method(), Method::Connect | Method::Other) {
-            return None;
+        match request.method() {
+            Method::Connect => return Some(Route::of_tunnel(registry.tunnel()?, has_content)),
+            Method::Other => return None,
+            _ => {}
         }
         let Match { resource, pattern } = registry.find(request.host(), request.path())?;
-        let mut route = Route {
+        let mut route = Route::at(resource, pattern);
+        // One flag test for all who do not upgrade (U-115).
+        if request.head().has_upgrade {
+            route.choose(request, has_content);
+        }
+        Some(route)
+    }
+
+    fn at(resource: &'a Resource, pattern: &'a str) -> Route<'a> {
+        Route {
             resource,
             pattern,
             chosen: None,
             missed: None,
             is_guarded: false,
             is_misused: false,
-        };
-        // One flag test for all who do not upgrade (U-115).
-        if request.head().has_upgrade {
-            route.choose(request, has_content);
+            is_tunnel: false,
         }
-        Some(route)
+    }
+
+    /// The route of a CONNECT: its one protocol is chosen, whatever is offered.
+    fn of_tunnel(resource: &'a Resource, has_content: bool) -> Route<'a> {
+        let mut route = Route { is_tunnel: true, ..Route::at(resource, "") };
+        // RFC 9110 §9.3.6: it has no content. Were some announced, others could take for content
+        // what is the tunnel's.
+        match has_content {
+            true => route.missed = Some(Missed::Unfit),
+            false => route.chosen = resource.protocols().first().map(|protocol| (protocol, None)),
+        }
+        route
     }
 
     fn choose(&mut self, request: Request<'a>, has_content: bool) {
@@ -227,9 +259,9 @@ impl<'a> Route<'a> {
     }
 
     /// Whether an ordinary answer has to close the connection, for what waits behind the request
-    /// (U-25).
+    /// (U-25), or will (RFC 9931 §8: a client may have sent the tunnel's first bytes by now).
     fn must_close(&self, input: &LeaseQueue) -> bool {
-        self.is_guarded && !input.is_empty()
+        self.is_tunnel || (self.is_guarded && !input.is_empty())
     }
 
     /// The form of an ordinary answer.
@@ -256,6 +288,9 @@ impl<'a> Route<'a> {
     fn refusal(&self, request: Request<'_>) -> Option<Response> {
         if self.chosen.is_some() {
             return None;
+        }
+        if self.is_tunnel {
+            return Some(Response::text(Status::BAD_REQUEST, "A CONNECT has no content.\n"));
         }
         if self.is_misused {
             // U-29; RFC 6455 §4.2.1: an opening handshake is a GET without content.
@@ -315,8 +350,8 @@ fn unrouted(
     let response = match request.method() {
         // RFC 9931 §8: rejecting CONNECT closes, for the bytes behind it are not HTTP.
         Method::Connect => {
-            let text = "This server is no proxy.\n";
-            answer_and_close(&Response::text(Status::NOT_IMPLEMENTED, text), None, control, port);
+            let response = Response::text(Status::NOT_IMPLEMENTED, "This server is no proxy.\n");
+            answer_and_close(&response, Method::Connect, control, port);
             return Step::Answered;
         }
         Method::Other => {
@@ -353,6 +388,15 @@ fn conclude(
     let must_close = must_close || must_end(&incoming, control, port.core);
     let form = form(request.head(), must_close, port.core);
     write(response, form, port);
+    end(incoming, form, control, port)
+}
+
+/// Goes on behind a whole answer.
+fn end(incoming: Incoming, form: Form<'_>, control: &mut Control, port: &mut Port<'_>) -> Step {
+    // What the client has not been asked for is not left: it need not come.
+    if !incoming.is_discardable(&port.core.limits) && !incoming.is_awaited() {
+        port.core.counters.contents_abandoned.raise();
+    }
     leave(incoming, form.persistence == Persistence::Close, control, port)
 }
 
@@ -404,7 +448,7 @@ fn answer(
     match state {
         ReplyState::Answered => {
             port.core.counters.requests.raise();
-            leave(incoming, form.persistence == Persistence::Close, control, port)
+            end(incoming, form, control, port)
         }
         ReplyState::Later(awaiting) => {
             let deadline = port.core.now.saturating_add(port.core.limits.answer_timeout_ms);
@@ -437,7 +481,7 @@ pub(super) fn answered(
     let must_close = must_end(&incoming, control, port.core);
     let form = route.form(request, must_close, input, port.core);
     write(response, form, port);
-    leave(incoming, form.persistence == Persistence::Close, control, port)
+    end(incoming, form, control, port)
 }
 
 /// Asks the chosen protocol whether it refuses from the head alone (U-32).
@@ -477,8 +521,8 @@ fn decide(
     })
 }
 
-/// Carries out a decision. This is the only place that leaves HTTP, and only behind its own 101
-/// (U-42).
+/// Carries out a decision. This is the only place that leaves HTTP, and only behind its own 101, or
+/// its 200 to a CONNECT (U-42).
 pub(super) fn decided(
     route: &Route<'_>,
     request: Request<'_>,
@@ -493,6 +537,7 @@ pub(super) fn decided(
         return Step::Answered;
     };
     let response = match decision {
+        Decision::Switch(switch) if route.is_tunnel => return open_tunnel(switch, port),
         Decision::Switch(switch) => return switch_over(protocol, version, request, switch, port),
         Decision::Later(awaiting) => {
             port.core.counters.upgrades_deciding.raise();
@@ -513,7 +558,18 @@ pub(super) fn decided(
     }
     // A protocol decides when the content is there: nothing of it is left.
     let incoming = Incoming::new(Framing::None, false, 0, port.core);
-    conclude(request, &response, incoming, is_early, control, port)
+    conclude(request, &response, incoming, is_early || route.is_tunnel, control, port)
+}
+
+/// Writes the 200 to a CONNECT. What is received behind the head is the handler's from here on.
+fn open_tunnel(switch: Switch, port: &mut Port<'_>) -> Step {
+    count_switch(port.core);
+    let response = Response::new(Status::OK).with_fields(&switch.fields);
+    // RFC 9110 §9.3.6: nothing frames a content; the tunnel begins behind the empty line.
+    port.with_text(|text, date| {
+        response.write_head(text, date, Form::default(), ContentFraming::Close);
+    });
+    Step::Switched(switch.handler)
 }
 
 /// Writes the 101. What is received behind the head is the handler's from here on.
@@ -524,10 +580,7 @@ fn switch_over(
     switch: Switch,
     port: &mut Port<'_>,
 ) -> Step {
-    let counters = &port.core.counters;
-    counters.requests.raise();
-    counters.upgrades_switched.raise();
-    counters.upgrades_open.raise();
+    count_switch(port.core);
     let is_awaited =
         request.head().expects_continue && !framing(request.head()).is_ok_and(has_content);
     port.with_text(|text, _| {
@@ -538,4 +591,11 @@ fn switch_over(
         write_switching(text, protocol.name().as_bytes(), version, &switch.fields);
     });
     Step::Switched(switch.handler)
+}
+
+fn count_switch(core: &Core) {
+    let counters = &core.counters;
+    counters.requests.raise();
+    counters.upgrades_switched.raise();
+    counters.upgrades_open.raise();
 }

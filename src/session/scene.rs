@@ -29,6 +29,7 @@ impl Scene {
 
     pub(crate) fn call(&mut self, handle: impl FnOnce(&mut Session, &mut Port<'_>)) {
         let Scene { core, batch, in_flight, .. } = self;
+        core.begin_turn(core.now);
         handle(&mut self.session, &mut Port { core, batch, in_flight: *in_flight, key: 1 });
     }
 

@@ -5,7 +5,7 @@ use super::content::{Incoming, Piece};
 use super::exchange::Step;
 use super::respond::leave;
 use super::switched::fenced;
-use super::waiting::{Next, Stage};
+use super::waiting::{Next, Stage, count_fault};
 use super::{Core, Port};
 use crate::buffer::{LeaseQueue, Outbox};
 use crate::config::{Millis, NEVER};
@@ -114,7 +114,7 @@ impl Streamed {
                 }
                 Piece::TooLarge => return self.too_large(control, port).into(),
                 Piece::Faulty(fault) => {
-                    port.core.counters.requests_faulty.raise();
+                    count_fault(fault, port.core);
                     let response = Response::text(fault.status(), format!("{fault}\n"));
                     let reason = CloseReason::ContentFaulty;
                     return self.fail(reason, Some(response), control, port).into();

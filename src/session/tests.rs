@@ -1,6 +1,7 @@
 //! What the conformance rows do not show of a session: counters, limits, timeouts, and turns.
 
 mod streams;
+mod tunnel;
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -216,7 +217,8 @@ fn a_head_that_does_not_end_in_time_is_a_408_however_busy_its_bytes_are() {
     }
     assert_eq!(scene.expire(), 600);
     assert_eq!((scene.statuses(), scene.is_closing()), (vec![408], true));
-    assert_eq!(scene.counters.timeouts_received.value(), 1);
+    let counters = &scene.counters;
+    assert_eq!((counters.timeouts_heads.value(), counters.timeouts_idle.value()), (1, 0));
 }
 
 #[test]
@@ -238,7 +240,8 @@ fn a_connection_without_a_request_is_closed_without_a_word() {
     assert_eq!(scene.statuses(), [200]);
     assert_eq!(scene.expire(), 800, "the time begins anew behind each answer");
     assert_eq!((scene.statuses(), scene.is_closing()), (vec![], true));
-    assert_eq!(scene.counters.timeouts_received.value(), 1);
+    let counters = &scene.counters;
+    assert_eq!((counters.timeouts_heads.value(), counters.timeouts_idle.value()), (0, 1));
 }
 
 // U-106.
@@ -380,6 +383,83 @@ fn no_last_answer_to_head_has_content() {
         let sent = scene.sent();
         assert!(sent.starts_with(&format!("HTTP/1.1 {status} ")), "{input:?}: {sent}");
         assert!(sent.ends_with("\r\n\r\n") && scene.is_closing(), "{input:?}: {sent}");
+    }
+}
+
+// RFC 9110 §9.3.2.
+#[test]
+fn no_answer_to_a_faulty_head_request_has_content_however_it_is_cut() {
+    let limits =
+        Limits { head_bytes_max: 300, target_bytes_max: 100, fields_max: 3, ..Limits::default() };
+    let (long, longer) = ("x".repeat(101), "x".repeat(301));
+    for (line_end, status) in [
+        ("/ HTTP/1.1\r\n\r\n", 400),
+        ("/ HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+        ("/ HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+        ("/ HTTP/1.1\r\nHost: a\r\nX : a\r\n\r\n", 400),
+        ("/ HTTP/1.1\nHost: a\r\n\r\n", 400),
+        ("/ HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+        ("/#x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("\0", 408),
+        ("", 408),
+        (&format!("/{long} HTTP/1.1\r\nHost: a\r\n\r\n"), 414),
+        (&format!("/{longer} HTTP/1.1\r\nHost: a\r\n\r\n"), 414),
+        (&format!("/ HTTP/1.1\r\nHost: a\r\nX: {longer}\r\n\r\n"), 431),
+        (&format!("/ HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(3)), 431),
+    ] {
+        for method in ["HEAD", "HEAR", "\r\n\r\nHEAD", "\r\n\r\nHEAR"] {
+            let input = format!("{method} {line_end}");
+            for cut in 0..input.len() {
+                let mut scene = scene_of(limits.clone());
+                scene.receive(&input[..cut]);
+                scene.receive(&input[cut..]);
+                if status == 408 {
+                    scene.expire();
+                }
+                let sent = scene.exchange();
+                let told = format!("{input:?} cut at {cut}: {sent}");
+                assert!(sent.starts_with(&format!("HTTP/1.1 {status} ")), "{told}");
+                assert!(sent.contains("\r\nContent-Length: ") && scene.is_closing(), "{told}");
+                assert_eq!(sent.ends_with("\r\n\r\n"), method.ends_with("HEAD"), "{told}");
+            }
+        }
+    }
+}
+
+// U-62; RFC 9112 §3.2.
+#[test]
+fn an_empty_host_passes_where_some_route_is_for_every_host() {
+    let ok = || Resource::new().get(Response::text(Status::OK, "ok").to_ready());
+    let (empty, absolute) = ("GET / HTTP/1.1\r\nHost:\r\n\r\n", "http://a/");
+    let absolute = empty.replacen('/', absolute, 1);
+    for (everywhere, on_a_host, input, status) in [
+        (None, true, empty, 400),
+        (None, true, "GET / HTTP/1.1\r\nHost: \t \r\n\r\n", 400),
+        (None, true, "GET / HTTP/1.0\r\nHost:\r\n\r\n", 400),
+        (None, true, "HEAD / HTTP/1.1\r\nHost:\r\n\r\n", 400),
+        (None, true, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+        (None, true, "GET / HTTP/1.1\r\nHost: b\r\n\r\n", 404),
+        (None, true, "GET / HTTP/1.0\r\n\r\n", 404),
+        // What the target says goes before Host.
+        (None, true, &absolute, 200),
+        (Some("/"), true, empty, 200),
+        (Some("/other/{name}"), true, empty, 404),
+        (Some("/*"), false, empty, 200),
+        (None, false, empty, 404),
+    ] {
+        let mut registry = Registry::default();
+        if on_a_host {
+            registry.insert_on("a", "/", ok());
+        }
+        if let Some(pattern) = everywhere {
+            registry.insert(pattern, ok());
+        }
+        let mut scene = Scene::serving(registry, Limits::default());
+        scene.receive(input);
+        let told = format!("{everywhere:?} {on_a_host} {input:?}");
+        assert_eq!(scene.counters.requests_faulty.value(), u64::from(status == 400), "{told}");
+        assert!(scene.is_closing() || status != 400, "{told}");
+        assert_eq!(scene.statuses(), [status], "{told}");
     }
 }
 

@@ -10,7 +10,7 @@ use super::streamed::Streamed;
 use super::{Core, Port};
 use crate::buffer::LeaseQueue;
 use crate::config::Millis;
-use crate::http::{CONTINUE, OwnedRequest, Request, Response, Status, framing};
+use crate::http::{CONTINUE, ChunkError, OwnedRequest, Request, Response, Status, framing};
 use crate::resource::Registry;
 use crate::upgrade::{Awaiting, CloseReason, Control, Decision};
 
@@ -153,8 +153,8 @@ impl Waiting {
             }
             Stage::Over => return,
         };
-        let head = request.view().head();
-        answer_and_close(&Response::text(status, text), Some(head), control, port);
+        let method = request.view().method();
+        answer_and_close(&Response::text(status, text), method, control, port);
     }
 
     /// The connection is gone; whoever was to keep the promise can see that.
@@ -262,10 +262,10 @@ impl Content {
                     return respond::too_large(&route, request, control, port).into();
                 }
                 Piece::Faulty(fault) => {
-                    port.core.counters.requests_faulty.raise();
+                    count_fault(fault, port.core);
                     let response = Response::text(fault.status(), format!("{fault}\n"));
-                    let head = self.request.view().head();
-                    answer_and_close(&response, Some(head), control, port);
+                    let method = self.request.view().method();
+                    answer_and_close(&response, method, control, port);
                     return Step::Answered.into();
                 }
             }
@@ -291,8 +291,8 @@ fn discard(
                 port.core.counters.contents_abandoned.raise();
                 break;
             }
-            Piece::Faulty(_) => {
-                port.core.counters.requests_faulty.raise();
+            Piece::Faulty(fault) => {
+                count_fault(fault, port.core);
                 break;
             }
             Piece::Partial => break,
@@ -300,6 +300,17 @@ fn discard(
     }
     control.is_closing = true;
     Step::Answered.into()
+}
+
+/// Counts what is wrong with a content: each bound of the chunked coding apart.
+pub(super) fn count_fault(fault: ChunkError, core: &Core) {
+    let counters = &core.counters;
+    match fault {
+        ChunkError::ExtensionsTooLarge => &counters.chunk_extensions_too_large,
+        ChunkError::TrailersTooLarge => &counters.trailers_too_large,
+        _ => &counters.requests_faulty,
+    }
+    .raise();
 }
 
 /// A request that waits, and its route.

@@ -47,6 +47,10 @@ pub trait Handler: 'static {
         let _ = io;
     }
 
+    /// The core is out of receive buffers: whatever leases the handler keeps are missing to others, and
+    /// it should copy what it needs of them and let them go.
+    fn on_shortage(&mut self) {}
+
     /// The server is stopping and will close the connection after `deadline`.
     fn on_drain(&mut self, deadline: Duration, io: &mut Io<'_>) {
         let _ = deadline;

@@ -80,9 +80,10 @@ where
 /// What was decided.
 #[derive(Debug)]
 pub enum Decision {
-    /// The 101 is written and the connection is the handler's.
+    /// The 101, or the 200 to a CONNECT, is written and the connection is the handler's.
     Switch(Switch),
-    /// An ordinary answer, whatever its status; the connection goes on as HTTP (U-20).
+    /// An ordinary answer, whatever its status; the connection goes on as HTTP (U-20), but closes
+    /// behind a CONNECT (U-104).
     Answer(Response),
     /// 426 with the resource's protocols listed, and these fields and content (U-44, U-73).
     UpgradeRequired(Response),
@@ -94,7 +95,7 @@ pub enum Decision {
 pub struct Switch {
     /// Who gets the connection.
     pub handler: Box<dyn Handler>,
-    /// Fields of the 101 beyond Connection and Upgrade.
+    /// Fields of the 101 beyond Connection and Upgrade, or of the 200 to a CONNECT.
     pub fields: Fields,
 }
 

@@ -17,6 +17,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use upring::buffer::Lease;
+use upring::config::Limits;
 use upring::http::{Method, Ready, Request, Response, Status};
 use upring::resource::{Answer, Registry, Reply, Resource, from_head};
 use upring::upgrade::{Decision, Handler, Io, Opening, Promise, Protocol, Spawn};
@@ -72,17 +73,55 @@ pub fn routes(routed: &Routed) -> Vec<(&'static str, Resource)> {
         ("/never", plain().upgrade(never())),
         ("/late", plain().upgrade(Protocol::callback("echo", |_| Late))),
         ("/greet", plain().upgrade(Protocol::callback("echo", |_| Greeting))),
-        ("/boom", plain().upgrade(Protocol::callback("echo", |_| Fragile))),
+        ("/boom", plain().upgrade(Protocol::callback("echo", |_| Fragile::default()))),
     ]
 }
 
-/// The same as a registry.
-pub fn registry(routed: &Routed) -> Registry {
-    let mut registry = Registry::default();
-    for (pattern, resource) in routes(routed) {
-        registry.insert(pattern, resource);
+/// What the fixture is set to: a case may need another setting than the usual one (`needs=NAME`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Setting {
+    #[default]
+    Usual,
+    /// `keep_alive_200ms`
+    KeepAlive200Ms,
+    /// `host_a_only`
+    HostAOnly,
+}
+
+impl Setting {
+    pub fn named(name: Option<&str>) -> Result<Setting, String> {
+        match name {
+            None => Ok(Setting::Usual),
+            Some("keep_alive_200ms") => Ok(Setting::KeepAlive200Ms),
+            Some("host_a_only") => Ok(Setting::HostAOnly),
+            Some(other) => Err(format!("the fixture lacks {other}")),
+        }
     }
-    registry
+
+    pub fn limits(self) -> Limits {
+        match self {
+            Setting::KeepAlive200Ms => Limits { idle_timeout_ms: 200, ..Limits::default() },
+            Setting::Usual | Setting::HostAOnly => Limits::default(),
+        }
+    }
+
+    /// The host to which every route is bound, if they are.
+    pub fn host(self) -> Option<&'static str> {
+        (self == Setting::HostAOnly).then_some("a")
+    }
+
+    /// Everything the fixture serves, as a registry.
+    pub fn registry(self, routed: &Routed) -> Registry {
+        let mut registry = Registry::default();
+        for (pattern, resource) in routes(routed) {
+            match self.host() {
+                Some(host) => registry.insert_on(host, pattern, resource),
+                None => registry.insert(pattern, resource),
+            }
+        }
+        registry.connect(tunnel());
+        registry
+    }
 }
 
 fn text(text: &'static str) -> Ready {
@@ -153,16 +192,32 @@ fn decide_echo(opening: &Opening<'_>) -> Decision {
         return Decision::Answer(response);
     }
     match opening.request().query() {
-        Some(b"wait=200") => {
-            let (promise, decision) = opening.later();
-            opening.spawn(async move {
-                sleep(Duration::from_millis(200)).await;
-                promise.keep(Decision::switch(echo));
-            });
-            decision
-        }
+        Some(b"wait=200") => after_200_ms(opening, || Decision::switch(echo)),
         _ => Decision::switch(echo),
     }
+}
+
+fn after_200_ms(opening: &Opening<'_>, decide: impl FnOnce() -> Decision + 'static) -> Decision {
+    let (promise, decision) = opening.later();
+    opening.spawn(async move {
+        sleep(Duration::from_millis(200)).await;
+        promise.keep(decide());
+    });
+    decision
+}
+
+/// What CONNECT is asked of.
+pub fn tunnel() -> Protocol {
+    Protocol::new("tunnel", |opening: &Opening<'_>| {
+        let no = || Decision::Answer(Response::text(Status::FORBIDDEN, "no"));
+        let yes = || Decision::switch(Echo::answering(b""));
+        match opening.request().target() {
+            b"tunnel:80" => yes(),
+            b"later:80" => after_200_ms(opening, yes),
+            b"later-no:80" => after_200_ms(opening, no),
+            _ => no(),
+        }
+    })
 }
 
 /// Echoes messages of at most 64 KiB.
@@ -260,11 +315,16 @@ impl Handler for Greeting {
     fn on_bytes(&mut self, _: Lease, _: &mut Io<'_>) {}
 }
 
-struct Fragile;
+/// Panics at a word, however it is cut.
+#[derive(Default)]
+struct Fragile {
+    heard: Vec<u8>,
+}
 
 impl Handler for Fragile {
     fn on_bytes(&mut self, bytes: Lease, _: &mut Io<'_>) {
-        if *bytes == *b"boom" {
+        self.heard.extend_from_slice(&bytes);
+        if self.heard.ends_with(b"boom") {
             // A panic that prints nothing: this one is wanted.
             std::panic::resume_unwind(Box::new("boom"));
         }

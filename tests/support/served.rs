@@ -1,27 +1,23 @@
-//! The runner's target over loopback: the fixture as a real server, with a second one beside it for
-//! the cases that need another setting.
+//! The runner's target over loopback: the fixture as a real server, with others beside it for the
+//! cases that need another setting.
 
 #![allow(unreachable_pub, reason = "a private module of the test, and its interface all the same")]
 
 use std::time::Duration;
 
-use upring::config::{Config, HostKind, Limits};
+use upring::config::{Config, HostKind};
 use upring::server::{Running, Server, ServerError};
 
 use crate::conformance::tcp::Loopback;
 use crate::conformance::{Case, Peer, Step, Target};
-use crate::fixture::{Routed, routes};
+use crate::fixture::{Routed, Setting, routes, tunnel};
 
-/// The setting of `needs=keep_alive_200ms`.
-const KEEP_ALIVE: &str = "keep_alive_200ms";
-
-/// Two servers with a core each, and their clients.
+/// Servers with a core each, and their clients: one for each setting that was needed so far.
 pub struct Served {
     name: String,
     host: HostKind,
-    usual: (Running, Loopback<'static>),
-    impatient: (Running, Loopback<'static>),
-    is_impatient: bool,
+    servers: Vec<(Setting, Running, Loopback<'static>)>,
+    setting: Setting,
 }
 
 impl Served {
@@ -30,18 +26,14 @@ impl Served {
     /// # Errors
     /// What keeps it from starting: on some machines, that io_uring is denied.
     pub fn start(host: HostKind) -> Result<Served, ServerError> {
-        Ok(Served {
-            name: format!("a server over loopback, {host:?}"),
-            host,
-            usual: serve(host, Limits::default())?,
-            impatient: serve(host, Limits { idle_timeout_ms: 200, ..Limits::default() })?,
-            is_impatient: false,
-        })
+        let name = format!("a server over loopback, {host:?}");
+        let setting = Setting::default();
+        Ok(Served { name, host, servers: vec![serve(host, setting)?], setting })
     }
 
-    /// Ends both servers in order. No row makes them lose a connection to a bound of theirs.
+    /// Ends the servers in order. No row makes them lose a connection to a bound of theirs.
     pub fn stop(self) {
-        for (server, _) in [self.usual, self.impatient] {
+        for (_, server, _) in self.servers {
             let counted: Vec<_> = ["completions_stale", "outbox_overflows", "timeouts_sent"]
                 .map(|name| (name, server.counter(name)))
                 .into();
@@ -51,22 +43,29 @@ impl Served {
     }
 
     fn chosen(&mut self) -> &mut Loopback<'static> {
-        if self.is_impatient { &mut self.impatient.1 } else { &mut self.usual.1 }
+        let chosen = self.servers.iter_mut().find(|(setting, ..)| *setting == self.setting);
+        &mut chosen.expect("the case was prepared").2
     }
 }
 
-fn serve(host: HostKind, limits: Limits) -> Result<(Running, Loopback<'static>), ServerError> {
+fn serve(
+    host: HostKind,
+    setting: Setting,
+) -> Result<(Setting, Running, Loopback<'static>), ServerError> {
     let routed = Routed::default();
-    let listen = vec![([127, 0, 0, 1], 0).into()];
+    let (listen, limits) = (vec![([127, 0, 0, 1], 0).into()], setting.limits());
     let drain_timeout = Duration::from_secs(1);
     let config = Config { listen, workers: 1, host, limits, drain_timeout, ..Config::default() };
-    let server = routes(&routed)
-        .into_iter()
-        .fold(Server::new(config), |server, (pattern, resource)| server.route(pattern, resource));
+    let server = Server::new(config).connect(tunnel());
+    let server = routes(&routed).into_iter().fold(server, |server, (pattern, resource)| {
+        match setting.host() {
+            Some(host) => server.route_on(host, pattern, resource),
+            None => server.route(pattern, resource),
+        }
+    });
     let running = server.start()?;
-    let mut clients = Loopback::new(running.addresses()[0], move || routed.take());
-    clients.settings.push(KEEP_ALIVE.into());
-    Ok((running, clients))
+    let clients = Loopback::new(running.addresses()[0], move || routed.take());
+    Ok((setting, running, clients))
 }
 
 impl Target for Served {
@@ -78,11 +77,18 @@ impl Target for Served {
         if self.host == HostKind::Native && needs_runtime(case) {
             return Err(format!("no runtime in the native mode: {} {}", case.row, case.name));
         }
-        self.usual.1.supports(case)
+        match &case.pending {
+            Some(change) => Err(format!("pending: {change}")),
+            None => Setting::named(case.needs.as_deref()).map(|_| ()),
+        }
     }
 
     fn prepare(&mut self, case: &Case) {
-        self.is_impatient = case.needs.as_deref() == Some(KEEP_ALIVE);
+        self.setting = Setting::named(case.needs.as_deref()).expect("the case is supported");
+        if self.servers.iter().all(|(setting, ..)| *setting != self.setting) {
+            let server = serve(self.host, self.setting).expect("it starts as the first one did");
+            self.servers.push(server);
+        }
     }
 
     fn connect(&mut self) -> Box<dyn Peer> {
@@ -99,7 +105,7 @@ fn needs_runtime(case: &Case) -> bool {
     let sent = case.exchanges.iter().flat_map(|exchange| &exchange.input);
     let waits = |bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
-        text.contains("/slow") || text.contains("?wait=")
+        ["/slow", "?wait=", "CONNECT later"].iter().any(|mark| text.contains(mark))
     };
     case.delayed && sent.into_iter().any(|step| matches!(step, Step::Send(bytes) if waits(bytes)))
 }

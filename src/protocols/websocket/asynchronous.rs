@@ -228,6 +228,8 @@ impl Drop for MessageSender {
 struct Channel {
     flow: Flow<Message>,
     inbox: VecDeque<Message>,
+    /// Enough waits in it that no more is delivered.
+    is_held: bool,
     close: Option<Close>,
     wants: Wants,
     request: Option<Request>,
@@ -282,7 +284,7 @@ impl Channel {
         context: &mut Context<'_>,
     ) -> Poll<Result<Option<Message>, Disconnected>> {
         if let Some(message) = self.inbox.pop_front() {
-            if self.inbox.len() + 1 == INBOX_LOW {
+            if self.is_held && self.inbox.len() < INBOX_LOW {
                 self.flow.wake_connection();
             }
             return Poll::Ready(Ok(Some(message)));
@@ -333,6 +335,7 @@ impl Channel {
             socket.io.notify_writable();
         }
         if self.inbox.len() < INBOX_LOW {
+            self.is_held = false;
             socket.resume();
         }
         if self.wants.reset {
@@ -388,6 +391,7 @@ impl Endpoint for Bridge {
         }
         channel.inbox.push_back(message);
         if channel.inbox.len() >= INBOX_HIGH {
+            channel.is_held = true;
             socket.pause();
         }
         channel.flow.wake_receiver();
@@ -399,6 +403,11 @@ impl Endpoint for Bridge {
 
     fn on_wake(&mut self, socket: &mut Socket<'_>) {
         self.channel.borrow_mut().settle(socket);
+    }
+
+    fn on_shortage(&mut self) {
+        let mut channel = self.channel.borrow_mut();
+        channel.inbox = channel.inbox.drain(..).map(Message::into_owned).collect();
     }
 
     fn on_shutdown(&mut self, _: Duration, socket: &mut Socket<'_>) {

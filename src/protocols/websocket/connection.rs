@@ -200,7 +200,10 @@ impl<E: Endpoint> Connection<E> {
                 let close = Close { code: None, reason: Box::default(), by: ClosedBy::Us };
                 self.finish(close, io);
             }
-            Some(Due::Lifetime) => self.link.close(CloseCode::GOING_AWAY, "", io),
+            Some(Due::Lifetime) => {
+                io.counters.websocket_lifetimes.raise();
+                self.link.close(CloseCode::GOING_AWAY, "", io);
+            }
             Some(Due::Idle) => {
                 io.counters.websocket_idle_timeouts.raise();
                 self.link.close(CloseCode::INTERNAL_ERROR, "ping timeout", io);
@@ -270,6 +273,10 @@ impl<E: Endpoint> Handler for Connection<E> {
             self.deliver_topics(io);
             self.call(io, |endpoint, socket| endpoint.on_wake(socket));
         }
+    }
+
+    fn on_shortage(&mut self) {
+        self.endpoint.on_shortage();
     }
 
     fn on_drain(&mut self, deadline: Duration, io: &mut Io<'_>) {

@@ -42,6 +42,10 @@ pub trait Endpoint: 'static {
         let _ = (topic, count, socket);
     }
 
+    /// The core is out of receive buffers: messages that the endpoint keeps may lie in some, which are
+    /// missing to others: it should keep [`Message::into_owned`] instead.
+    fn on_shortage(&mut self) {}
+
     /// The server is stopping and will cut the connection after `deadline`. Without a method of its
     /// own, an endpoint closes with 1001.
     fn on_shutdown(&mut self, deadline: Duration, socket: &mut Socket<'_>) {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use crate::buffer::Lease;
 use crate::http::{Fields, Response, Trailers};
@@ -24,6 +24,8 @@ const INBOX_LOW: usize = 4;
 pub(super) struct Channel {
     pub(super) flow: Flow,
     inbox: VecDeque<Lease>,
+    /// Enough waits in it that no more is delivered.
+    is_held: bool,
     /// The future has asked for content.
     is_wanted: bool,
     is_complete: bool,
@@ -31,6 +33,10 @@ pub(super) struct Channel {
     start: Option<Start>,
     finish: Option<Fields>,
     has_given_up: bool,
+    /// The future, to be dropped when nobody waits for its answer any more.
+    task: Option<Waker>,
+    /// It waited for the connection when that ended: it has an error to deal with.
+    is_told: bool,
 }
 
 /// How an answer begins.
@@ -50,7 +56,7 @@ impl Channel {
             self.flow.wake_connection();
         }
         if let Some(lease) = self.inbox.pop_front() {
-            if self.inbox.len() + 1 == INBOX_LOW {
+            if self.is_held && self.inbox.len() < INBOX_LOW {
                 self.flow.wake_connection();
             }
             return Poll::Ready(Ok(Some(lease)));
@@ -99,6 +105,7 @@ impl Channel {
             io.notify_writable();
         }
         if self.is_wanted && self.inbox.len() < INBOX_LOW {
+            self.is_held = false;
             io.resume();
         }
     }
@@ -108,7 +115,47 @@ impl Channel {
         if reason == CloseReason::Finished {
             self.flow.forget_unsent();
         }
+        self.is_told |= self.flow.is_awaited();
         self.flow.close(reason);
+        if let Some(task) = self.task.take() {
+            task.wake();
+        }
+    }
+
+    /// Whether nobody waits for the answer any more, and the future is not about to learn it.
+    fn is_abandoned(&self) -> bool {
+        let is_lost = self.flow.closed().is_some_and(|reason| reason != CloseReason::Finished);
+        is_lost && !self.is_told
+    }
+}
+
+/// The future of an answer. One that waits for its client when that is gone, or was answered without it,
+/// gets an error. One that waits for something else waits in vain, and is dropped.
+struct Task {
+    channel: Rc<RefCell<Channel>>,
+    future: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.channel.borrow().is_abandoned() {
+            return Poll::Ready(());
+        }
+        let poll = self.future.as_mut().poll(context);
+        if poll.is_pending() {
+            let mut channel = self.channel.borrow_mut();
+            match &mut channel.task {
+                Some(waker) => waker.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+            // It may have been closed while it was polled.
+            if channel.is_abandoned() {
+                return Poll::Ready(());
+            }
+        }
+        poll
     }
 }
 
@@ -132,8 +179,8 @@ impl Streaming for Bridge {
         self.channel.borrow_mut().flow.connect(io.waker());
         // Until the future asks for content: it may refuse from the head alone.
         io.pause();
-        let Some(task) = self.task.take() else { return };
-        if !io.spawn(task) {
+        let Some(future) = self.task.take() else { return };
+        if !io.spawn(Task { channel: Rc::clone(&self.channel), future }) {
             tracing::error!("an async answer needs the hosted mode");
             io.finish();
         }
@@ -143,6 +190,7 @@ impl Streaming for Bridge {
         let mut channel = self.channel.borrow_mut();
         channel.inbox.push_back(bytes);
         if channel.inbox.len() >= INBOX_HIGH {
+            channel.is_held = true;
             io.pause();
         }
         channel.flow.wake_receiver();
@@ -161,6 +209,14 @@ impl Streaming for Bridge {
 
     fn on_wake(&mut self, io: &mut StreamIo<'_>) {
         self.channel.borrow_mut().settle(io);
+    }
+
+    fn on_shortage(&mut self) {
+        let mut channel = self.channel.borrow_mut();
+        if !channel.inbox.is_empty() {
+            let copied = Lease::copied(channel.inbox.iter().map(|lease| &**lease));
+            channel.inbox = VecDeque::from([copied]);
+        }
     }
 
     fn on_close(&mut self, reason: CloseReason) {

@@ -23,6 +23,10 @@ use bridge::{Bridge, Channel, Start};
 /// An answer that is a future of a whole response: `run` gets the request and its content, which
 /// arrives as it is asked for. Needs the hosted mode.
 ///
+/// Once its client is gone, or was answered without it because it took too long, the future gets an error
+/// if it waits for content; if it waits for something else, it is dropped there. What must be done in
+/// any case it spawns as a task of its own.
+///
 /// ```
 /// use upring::{Content, OwnedRequest, Resource, asynchronous};
 ///
@@ -47,7 +51,8 @@ where
     })
 }
 
-/// An answer that is a future which answers piece by piece. Needs the hosted mode.
+/// An answer that is a future which answers piece by piece. Needs the hosted mode. It is dropped as that
+/// of [`asynchronous`] is.
 ///
 /// ```
 /// use upring::{Content, OwnedRequest, Resource, Responder, Response, Status, streaming};

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use super::super::{Errno, Handle, Manner, Token};
+use super::super::{Errno, Handle, Manner, Receipts, Token};
 use super::client::Ending;
 use crate::buffer::Batch;
 
@@ -31,6 +31,7 @@ pub(super) struct Connection {
     pub(super) token: Option<Token>,
     pub(super) receiving: Receiving,
     pub(super) sending: Sending,
+    pub(super) watching: Watching,
     /// In flight: a shutdown, an install, a question for the peer, a close.
     pub(super) shutting: bool,
     pub(super) installing: bool,
@@ -66,6 +67,18 @@ pub(super) enum Receiving {
     Idle,
     /// `due`: a step of it is scheduled. Never two, so that bytes keep their order.
     Armed {
+        receipts: Receipts,
+        stopping: bool,
+        due: bool,
+    },
+    Posted,
+}
+
+pub(super) enum Watching {
+    Idle,
+    /// `is_told`: the engine knows that it is lost, and has still to stop it.
+    Armed {
+        is_told: bool,
         stopping: bool,
         due: bool,
     },
@@ -100,6 +113,7 @@ impl Connection {
             token: None,
             receiving: Receiving::Idle,
             sending: Sending::Idle,
+            watching: Watching::Idle,
             shutting: false,
             installing: false,
             identifying: false,
@@ -116,6 +130,8 @@ impl Connection {
             Some("a receive")
         } else if !matches!(self.sending, Sending::Idle) {
             Some("a send")
+        } else if !matches!(self.watching, Watching::Idle) {
+            Some("a watch")
         } else if self.shutting {
             Some("a shutdown")
         } else if self.installing {
@@ -135,6 +151,15 @@ impl Connection {
     /// Whether a receive has something to say now.
     pub(super) fn is_readable(&self) -> bool {
         self.inbound_bytes > 0 || self.peer != Peer::Open
+    }
+
+    /// Whether a watch has something to say: an error, or both directions are over.
+    pub(super) fn is_lost(&self) -> bool {
+        match self.peer {
+            Peer::Open => false,
+            Peer::Finished => self.shut,
+            Peer::Reset { .. } => true,
+        }
     }
 
     /// Bytes the client would take now.

@@ -30,7 +30,7 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 
-use super::{Completion, Handle, Kernel, ListenerId, Manner, Millis, Token, Wait};
+use super::{Completion, Handle, Kernel, ListenerId, Manner, Millis, Receipts, Token, Wait};
 use crate::buffer::{Batch, Pool};
 use state::State;
 
@@ -78,12 +78,20 @@ impl Kernel for Simulation {
         self.state.borrow_mut().accept(listener);
     }
 
-    fn receive(&mut self, connection: Token, handle: Handle) {
-        self.state.borrow_mut().receive(connection, handle);
+    fn receive(&mut self, connection: Token, handle: Handle, receipts: Receipts) {
+        self.state.borrow_mut().receive(connection, handle, receipts);
     }
 
     fn stop_receive(&mut self, connection: Token) {
         self.state.borrow_mut().stop_receive(connection);
+    }
+
+    fn watch(&mut self, connection: Token, handle: Handle) {
+        self.state.borrow_mut().watch(connection, handle);
+    }
+
+    fn stop_watch(&mut self, connection: Token) {
+        self.state.borrow_mut().stop_watch(connection);
     }
 
     fn send(&mut self, connection: Token, handle: Handle, batch: Box<Batch>) {

@@ -17,8 +17,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::IpAddr;
 
-use super::super::{Completion, Handle, ListenerId, Manner, Millis, NEVER, Token, Wait};
-use super::connection::{Connection, Outgoing, Peer, Receiving, Sending};
+use super::super::{Completion, Handle, ListenerId, Manner, Millis, NEVER, Receipts, Token, Wait};
+use super::connection::{Connection, Outgoing, Peer, Receiving, Sending, Watching};
 use super::{Fault, Random, SimConfig};
 use crate::buffer::{Batch, Pool, Vacant};
 
@@ -58,6 +58,7 @@ enum Step {
     ShutDown(usize),
     Install(usize),
     Identify(usize),
+    Watch(usize),
     Close(usize),
     Control,
 }
@@ -160,11 +161,15 @@ impl State {
         let result = act(connection);
         let is_readable = connection.is_readable();
         let is_writable = connection.room() > 0 || matches!(connection.peer, Peer::Reset { .. });
+        let is_lost = connection.is_lost();
         if is_readable {
             self.nudge_receive(index);
         }
         if is_writable {
             self.nudge_send(index);
+        }
+        if is_lost {
+            self.nudge_watch(index);
         }
         result
     }
@@ -179,14 +184,14 @@ impl State {
         self.nudge_accept(usize::from(listener.0));
     }
 
-    pub(super) fn receive(&mut self, token: Token, handle: Handle) {
+    pub(super) fn receive(&mut self, token: Token, handle: Handle, receipts: Receipts) {
         let index = self.bind(token, handle);
         let receiving = &mut self.connections[index].receiving;
         assert!(
             matches!(receiving, Receiving::Idle),
             "broken rule: a receive of {token:?} is in flight already"
         );
-        *receiving = Receiving::Armed { stopping: false, due: false };
+        *receiving = Receiving::Armed { receipts, stopping: false, due: false };
         self.in_flight += 1;
         // Even with nothing to receive there is a first step: it looks for a buffer.
         self.nudge_receive(index);
@@ -197,6 +202,26 @@ impl State {
         if let Receiving::Armed { stopping, .. } = &mut self.connections[index].receiving {
             *stopping = true;
             self.nudge_receive(index);
+        }
+    }
+
+    pub(super) fn watch(&mut self, token: Token, handle: Handle) {
+        let index = self.bind(token, handle);
+        let watching = &mut self.connections[index].watching;
+        assert!(
+            matches!(watching, Watching::Idle),
+            "broken rule: a watch of {token:?} is in flight already"
+        );
+        *watching = Watching::Armed { is_told: false, stopping: false, due: false };
+        self.in_flight += 1;
+        self.nudge_watch(index);
+    }
+
+    pub(super) fn stop_watch(&mut self, token: Token) {
+        let Some(&index) = self.tokens.get(&token) else { return };
+        if let Watching::Armed { stopping, .. } = &mut self.connections[index].watching {
+            *stopping = true;
+            self.nudge_watch(index);
         }
     }
 
@@ -307,6 +332,9 @@ impl State {
                 self.landed(*connection).receiving = Receiving::Idle;
             }
             Completion::Sent { connection, .. } => self.landed(*connection).sending = Sending::Idle,
+            Completion::Watched { connection, more: false, .. } => {
+                self.landed(*connection).watching = Watching::Idle;
+            }
             Completion::ShutDown { connection } => self.landed(*connection).shutting = false,
             Completion::Installed { connection, .. } => self.landed(*connection).installing = false,
             Completion::Identified { connection, .. } => {
@@ -403,6 +431,13 @@ impl State {
         if let Receiving::Armed { due: due @ false, .. } = &mut self.connections[index].receiving {
             *due = true;
             self.schedule(Step::Receive(index));
+        }
+    }
+
+    fn nudge_watch(&mut self, index: usize) {
+        if let Watching::Armed { due: due @ false, .. } = &mut self.connections[index].watching {
+            *due = true;
+            self.schedule(Step::Watch(index));
         }
     }
 

@@ -97,7 +97,7 @@ mod receiving {
     #[test]
     fn brings_every_chunk_and_then_the_end() {
         let (mut kernel, _, client, handle) = accepted(1, without_faults());
-        kernel.receive(TOKEN, handle);
+        kernel.receive(TOKEN, handle, Receipts::Many);
         client.write(b"one");
         client.write(b"two");
         assert_eq!(said(completions(&mut kernel)), ["onetwo"]);
@@ -107,8 +107,51 @@ mod receiving {
             said(completions(&mut kernel)),
             ["x".repeat(1024), "x".repeat(476), "end.".to_owned()]
         );
-        kernel.receive(TOKEN, handle);
+        kernel.receive(TOKEN, handle, Receipts::Many);
         assert_eq!(said(completions(&mut kernel)), ["end."], "an end stays an end");
+    }
+
+    #[test]
+    fn one_receipt_is_one_buffer_and_the_end_of_the_receive() {
+        let (mut kernel, _, client, handle) = accepted(1, without_faults());
+        client.write(&[b'x'; 1500]);
+        for len in [1024, 476] {
+            kernel.receive(TOKEN, handle, Receipts::One);
+            match &completions(&mut kernel)[..] {
+                [Completion::Received { result: Ok(Some(lease)), more: false, .. }] => {
+                    assert_eq!(lease.len(), len);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_watch_hears_of_a_reset_and_not_of_an_end() {
+        for is_stopped in [false, true] {
+            let (mut kernel, world, client, handle) = accepted(1, without_faults());
+            kernel.watch(TOKEN, handle);
+            client.write(b"unread");
+            client.finish();
+            assert!(completions(&mut kernel).is_empty());
+            if is_stopped {
+                kernel.stop_watch(TOKEN);
+            } else {
+                client.reset();
+            }
+            let told = completions(&mut kernel);
+            let [Completion::Watched { is_lost, more, .. }] = &told[..] else { panic!("{told:?}") };
+            assert_eq!(*is_lost, !is_stopped);
+            if *more {
+                kernel.stop_watch(TOKEN);
+                let told = completions(&mut kernel);
+                assert!(matches!(
+                    &told[..],
+                    [Completion::Watched { is_lost: false, more: false, .. }]
+                ));
+            }
+            assert_eq!(world.in_flight(), 0);
+        }
     }
 
     #[test]
@@ -118,7 +161,7 @@ mod receiving {
                 (faults.partial_receive, faults.delayed, faults.delay_ms_max) = (0.9, 0.3, 9)
             });
             let (mut kernel, _, client, handle) = accepted(seed, config);
-            kernel.receive(TOKEN, handle);
+            kernel.receive(TOKEN, handle, Receipts::Many);
             client.write_exactly(b"GET / HTTP/1.1\r\n");
             client.write_exactly(b"\r\n");
             assert_eq!(said(all_completions(&mut kernel)), ["GET / HTTP/1.1\r\n", "\r\n"]);
@@ -133,7 +176,7 @@ mod receiving {
             config.faults.peer_reset = 0.0;
             let (mut kernel, world, client, handle) = accepted(seed, config);
             let mut random = Random::new(seed);
-            kernel.receive(TOKEN, handle);
+            kernel.receive(TOKEN, handle, Receipts::Many);
             let (mut rest, mut received, mut ended) = (&bytes[..], Vec::new(), false);
             while !ended {
                 let (now, later) = rest.split_at(random.index(rest.len() + 1));
@@ -149,7 +192,7 @@ mod receiving {
                     }
                     ended |= matches!(result, Ok(None));
                     if !more && !ended {
-                        kernel.receive(TOKEN, handle);
+                        kernel.receive(TOKEN, handle, Receipts::Many);
                     }
                 }
             }
@@ -166,7 +209,7 @@ mod receiving {
     fn without_a_lent_buffer_fails_at_once_even_without_bytes() {
         let config = SimConfig { buffers: 4, buffers_lent: 1, ..without_faults() };
         let (mut kernel, world, client, handle) = accepted(1, config);
-        kernel.receive(TOKEN, handle);
+        kernel.receive(TOKEN, handle, Receipts::Many);
         client.write_exactly(b"held");
         let held = completions(&mut kernel);
         client.write_exactly(b"next");
@@ -175,13 +218,13 @@ mod receiving {
         client.write_exactly(b"more");
         let others: Vec<_> = std::iter::from_fn(|| kernel.pool().take()).collect();
         assert_eq!(said(completions(&mut kernel)), ["NOBUFS."]);
-        kernel.receive(TOKEN, handle);
+        kernel.receive(TOKEN, handle, Receipts::Many);
         assert_eq!(
             (said(completions(&mut kernel)), client.unread()),
             (vec!["NOBUFS.".to_owned()], 4)
         );
         drop((held, next, others));
-        kernel.receive(TOKEN, handle);
+        kernel.receive(TOKEN, handle, Receipts::Many);
         assert_eq!(said(completions(&mut kernel)), ["more"]);
         assert!(world.injected(Fault::NoBuffers) == 2);
     }
@@ -204,7 +247,7 @@ mod receiving {
         let (mut bytes_came, mut none_came) = (false, false);
         for seed in 0..50 {
             let (mut kernel, _, client, handle) = accepted(seed, without_faults());
-            kernel.receive(TOKEN, handle);
+            kernel.receive(TOKEN, handle, Receipts::Many);
             client.write(b"late");
             kernel.stop_receive(TOKEN);
             match &said(all_completions(&mut kernel))[..] {
@@ -221,11 +264,11 @@ mod receiving {
     #[test]
     fn a_reset_comes_behind_the_bytes_and_is_told_once() {
         let (mut kernel, _, client, handle) = accepted(1, without_faults());
-        kernel.receive(TOKEN, handle);
+        kernel.receive(TOKEN, handle, Receipts::Many);
         client.write(b"last words");
         client.reset();
         assert_eq!(said(completions(&mut kernel)), ["last words", "CONNRESET."]);
-        kernel.receive(TOKEN, handle);
+        kernel.receive(TOKEN, handle, Receipts::Many);
         assert_eq!(said(completions(&mut kernel)), ["end."]);
         kernel.send(TOKEN, handle, batch(b"too late"));
         assert_eq!(sent(&mut kernel), Some(Err("PIPE".to_owned())));
@@ -456,7 +499,7 @@ mod broken_rules {
     fn open() -> (Simulation, Handle) {
         let (mut kernel, _, client, handle) = accepted(1, without_faults());
         client.set_window(0);
-        kernel.receive(TOKEN, handle);
+        kernel.receive(TOKEN, handle, Receipts::Many);
         kernel.send(TOKEN, handle, batch(b"waits"));
         (kernel, handle)
     }
@@ -472,7 +515,7 @@ mod broken_rules {
     #[should_panic(expected = "a receive of Token { slot: 0, generation: 1 } is in flight already")]
     fn two_receives() {
         let (mut kernel, handle) = open();
-        kernel.receive(TOKEN, handle);
+        kernel.receive(TOKEN, handle, Receipts::Many);
     }
 
     #[test]
@@ -510,7 +553,7 @@ mod broken_rules {
     fn a_closed_handle() {
         let (mut kernel, _, _, handle) = accepted(1, without_faults());
         kernel.close(TOKEN, handle, Manner::Close);
-        kernel.receive(TOKEN, handle);
+        kernel.receive(TOKEN, handle, Receipts::Many);
     }
 
     #[test]
@@ -519,13 +562,13 @@ mod broken_rules {
         let (mut kernel, _, _, handle) = accepted(1, without_faults());
         kernel.close(TOKEN, handle, Manner::Close);
         completions(&mut kernel);
-        kernel.receive(TOKEN, handle);
+        kernel.receive(TOKEN, handle, Receipts::Many);
     }
 
     #[test]
     #[should_panic(expected = "which belongs to Token { slot: 0, generation: 1 }")]
     fn the_handle_of_another() {
         let (mut kernel, handle) = open();
-        kernel.receive(Token { slot: 1, generation: 1 }, handle);
+        kernel.receive(Token { slot: 1, generation: 1 }, handle, Receipts::Many);
     }
 }

@@ -24,6 +24,8 @@ const INBOX_LOW: usize = 4;
 pub(super) struct Channel {
     pub(super) flow: Flow,
     pub(super) inbox: LeaseQueue,
+    /// Enough waits in it that no more is delivered.
+    is_held: bool,
     pub(super) is_draining: bool,
     is_ended: bool,
     wants: Wants,
@@ -51,7 +53,7 @@ impl Channel {
         context: &mut Context<'_>,
     ) -> Poll<Result<Option<Lease>, Closed>> {
         if let Some(lease) = self.inbox.pop() {
-            if self.inbox.len() + 1 == INBOX_LOW {
+            if self.is_held && self.inbox.len() < INBOX_LOW {
                 self.flow.wake_connection();
             }
             return Poll::Ready(Ok(Some(lease)));
@@ -114,6 +116,7 @@ impl Channel {
             io.notify_writable();
         }
         if self.inbox.len() < INBOX_LOW && !self.wants.detach {
+            self.is_held = false;
             io.resume();
         }
         let wants = self.wants;
@@ -168,6 +171,7 @@ impl Handler for Bridge {
         }
         channel.inbox.push(bytes);
         if channel.inbox.len() >= INBOX_HIGH {
+            channel.is_held = true;
             io.pause();
         }
         channel.flow.wake_receiver();
@@ -185,6 +189,10 @@ impl Handler for Bridge {
 
     fn on_wake(&mut self, io: &mut Io<'_>) {
         self.channel.borrow_mut().settle(io);
+    }
+
+    fn on_shortage(&mut self) {
+        self.channel.borrow_mut().inbox.set_aside();
     }
 
     fn on_drain(&mut self, _: Duration, _: &mut Io<'_>) {

@@ -84,6 +84,11 @@ impl<T: Weighed> Flow<T> {
         }
     }
 
+    /// Whether the future waits for the connection now, and hears of its end.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.receiver.is_some() || self.sender.is_some()
+    }
+
     /// Why the connection is over, if it is.
     pub(crate) fn closed(&self) -> Option<CloseReason> {
         self.closed

@@ -65,6 +65,12 @@ impl Case {
         self.steps().any(|step| matches!(step, Step::Finish))
     }
 
+    /// Bytes of all its inputs.
+    pub fn bytes_sent(&self) -> usize {
+        let len = |step: &Step| if let Step::Send(bytes) = step { bytes.len() } else { 0 };
+        self.steps().map(len).sum()
+    }
+
     fn steps(&self) -> impl Iterator<Item = &Step> {
         self.exchanges.iter().flat_map(|exchange| &exchange.input)
     }
@@ -90,10 +96,8 @@ pub enum Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Segments {
     Every,
-    /// Cut in two, but never byte by byte: too long for that.
-    CutsOnly,
-    /// Only as written: very long, or the point is what arrives together.
-    WholeOnly,
+    /// Those in which the end of a head arrives together with what lies behind it: that is the point.
+    Together,
 }
 
 /// How the runner makes sure that an open connection is still in the state the case left it in.
@@ -133,6 +137,8 @@ pub enum Expected {
     },
     /// `101(token)`: these two upgrade fields, and no other field than `demands` names.
     Switch { token: String, demands: Vec<Demand> },
+    /// `200 tunnel`: an accepted CONNECT. Nothing frames a content, and what follows is the tunnel's.
+    Tunnel { status: u16, demands: Vec<Demand> },
     /// Exactly these bytes.
     Bytes(Vec<u8>),
 }

@@ -106,7 +106,11 @@ pub fn show(bytes: &[u8]) -> String {
 /// Where `+` and `-` go: to the response before them.
 fn demands(items: &mut [Expected]) -> Result<&mut Vec<Demand>, String> {
     match items.last_mut() {
-        Some(Expected::Answer { demands, .. } | Expected::Switch { demands, .. }) => Ok(demands),
+        Some(
+            Expected::Answer { demands, .. }
+            | Expected::Switch { demands, .. }
+            | Expected::Tunnel { demands, .. },
+        ) => Ok(demands),
         _ => Err("a demand stands behind no response".into()),
     }
 }
@@ -236,6 +240,9 @@ impl<'a> Reader<'a> {
         } else {
             None
         };
+        if self.takes("tunnel") {
+            return Ok((Expected::Tunnel { status, demands: Vec::new() }, false));
+        }
         let closes = self.takes("!");
         let head_only = self.takes("head");
         let demands = Vec::new();

@@ -126,7 +126,8 @@ fn spoken(item: &Expected) -> Vec<u8> {
             let fields = demanded(demands);
             format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {token}\r\n{fields}\r\n").into()
         }
-        Expected::Answer { status: status @ 100..200, demands, .. } => {
+        Expected::Answer { status: status @ 100..200, demands, .. }
+        | Expected::Tunnel { status, demands } => {
             format!("HTTP/1.1 {status} \r\n{}\r\n", demanded(demands)).into()
         }
         Expected::Answer { status, body, head_only, closes, demands } => {
@@ -218,7 +219,7 @@ fn segmentations_multiply_the_runs_of_short_cases() {
     let Step::Send(bytes) = &case.exchanges[0].input[0] else { panic!("one write") };
     assert_eq!(every.runs, 2 + bytes.len() - 1);
     let near =
-        Variants { byte_by_byte: false, cuts: Cuts::AroundHeads, cuts_when_waiting: Cuts::None };
+        Variants { byte_by_byte_max: 0, cuts: Cuts::AroundHeads, cuts_when_waiting: Cuts::None };
     assert_eq!(rehearse(&case, 0, Slip::None, near).runs, 1 + 6); // nothing lies behind the end of the input
 }
 

@@ -197,8 +197,7 @@ impl ExchangeDraft {
 fn apply(case: &mut Case, word: &str) -> Result<(), String> {
     match word.split_once('=') {
         None if word == "async" => case.delayed = true,
-        Some(("segments", "cuts")) => case.segments = Segments::CutsOnly,
-        Some(("segments", "no")) => case.segments = Segments::WholeOnly,
+        Some(("segments", "together")) => case.segments = Segments::Together,
         Some(("probe", "http")) => case.probe = Probe::Http,
         Some(("probe", "echo")) => case.probe = Probe::Echo,
         Some(("probe", "websocket")) => case.probe = Probe::WebSocket,
@@ -227,6 +226,7 @@ fn default_probe(exchanges: &[Exchange]) -> Probe {
             }
             Expected::Switch { token, .. } if token == "websocket" => Probe::WebSocket,
             Expected::Switch { .. } => Probe::Silence,
+            Expected::Tunnel { .. } => Probe::Echo,
             Expected::Answer { .. } | Expected::Bytes(_) => probe,
         };
     }
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn attributes_agree_with_the_paths_they_stand_for() {
-        const DELAYED: [&str; 4] = ["/slow ", "wait=", "/never ", "/late "];
+        const DELAYED: [&str; 5] = ["/slow ", "wait=", "/never ", "/late ", "CONNECT later"];
         for case in all().into_iter().flat_map(|file| file.rows).flat_map(|row| row.cases) {
             let sent: Vec<u8> =
                 case.exchanges.iter().flat_map(|one| &one.input).flat_map(sent_bytes).collect();
@@ -286,13 +286,13 @@ mod tests {
     fn rows_hold_attributes_for_all_their_cases() {
         let text = "row U-01 M RFC 1 §2\n title One.\n title Two.\n with pending=bodies\n\
                     case a\n in G(/)⏎\n out 200(ok)\n or 200(ok) FIN\n never /log /evil\n\
-                    case b\n with async, segments=no\n in \"a\"\n in \"b\"\n out nothing\n in FIN\n out FIN\n";
+                    case b\n with async, segments=together\n in \"a\"\n in \"b\"\n out nothing\n in FIN\n out FIN\n";
         let file = parse("x", text).expect("a file");
         let [row] = file.rows.as_slice() else { panic!("one row") };
         assert_eq!((row.title.as_str(), row.source.as_str()), ("One. Two.", "RFC 1 §2"));
         let [a, b] = row.cases.as_slice() else { panic!("two cases") };
         assert_eq!((a.exchanges.len(), a.exchanges[0].outputs.len(), a.never.len()), (1, 2, 2));
-        assert_eq!((b.exchanges.len(), b.delayed, b.segments), (2, true, Segments::WholeOnly));
+        assert_eq!((b.exchanges.len(), b.delayed, b.segments), (2, true, Segments::Together));
         assert!(row.cases.iter().all(|case| case.pending.as_deref() == Some("bodies")));
         assert_eq!((a.probe, b.probe), (Probe::Http, Probe::Silence));
     }

@@ -93,6 +93,7 @@ fn item_len(item: &Expected, rest: &[u8], ended: bool) -> Result<Option<usize>, 
         }
         Expected::Answer { head_only, .. } => response_len(item, rest, *head_only, ended),
         Expected::Switch { .. } => response_len(item, rest, false, ended),
+        Expected::Tunnel { .. } => response_len(item, rest, true, ended),
     }
 }
 
@@ -107,6 +108,7 @@ fn response_len(
     };
     match item {
         Expected::Switch { token, demands } => check_switch(token, demands, &answer)?,
+        Expected::Tunnel { status, demands } => check_tunnel(*status, demands, &answer)?,
         Expected::Answer { status, body, closes, demands, .. } => {
             check_answer(*status, body.as_deref(), *closes, &answer)?;
             check_demands(demands, &answer)?;
@@ -161,6 +163,15 @@ fn check_switch(token: &str, demands: &[Demand], answer: &Answer) -> Result<(), 
     check_demands(demands, answer)
 }
 
+/// RFC 9110 §9.3.6, RFC 9112 §6.3 (2): no framing fields, and nothing of a close.
+fn check_tunnel(status: u16, demands: &[Demand], answer: &Answer) -> Result<(), String> {
+    if let Some(name) = ["Content-Length", "Transfer-Encoding"].iter().find(|at| answer.has(at)) {
+        return Err(format!("the {} to CONNECT carries {name}", answer.status));
+    }
+    check_answer(status, None, false, answer)?;
+    check_demands(demands, answer)
+}
+
 fn check_demands(demands: &[Demand], answer: &Answer) -> Result<(), String> {
     let is = |name: &str, value: &str| answer.has(name) && answer.list(name) == list(value);
     let met = |demand: &Demand| match demand {
@@ -190,6 +201,7 @@ mod tests {
 
     const SWITCH: &str =
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+    const TUNNEL: &str = "HTTP/1.1 200 OK\r\nVia: b\r\n\r\n";
     const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     const FAULT: &str =
         "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
@@ -211,6 +223,8 @@ mod tests {
             ("100 200(ok)", format!("HTTP/1.1 100 Continue\r\n\r\n{OK}"), Ending::Open),
             ("101(echo)\"B=;x\"", format!("{SWITCH}B=;x"), Ending::Open),
             ("101(echo)\"B=;x\" FIN", format!("{SWITCH}B=;x"), Ending::Finished),
+            ("200 tunnel \"B=;\"", format!("{TUNNEL}B=;"), Ending::Open),
+            ("200 tunnel + \"Via\" FIN", TUNNEL.into(), Ending::Finished),
             (
                 "101(echo)",
                 SWITCH.replace("Connection: Upgrade", "CONNECTION:  upgrade"),
@@ -252,6 +266,11 @@ mod tests {
             ("101(echo)", SWITCH.replace("Upgrade: e", "Upgrade:\r\nUpgrade: e"), Ending::Open),
             ("101(echo)", SWITCH.replace("Upgrade: e", "Date: x\r\nUpgrade: e"), Ending::Open),
             ("101(echo)", OK.into(), Ending::Open),
+            ("200 tunnel \"ok\"", OK.into(), Ending::Open),
+            ("200 tunnel", TUNNEL.replace("200", "204"), Ending::Open),
+            ("200 tunnel", TUNNEL.replace("Via: b", "Connection: close"), Ending::Open),
+            ("200 tunnel", TUNNEL.replace("Via: b", "Transfer-Encoding: chunked"), Ending::Open),
+            ("200 tunnel - \"Via\"", TUNNEL.into(), Ending::Open),
             ("200 + \"Upgrade\"", OK.into(), Ending::Open),
             ("200 - \"Content-Length: 2\"", OK.into(), Ending::Open),
             ("200 + \"Content-Length ∋ 3\"", OK.into(), Ending::Open),

@@ -1,121 +1,46 @@
-//! A whole connection, from its first byte to its end, on a session without a kernel: what comes
-//! out must not depend on how the bytes that go in are cut.
+//! A whole connection, from its first byte to its end: what comes out must not depend on how the
+//! bytes that go in are cut, nor on when a handler decides, answers or goes on.
 
-use upring::buffer::{Batch, Lease, Load, Pool};
+use upring::buffer::Lease;
 use upring::config::Limits;
-use upring::http::{CONTINUE, Method, Request, Response, Status, Trailers};
+use upring::http::{Method, Request, Response, Status, Trailers};
 use upring::protocols::echo::{self, Echo};
 use upring::resource::{Registry, Reply, Resource, StreamIo, Streaming, from_head, streamed};
-use upring::session::{Core, Port, Session};
-use upring::upgrade::{Decision, Opening, Protocol};
+use upring::upgrade::{Decision, Handler, Io, Opening, Protocol};
+use upring::websocket::{Endpoint, Message, Socket, WebSocket};
 
-const BUFFER_BYTES: u32 = 64 * 1024;
+use super::conversation::{Conversation, Later, converse, later, without};
 
-/// Any bytes, whole, byte by byte or cut as they say themselves: the same answers, the same end,
-/// and no panic.
+/// Resources with protocols that forbid early data.
+const GUARDED: [&[u8]; 2] = [b"/strict", b"/ws"];
+
+/// Any bytes: the same answers and the same end in every manner, and no panic.
 pub(crate) fn connection(bytes: &[u8]) {
-    let bytes = &bytes[..bytes.len().min(BUFFER_BYTES as usize)];
-    let whole = converse(bytes, |left| left);
-    let single = converse(bytes, |_| 1);
-    assert!(whole == single, "byte by byte\n{}", difference(&whole, &single));
-    let mut state =
-        bytes.iter().fold(1_u64, |state, byte| state.wrapping_mul(31) + u64::from(*byte));
-    let cut = converse(bytes, |left| {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        left.min(1 + (state >> 33) as usize % if state & 1 << 20 == 0 { 4 } else { 60 })
-    });
-    assert!(whole == cut, "in pieces\n{}", difference(&whole, &cut));
+    let names = |path: &[u8]| bytes.windows(path.len()).any(|window| window == path);
+    if GUARDED.into_iter().any(names) {
+        converse(bytes, serve, up_to_a_refusal);
+    } else {
+        converse(bytes, serve, PartialEq::eq);
+    }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct Conversation {
-    output: Vec<u8>,
-    is_switched: bool,
-    is_closing: bool,
-    is_ended: bool,
-}
-
-fn difference(left: &Conversation, right: &Conversation) -> String {
-    let text = |conversation: &Conversation| {
-        let Conversation { output, is_switched, is_closing, is_ended } = conversation;
-        format!(
-            "{} switched {is_switched} closing {is_closing} ended {is_ended}",
-            output.escape_ascii()
-        )
+/// U-25: who forbids early data and does not switch closes the connection if some has come, and what
+/// has come is a matter of time. Up to there, and but for that close, nothing may differ.
+fn up_to_a_refusal(one: &Conversation, other: &Conversation) -> bool {
+    if one == other {
+        return true;
+    }
+    let without_close = |conversation: &Conversation| {
+        let output = without(&conversation.output, b"Connection: close\r\n");
+        without(&output, b", close")
     };
-    format!("{}\n{}", text(left), text(right))
+    let (one_said, other_said) = (without_close(one), without_close(other));
+    (one.is_closing && other_said.starts_with(&one_said))
+        || (other.is_closing && one_said.starts_with(&other_said))
 }
 
-/// Says `bytes` in pieces of the lengths that `cut` gives, then ends; what was answered.
-fn converse(bytes: &[u8], mut cut: impl FnMut(usize) -> usize) -> Conversation {
-    let pool = Pool::new(4, BUFFER_BYTES);
-    let mut core = Core::new(registry(), limits(), Default::default(), 0);
-    let mut session = Session::open(&core);
-    let (mut output, mut rest) = (Vec::new(), bytes);
-    while !rest.is_empty() && !is_over(&session) {
-        let (piece, behind) = rest.split_at(cut(rest.len()));
-        rest = behind;
-        let lease = pool.take().expect("a session keeps no more than it was given").fill(piece);
-        drive(&mut session, &mut core, &mut output, |session, port| session.received(lease, port));
-    }
-    if !is_over(&session) {
-        drive(&mut session, &mut core, &mut output, Session::ended);
-    }
-    let control = session.control();
-    let conversation = Conversation {
-        output: without_interim(&output),
-        is_switched: session.is_switched(),
-        is_closing: control.is_closing,
-        is_ended: control.is_ended,
-    };
-    session.close(upring::upgrade::CloseReason::Finished, &mut core);
-    assert_eq!(pool.vacant(), pool.count(), "every buffer comes back");
-    conversation
-}
-
-fn is_over(session: &Session) -> bool {
-    session.control().is_closing || session.control().is_reset
-}
-
-/// One event, and all that follows from it when the peer reads at once.
-fn drive(
-    session: &mut Session,
-    core: &mut Core,
-    output: &mut Vec<u8>,
-    event: impl FnOnce(&mut Session, &mut Port<'_>),
-) {
-    let mut batch: Option<Box<Batch>> = None;
-    event(session, &mut Port { core, batch: &mut batch, in_flight: Load::default(), key: 1 });
-    loop {
-        let sent = batch.take().filter(|batch| !batch.is_empty());
-        if let Some(sent) = &sent {
-            sent.slices().for_each(|slice| output.extend_from_slice(slice));
-        }
-        let mut port = Port { core, batch: &mut batch, in_flight: Load::default(), key: 1 };
-        match sent {
-            Some(_) => session.sent(&mut port),
-            None if session.has_more() => session.go_on(&mut port),
-            None => return,
-        }
-    }
-}
-
-/// Whether a client waits for the 100 is a matter of time: what it has sent already it need not be
-/// asked for.
-fn without_interim(output: &[u8]) -> Vec<u8> {
-    let mut kept = Vec::new();
-    let mut rest = output;
-    while let Some(at) = rest.windows(CONTINUE.len()).position(|window| window == CONTINUE) {
-        kept.extend_from_slice(&rest[..at]);
-        rest = &rest[at + CONTINUE.len()..];
-    }
-    kept.extend_from_slice(rest);
-    kept
-}
-
-fn limits() -> Limits {
-    Limits {
+fn serve() -> (Registry, Limits) {
+    let limits = Limits {
         head_bytes_max: 300,
         target_bytes_max: 60,
         fields_max: 6,
@@ -126,41 +51,117 @@ fn limits() -> Limits {
         chunk_extension_bytes_max: 10,
         trailer_bytes_max: 12,
         requests_per_connection_max: 9,
+        leases_max: 4,
         ..Limits::default()
-    }
+    };
+    (registry(), limits)
 }
 
 fn registry() -> Registry {
-    let declines = |_: &Opening<'_>| Decision::Answer(Response::text(Status::FORBIDDEN, "No.\n"));
-    let greets = |_: &Request<'_>, content: &[u8], reply: &mut Reply<'_>| {
-        reply.send(&Response::text(Status::OK, format!("{} bytes\n", content.len())));
-    };
     let resource = Resource::new()
         .get(greets)
         .on(Method::Post, greets)
         .upgrade(echo::protocol())
-        .upgrade(Protocol::new("no", declines))
-        .upgrade(
-            Protocol::callback("post", |_| Echo).methods(&[Method::Post]).content_bytes_max(9),
-        );
-    let mut registry = Registry::default();
+        .upgrade(Protocol::new("no", |_: &Opening<'_>| declined()))
+        .upgrade(Protocol::callback("post", |_| Echo).methods(&[Method::Post]).content_bytes_max(9))
+        .upgrade(put_off("later", || Decision::switch(Echo)))
+        .upgrade(put_off("later-no", declined))
+        .upgrade(Protocol::callback("pause", |_| Pausing));
+    let strict = Resource::new()
+        .get(greets)
+        .post(greets)
+        .upgrade(Protocol::callback("strict", |_| Echo).forbid_early_data())
+        .upgrade(put_off("strict-no", declined).forbid_early_data());
     let counts = streamed(|_: &Request<'_>, reply: &mut Reply<'_>| reply.stream(Counts(0)));
     let refuses = from_head(|_: &Request<'_>, reply: &mut Reply<'_>| {
         reply.send(&Response::new(Status::GONE));
     });
     let streams = Resource::new().get(counts.clone()).post(counts).on(Method::Put, refuses);
+    let mut registry = Registry::default();
     registry.insert("/s", streams.content_bytes_max(30));
+    registry.insert("/l", Resource::new().get(answers_later).post(from_head(refuses_later)));
     registry.insert("/", resource.clone().advertise());
     registry.insert("/only", resource.upgrade_required());
+    registry.insert("/strict", strict);
+    registry
+        .insert("/ws", Resource::new().get(greets).upgrade(WebSocket::new().endpoint(|_| Says)));
+    registry.connect(Protocol::new("tunnel", connects));
     registry
 }
 
-/// Takes content piece by piece and says how much it was and what came behind it.
+fn declined() -> Decision {
+    Decision::Answer(Response::text(Status::FORBIDDEN, "No.\n"))
+}
+
+fn greets(_: &Request<'_>, content: &[u8], reply: &mut Reply<'_>) {
+    reply.send(&Response::text(Status::OK, format!("{} bytes\n", content.len())));
+}
+
+fn answers_later(_: &Request<'_>, content: &[u8], reply: &mut Reply<'_>) {
+    let response = Response::text(Status::OK, format!("{} bytes, later\n", content.len()));
+    later(Later::Answer(reply.later(), response));
+}
+
+/// Leaves the content unread.
+fn refuses_later(_: &Request<'_>, reply: &mut Reply<'_>) {
+    later(Later::Answer(reply.later(), Response::new(Status::GONE)));
+}
+
+/// A protocol that is decided on later.
+fn put_off(name: &str, decision: fn() -> Decision) -> Protocol {
+    Protocol::new(name, move |opening: &Opening<'_>| decided_later(opening, decision()))
+}
+
+fn decided_later(opening: &Opening<'_>, decision: Decision) -> Decision {
+    let (promise, awaited) = opening.later();
+    later(Later::Decision(promise, decision));
+    awaited
+}
+
+fn connects(opening: &Opening<'_>) -> Decision {
+    match opening.request().target() {
+        b"a:1" => Decision::switch(Echo),
+        b"b:1" => decided_later(opening, Decision::switch(Pausing)),
+        b"c:1" => decided_later(opening, declined()),
+        _ => declined(),
+    }
+}
+
+/// Returns every byte, a few at a time, and takes no more before it was woken.
+struct Pausing;
+
+impl Handler for Pausing {
+    fn on_bytes(&mut self, mut bytes: Lease, io: &mut Io<'_>) {
+        io.send(bytes.split_to(bytes.len().min(7)));
+        io.pause();
+        if !bytes.is_empty() {
+            io.put_back(bytes);
+        }
+        later(Later::Wake(io.waker()));
+    }
+
+    fn on_end(&mut self, io: &mut Io<'_>) {
+        io.end();
+    }
+
+    fn on_wake(&mut self, io: &mut Io<'_>) {
+        io.resume();
+    }
+}
+
+/// Takes content piece by piece, each when it was woken, and says how much it was and what came
+/// behind it.
 struct Counts(usize);
 
 impl Streaming for Counts {
-    fn on_content(&mut self, bytes: Lease, _: &mut StreamIo<'_>) {
+    fn on_content(&mut self, bytes: Lease, io: &mut StreamIo<'_>) {
         self.0 += bytes.len();
+        io.pause();
+        later(Later::Wake(io.waker()));
+    }
+
+    fn on_wake(&mut self, io: &mut StreamIo<'_>) {
+        io.resume();
     }
 
     fn on_content_end(&mut self, trailers: &Trailers, io: &mut StreamIo<'_>) {
@@ -168,5 +169,14 @@ impl Streaming for Counts {
         io.start(&Response::new(Status::OK), Some(text.len() as u64));
         io.send(text);
         io.finish();
+    }
+}
+
+/// Sends messages back.
+struct Says;
+
+impl Endpoint for Says {
+    fn on_message(&mut self, message: Message, socket: &mut Socket<'_>) {
+        socket.send(message);
     }
 }

@@ -3,8 +3,11 @@
 //! `tests/fuzz_bodies.rs` with seeded bytes.
 
 mod connection;
+mod conversation;
+mod websocket;
 
 pub(crate) use connection::connection;
+pub(crate) use websocket::websocket;
 
 use upring::http::{
     ChunkError, ChunkStep, Chunked, Field, Head, HeadLimits, Method, Request, Version, framing,
@@ -15,18 +18,15 @@ use upring::resource::{Registry, Resource};
 use upring::scan::{Scanned, head_end, head_end_across};
 use upring::upgrade::{Decision, Offer, Opening, Outcome, Protocol};
 
+/// A head longer than this is cut at every so-manieth place, so that the work stays bounded.
+const CUTS_MAX: usize = 256;
+
 /// A head: its end is where a person would look for it, however it is cut; every view of it lies
 /// inside it; both our readers and httparse agree about it.
 pub(crate) fn head(bytes: &[u8]) {
     let scanned = head_end(bytes, 0);
     assert_eq!(scanned, head_end_by_eye(bytes), "{:?}", bytes.escape_ascii());
-    for cut in 0..bytes.len().min(64) {
-        let (before, behind) = bytes.split_at(cut);
-        if head_end(before, 0) == Scanned::Partial {
-            let (resumed, across) = (head_end(bytes, cut), head_end_across(before, behind));
-            assert_eq!((resumed, moved(across, cut)), (scanned, scanned), "cut at {cut}");
-        }
-    }
+    scan_in_pieces(bytes, scanned);
     let Scanned::Complete(len) = scanned else {
         assert!(in_one_pass(bytes).is_none(), "a head that has no end");
         return;
@@ -41,6 +41,29 @@ pub(crate) fn head(bytes: &[u8]) {
     if let Some(found) = in_one_pass(bytes) {
         assert_eq!(found, (head, len, fields), "two readers, two heads");
     }
+}
+
+/// The same end, cut anywhere and byte by byte.
+fn scan_in_pieces(bytes: &[u8], scanned: Scanned) {
+    let end = match scanned {
+        Scanned::Complete(len) => len,
+        Scanned::BareLf(at) => at + 1,
+        Scanned::Partial => bytes.len(),
+    };
+    // Where the places lie depends on the length: other inputs are cut at others.
+    for cut in (0..end).step_by(1 + end / CUTS_MAX) {
+        let (before, behind) = bytes.split_at(cut);
+        let (resumed, across) = (head_end(bytes, cut), head_end_across(before, behind));
+        assert_eq!((resumed, moved(across, cut)), (scanned, scanned), "cut at {cut}");
+    }
+    let mut found = Scanned::Partial;
+    for (at, byte) in bytes.iter().enumerate() {
+        found = moved(head_end_across(&bytes[..at], &[*byte]), at);
+        if found != Scanned::Partial {
+            break;
+        }
+    }
+    assert_eq!(found, scanned, "byte by byte");
 }
 
 fn in_one_pass(bytes: &[u8]) -> Option<(Head, usize, Vec<Field>)> {

@@ -229,14 +229,14 @@ impl Actor {
                 || (has_drained && is_beginning(rest, &item.closing))
             {
                 return self.inside();
-            } else if self.is_timeout(rest) {
+            } else if self.is_timeout(rest, item.is_head) {
                 return Ok(Place::TimedOut);
             } else {
                 let text = String::from_utf8_lossy(&rest[..rest.len().min(300)]);
                 return Err(format!("answer {number} is not what it must be: {text:?}"));
             }
         }
-        if !rest.is_empty() && self.script.stream.is_empty() && self.is_timeout(rest) {
+        if !rest.is_empty() && self.script.stream.is_empty() && self.is_timeout(rest, false) {
             return Ok(Place::TimedOut);
         }
         if !self.script.stream.starts_with(rest) {
@@ -274,19 +274,22 @@ impl Actor {
 
     /// Whether these bytes are one of the refusals for a lack of time, or a part of one that a
     /// reset has cut.
-    fn is_timeout(&self, bytes: &[u8]) -> bool {
+    fn is_timeout(&self, bytes: &[u8], may_be_head_only: bool) -> bool {
         let refusals = [
             (Status::REQUEST_TIMEOUT, "The head of the request did not arrive in time.\n"),
             (Status::REQUEST_TIMEOUT, "The content of the request came too slowly.\n"),
             (Status::SERVICE_UNAVAILABLE, "The switch was not decided in time.\n"),
             (Status::SERVICE_UNAVAILABLE, "The answer was not ready in time.\n"),
         ];
-        refusals.into_iter().any(|(status, text)| {
+        let is_one = |status, text, head_only| {
             let mut expected = Vec::new();
-            let form = Form { persistence: Persistence::Close, ..Form::default() };
+            let form = Form { persistence: Persistence::Close, head_only, advertise: None };
             Response::text(status, text).write(&mut expected, &Date::at(0), form);
             is_beginning(bytes, &expected)
                 && (bytes.len() == expected.len() || self.ending != Some(Ending::Finished))
+        };
+        refusals.into_iter().any(|(status, text)| {
+            is_one(status, text, false) || (may_be_head_only && is_one(status, text, true))
         })
     }
 

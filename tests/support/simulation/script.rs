@@ -29,6 +29,8 @@ pub(super) struct Item {
     pub(super) bytes: Vec<u8>,
     /// The same, if the server has begun to stop: the last one then.
     pub(super) closing: Vec<u8>,
+    /// It is to a HEAD: no other answer to that has content either, once enough of it has come.
+    pub(super) is_head: bool,
 }
 
 /// How a client leaves.
@@ -137,7 +139,7 @@ impl Script {
         };
         let closing = write(Persistence::Close);
         let bytes = if is_last { closing.clone() } else { write(Persistence::Default) };
-        self.items.push(Item { bytes, closing });
+        self.items.push(Item { bytes, closing, is_head });
         self.is_closed |= is_last;
     }
 
@@ -246,7 +248,7 @@ impl Script {
     fn switched(&mut self, kind: Kind, count: usize, said: usize, id: u64) {
         let mut bytes = Vec::new();
         write_switching(&mut bytes, PROTOCOL.as_bytes(), None, &Fields::new());
-        self.items.push(Item { closing: bytes.clone(), bytes });
+        self.items.push(Item { closing: bytes.clone(), bytes, is_head: false });
         self.bytes.extend_from_slice(&patterned(id, said));
         if kind == Kind::Greet {
             self.stream.extend(GREETING.iter().cycle().take(count));

@@ -7,7 +7,7 @@ use std::io;
 use upring::buffer::{Batch, Pool};
 use upring::config::{Limits, Millis};
 use upring::ring::sim::Simulation;
-use upring::ring::{Completion, Handle, Kernel, ListenerId, Manner, Token, Wait};
+use upring::ring::{Completion, Handle, Kernel, ListenerId, Manner, Receipts, Token, Wait};
 
 pub(super) struct Watched {
     inner: Simulation,
@@ -78,16 +78,26 @@ impl Kernel for Watched {
         self.inner.accept(listener);
     }
 
-    fn receive(&mut self, connection: Token, handle: Handle) {
-        self.trace(|| format!("receive {connection:?}"));
+    fn receive(&mut self, connection: Token, handle: Handle, receipts: Receipts) {
+        self.trace(|| format!("receive {connection:?} {receipts:?}"));
         self.surplus.entry(connection).or_default().is_over = false;
-        self.inner.receive(connection, handle);
+        self.inner.receive(connection, handle, receipts);
     }
 
     fn stop_receive(&mut self, connection: Token) {
         self.trace(|| format!("stop_receive {connection:?}"));
         self.surplus.entry(connection).or_default().is_over = true;
         self.inner.stop_receive(connection);
+    }
+
+    fn watch(&mut self, connection: Token, handle: Handle) {
+        self.trace(|| format!("watch {connection:?}"));
+        self.inner.watch(connection, handle);
+    }
+
+    fn stop_watch(&mut self, connection: Token) {
+        self.trace(|| format!("stop_watch {connection:?}"));
+        self.inner.stop_watch(connection);
     }
 
     fn send(&mut self, connection: Token, handle: Handle, batch: Box<Batch>) {

@@ -284,6 +284,7 @@ fn limits(random: &mut Random) -> Limits {
         outbox_bytes_high: one([1, 300, 5000, 64 * 1024], random),
         outbox_bytes_max: 2 << 20,
         leases_max: one([1, 2, 4, 16], random),
+        aside_bytes_max: one([0, 1000, 1 << 20], random),
         // Worlds with two buffers are always short of them.
         shortage_timeout_ms: one([100, u64::MAX, u64::MAX], random),
         ..Limits::default()

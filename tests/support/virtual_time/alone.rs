@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use upring::buffer::{Batch, Load, Pool};
-use upring::config::{Limits, NEVER};
+use upring::config::NEVER;
 use upring::counters::Counters;
 use upring::session::{Core, Port, Session};
 use upring::upgrade::CloseReason;
 
 use crate::conformance::{Case, Collected, Ending, Peer, Target, Wait};
-use crate::fixture::{Routed, Tasks, registry};
+use crate::fixture::{Routed, Setting, Tasks};
 
 const BUFFERS: u16 = 64;
 const BUFFER_BYTES: u32 = 1024;
@@ -20,7 +20,7 @@ const KEY: u64 = 7;
 #[derive(Default)]
 pub struct Alone {
     routed: Routed,
-    limits: Limits,
+    setting: Setting,
 }
 
 impl Target for Alone {
@@ -29,17 +29,17 @@ impl Target for Alone {
     }
 
     fn supports(&self, case: &Case) -> Result<(), String> {
-        super::limits_for(case).map(|_| ())
+        super::setting_for(case).map(|_| ())
     }
 
     fn prepare(&mut self, case: &Case) {
-        self.limits = super::limits_for(case).expect("the case is supported");
+        self.setting = super::setting_for(case).expect("the case is supported");
     }
 
     fn connect(&mut self) -> Box<dyn Peer> {
         let (tasks, counters) = (Tasks::default(), Arc::default());
-        let mut core =
-            Core::new(registry(&self.routed), self.limits.clone(), Arc::clone(&counters), 0);
+        let (registry, limits) = (self.setting.registry(&self.routed), self.setting.limits());
+        let mut core = Core::new(registry, limits, Arc::clone(&counters), 0);
         core.spawn = Some(tasks.spawn());
         tasks.run(core.now);
         Box::new(Connection {
@@ -89,6 +89,7 @@ enum Finishing {
 impl Connection {
     fn call(&mut self, handle: impl FnOnce(&mut Session, &mut Port<'_>)) {
         let in_flight = Load::default();
+        self.core.begin_turn(self.core.now);
         let mut port = Port { core: &mut self.core, batch: &mut self.batch, in_flight, key: KEY };
         handle(&mut self.session, &mut port);
         self.send();

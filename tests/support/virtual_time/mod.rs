@@ -10,13 +10,11 @@
 pub mod alone;
 pub mod simulated;
 
-use upring::config::Limits;
 use upring::counters::Counters;
 
 use crate::conformance::{Case, Wait};
+use crate::fixture::Setting;
 
-/// The setting of `needs=keep_alive_200ms`.
-const KEEP_ALIVE: &str = "keep_alive_200ms";
 /// Waiting for bytes that are expected: longer than any delay of the fixture, shorter than any of
 /// its timeouts.
 const PATIENCE_MS: u64 = 5000;
@@ -34,16 +32,14 @@ fn millis(wait: Wait) -> u64 {
     }
 }
 
-/// The fixture's limits, with the setting that a case needs.
+/// The setting that a case needs.
 ///
 /// # Errors
 /// The case waits for a change, or needs a setting that the fixture does not have.
-fn limits_for(case: &Case) -> Result<Limits, String> {
-    match (case.pending.as_deref(), case.needs.as_deref()) {
-        (Some(change), _) => Err(format!("pending: {change}")),
-        (None, None) => Ok(Limits::default()),
-        (None, Some(KEEP_ALIVE)) => Ok(Limits { idle_timeout_ms: 200, ..Limits::default() }),
-        (None, Some(setting)) => Err(format!("the fixture lacks {setting}")),
+fn setting_for(case: &Case) -> Result<Setting, String> {
+    match &case.pending {
+        Some(change) => Err(format!("pending: {change}")),
+        None => Setting::named(case.needs.as_deref()),
     }
 }
 

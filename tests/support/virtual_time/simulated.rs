@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use upring::config::{Limits, NEVER};
+use upring::config::NEVER;
 use upring::counters::Counters;
 use upring::engine::{Engine, Turn};
 use upring::ring::sim::{self, Client, Fault, Faults, Random, SimConfig, Simulation, World};
@@ -14,7 +14,7 @@ use upring::ring::{ListenerId, Wait as Sleep};
 use upring::session::Core;
 
 use crate::conformance::{Case, Collected, Ending, Peer, Segments, Target, Wait};
-use crate::fixture::{Routed, Tasks, registry};
+use crate::fixture::{Routed, Setting, Tasks};
 
 /// So few that some receives find none.
 const BUFFERS_LENT: u16 = 4;
@@ -30,7 +30,7 @@ pub struct Simulated {
     seeds: Random,
     config: SimConfig,
     routed: Routed,
-    limits: Limits,
+    setting: Setting,
     writes_exactly: bool,
     happened: Happened,
 }
@@ -45,7 +45,7 @@ impl Simulated {
             seeds: Random::new(seed),
             config: SimConfig { faults, buffers_lent: BUFFERS_LENT, ..SimConfig::default() },
             routed: Routed::default(),
-            limits: Limits::default(),
+            setting: Setting::default(),
             writes_exactly: false,
             happened: Happened::default(),
         }
@@ -64,20 +64,20 @@ impl Target for Simulated {
     }
 
     fn supports(&self, case: &Case) -> Result<(), String> {
-        super::limits_for(case).map(|_| ())
+        super::setting_for(case).map(|_| ())
     }
 
     fn prepare(&mut self, case: &Case) {
-        self.limits = super::limits_for(case).expect("the case is supported");
-        self.writes_exactly = case.segments == Segments::WholeOnly;
+        self.setting = super::setting_for(case).expect("the case is supported");
+        self.writes_exactly = case.segments == Segments::Together;
     }
 
     fn connect(&mut self) -> Box<dyn Peer> {
         let seed = self.seeds.number();
         let kernel = Simulation::new(seed, self.config.clone());
         let (world, counters, tasks) = (kernel.world(), Arc::default(), Tasks::default());
-        let mut core =
-            Core::new(registry(&self.routed), self.limits.clone(), Arc::clone(&counters), 0);
+        let (registry, limits) = (self.setting.registry(&self.routed), self.setting.limits());
+        let mut core = Core::new(registry, limits, Arc::clone(&counters), 0);
         core.spawn = Some(tasks.spawn());
         tasks.run(world.now());
         let mut connection = Connection {

@@ -102,6 +102,10 @@ impl Subscription {
         lags: &mut Vec<Lag>,
     ) {
         let mut log = self.topic.log.borrow_mut();
+        // One that skips is told what it missed once there is room for what is left.
+        if self.when_slow == WhenSlow::Skip && io.is_full() {
+            return io.notify_writable();
+        }
         let missed = log.first().saturating_sub(self.cursor);
         if missed > 0 {
             io.counters.websocket_messages_missed.add(missed);

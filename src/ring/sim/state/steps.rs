@@ -5,10 +5,10 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use super::super::Fault;
-use super::super::connection::{Outgoing, Peer, Receiving, Sending};
+use super::super::connection::{Outgoing, Peer, Receiving, Sending, Watching};
 use super::{Accepting, State, Step};
 use crate::buffer::Lease;
-use crate::ring::{Completion, Errno, Handle, ListenerId, Manner, Token};
+use crate::ring::{Completion, Errno, Handle, ListenerId, Manner, Receipts, Token};
 
 /// One cut in this many is a short one, of at most so many bytes: heads break in their first bytes,
 /// too.
@@ -36,6 +36,7 @@ impl State {
             }
             Step::Install(index) => self.step_install(index),
             Step::Identify(index) => self.step_identify(index),
+            Step::Watch(index) => self.step_watch(index),
             Step::Close(index) => self.step_close(index),
             Step::Control => self.completed.push_back(Completion::Control),
         }
@@ -100,17 +101,20 @@ impl State {
     }
 
     fn step_receive(&mut self, index: usize) {
-        let Receiving::Armed { stopping, due } = &mut self.connections[index].receiving else {
+        let Receiving::Armed { receipts, stopping, due } = &mut self.connections[index].receiving
+        else {
             unreachable!("a step is scheduled only while its receive is armed");
         };
         *due = false;
-        let stopping = *stopping;
+        let (stopping, is_last) = (*stopping, *receipts == Receipts::One);
         let outcome = self.receive_outcome(index, stopping);
         if self.is_reset(index) {
-            // A send that waits for room hears of it, too.
+            // A send that waits for room hears of it, and a watch, too.
             self.nudge_send(index);
+            self.nudge_watch(index);
         }
         let Some((result, more)) = outcome else { return };
+        let more = more && !is_last;
         if !more {
             self.connections[index].receiving = Receiving::Posted;
         } else if stopping || self.connections[index].is_readable() {
@@ -194,15 +198,20 @@ impl State {
         let stopping = send.stopping;
         let outcome = self.send_outcome(index, stopping);
         if self.is_reset(index) {
-            // A receive that waits for bytes hears of it, too.
+            // A receive that waits for bytes hears of it, and a watch, too.
             self.nudge_receive(index);
+            self.nudge_watch(index);
         }
         let Sending::Active(send) = &mut self.connections[index].sending else {
             unreachable!("only this step ends the send");
         };
         let (done, left) = (send.done, send.batch.len() - send.done);
         let result = match outcome {
-            SendOutcome::Waits => return,
+            SendOutcome::Waits => {
+                // While it waits for its peer it keeps no receive buffer.
+                send.batch.give_buffers_back();
+                return;
+            }
             // Bytes that left count for more than what happened behind them, as in the kernel.
             SendOutcome::Fails(errno) if done == 0 && left > 0 => Err(errno),
             SendOutcome::Fails(_) | SendOutcome::Ends => Ok(done),
@@ -253,6 +262,26 @@ impl State {
         }
         // The client's next read goes on with it.
         SendOutcome::Waits
+    }
+
+    fn step_watch(&mut self, index: usize) {
+        let is_lost = self.connections[index].is_lost();
+        let goes_on = self.random.chance(0.5);
+        let Watching::Armed { is_told, stopping, due } = &mut self.connections[index].watching
+        else {
+            unreachable!("a step is scheduled only while its watch is in flight");
+        };
+        *due = false;
+        let is_news = is_lost && !std::mem::replace(is_told, is_lost);
+        if !is_news && !*stopping {
+            return;
+        }
+        let more = is_news && goes_on && !*stopping;
+        if !more {
+            self.connections[index].watching = Watching::Posted;
+        }
+        let connection = self.token(index);
+        self.completed.push_back(Completion::Watched { connection, is_lost: is_news, more });
     }
 
     fn wait_to_send(&mut self, index: usize) {

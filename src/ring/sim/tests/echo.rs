@@ -85,6 +85,7 @@ impl Echo {
             Completion::Closed { .. } | Completion::Tick | Completion::Control => {}
             Completion::Installed { .. } => unreachable!("an echo installs nothing"),
             Completion::Identified { .. } => unreachable!("an echo asks for nobody"),
+            Completion::Watched { .. } => unreachable!("an echo watches nobody"),
         }
     }
 }
@@ -160,7 +161,7 @@ impl Connection {
             }
             Some(at) if !is_full && self.stage == Stage::Echoing && at <= kernel.now() => {
                 self.receive_at = None;
-                kernel.receive(self.token, self.handle);
+                kernel.receive(self.token, self.handle, Receipts::Many);
             }
             Some(at) if at > kernel.now() => return Some(at),
             _ => {}
@@ -308,7 +309,7 @@ fn the_order_across_connections_is_seeded() {
             let Completion::Accepted { result: Ok(handle), .. } = completion else {
                 panic!("{completion:?}")
             };
-            kernel.receive(Token { slot, generation: 1 }, handle);
+            kernel.receive(Token { slot, generation: 1 }, handle, Receipts::Many);
         }
         clients.iter().for_each(|client| client.write(b"all at once"));
         let received =
