@@ -62,7 +62,6 @@ impl Frames {
     ///
     /// # Errors
     /// A server must not send this.
-    #[expect(clippy::type_complexity, reason = "length, and perhaps a frame, or not yet")]
     pub(super) fn step(
         &mut self,
         bytes: &[u8],
