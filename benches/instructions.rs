@@ -1,5 +1,5 @@
-//! Instructions for a request, a switch and an echo, counted by callgrind: figures that, unlike
-//! times, are the same in every run. What the simulated kernel does is left out. Each scenario runs
+//! Instructions for a request, a switch, an echo and a WebSocket message, counted by callgrind:
+//! figures that, unlike times, are the same in every run. What the simulated kernel does is left out. Each scenario runs
 //! twice in a process under valgrind, once for longer; the difference is free of what is done once.
 //!
 //! `cargo bench --bench instructions`; with `-- --test` each scenario runs once, without valgrind.
@@ -10,7 +10,10 @@ mod support;
 use std::env;
 use std::process::Command;
 
-use support::{Alone, PLAINTEXT, SWITCH, Simulated, ready, registry, with_unused_protocols};
+use support::websocket::{TEXT, frame, open};
+use support::{
+    Alone, PLAINTEXT, SWITCH, Simulated, ready, registry, websocket, with_unused_protocols,
+};
 use upring::resource::Resource;
 
 const ROUNDS: u64 = 1000;
@@ -22,7 +25,7 @@ struct Scenario {
     run: fn(u64),
 }
 
-const SCENARIOS: [Scenario; 7] = [
+const SCENARIOS: [Scenario; 12] = [
     Scenario { name: "request, session alone", units: 1, run: |rounds| session(0, 1, rounds) },
     Scenario {
         name: "the same, 20 protocols registered there",
@@ -42,6 +45,27 @@ const SCENARIOS: [Scenario; 7] = [
     },
     Scenario { name: "connection with a switch, engine", units: 1, run: switches },
     Scenario { name: "echo of 64 bytes, engine", units: 1, run: echoes },
+    Scenario {
+        name: "WebSocket message of 64 bytes echoed, engine",
+        units: 1,
+        run: |rounds| messages(64, 1, rounds),
+    },
+    Scenario { name: "the same, 16 at once", units: 16, run: |rounds| messages(64, 16, rounds) },
+    Scenario {
+        name: "WebSocket message of 1 KiB echoed, engine",
+        units: 1,
+        run: |rounds| messages(1024, 1, rounds),
+    },
+    Scenario {
+        name: "WebSocket message of 16 KiB echoed, engine",
+        units: 1,
+        run: |rounds| messages(16 * 1024, 1, rounds),
+    },
+    Scenario {
+        name: "WebSocket message to 64 subscribers, engine, each",
+        units: 64,
+        run: |rounds| broadcasts(64, rounds),
+    },
 ];
 
 /// Collection begins in these and stops in what the kernel does; each entering and leaving toggles.
@@ -130,5 +154,29 @@ fn echoes(rounds: u64) {
         client.write(&[b'x'; 64]);
         simulated.settle();
         client.read();
+    }
+}
+
+/// So many messages of `len` bytes, echoed, in each round.
+fn messages(len: usize, count: usize, rounds: u64) {
+    let bytes = frame(TEXT, &vec![b'x'; len]).repeat(count);
+    let mut simulated = Simulated::new(websocket::registry(), |_| {});
+    let client = open(&mut simulated, "/ws", "", 1).remove(0);
+    for _ in 0..rounds {
+        client.write(&bytes);
+        simulated.settle();
+        client.read();
+    }
+}
+
+/// One message of 64 bytes to all subscribers in each round.
+fn broadcasts(subscribers: usize, rounds: u64) {
+    let bytes = frame(TEXT, &[b'x'; 64]);
+    let mut simulated = Simulated::new(websocket::registry(), |_| {});
+    let clients = open(&mut simulated, "/all", "", subscribers);
+    for _ in 0..rounds {
+        clients[0].write(&bytes);
+        simulated.settle();
+        clients.iter().for_each(|client| drop(client.read()));
     }
 }

@@ -120,8 +120,8 @@ pub struct Limits {
     pub linger_timeout_ms: u64,
     /// Bytes read and discarded in that time. Default 256 KiB.
     pub linger_bytes_max: usize,
-    /// Requests of one connection answered in one turn, so that no client starves others. Default 64,
-    /// at most 255.
+    /// Requests of one connection begun in one turn, so that no client starves others. What is left
+    /// over of all of them waits once a turn has begun 512. Default 64, at most 255.
     pub requests_per_turn: u8,
     /// Bytes waiting to be sent at which a connection is no longer read. Default 64 KiB.
     pub outbox_bytes_high: usize,

@@ -129,6 +129,8 @@ counters! {
     websocket_closed_too_large,
     /// WebSocket connections closed because nothing came, pinged as they were.
     websocket_idle_timeouts,
+    /// WebSocket connections closed with 1001 because they had been open for as long as they may.
+    websocket_lifetimes,
     /// WebSocket connections whose client did not answer a Close in time.
     websocket_close_timeouts,
     /// Panics in handlers, and in the futures of async ones; each cost one connection.

@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "what is public here is public to whoever includes this tree")]
 
 pub mod watched;
+pub mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,6 +150,7 @@ impl Simulated {
             buffers: 2048,
             buffer_bytes: 4096,
             buffers_lent: 1024,
+            descriptors_max: 16 * 1024,
             window_bytes: 1 << 20,
             faults: Faults::none(),
             ..SimConfig::default()

@@ -5,6 +5,8 @@ use std::fmt;
 
 use httparse::{Response, Status};
 
+use crate::message;
+
 const FIELDS_MAX: usize = 64;
 /// A head longer than this is no answer of a server under test.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -18,6 +20,7 @@ pub(crate) enum Fault {
     Length,
     Content,
     Token,
+    Accept,
     Echo { at: u64 },
     Surplus,
     Closed,
@@ -33,7 +36,8 @@ impl fmt::Display for Fault {
             Fault::Status(status) => write!(f, "the status is {status}"),
             Fault::Length => write!(f, "Content-Length is missing or differs"),
             Fault::Content => write!(f, "the content differs"),
-            Fault::Token => write!(f, "the 101 does not name echo"),
+            Fault::Token => write!(f, "the 101 does not name the protocol"),
+            Fault::Accept => write!(f, "Sec-WebSocket-Accept is missing or differs"),
             Fault::Echo { at } => write!(f, "byte {at} of the echo differs"),
             Fault::Surplus => write!(f, "bytes came that nobody asked for"),
             Fault::Closed => write!(f, "the server closed the connection"),
@@ -43,31 +47,54 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The bytes of an endless message: a sequence whose period is prime, so that a byte lost, repeated
-/// or reordered shows wherever a receive is cut.
-pub(crate) struct Pattern(Vec<u8>);
+/// The bytes of an endless stream that repeats itself.
+pub(crate) struct Pattern {
+    bytes: Vec<u8>,
+    period: usize,
+}
 
 impl Pattern {
-    const PERIOD: usize = 251;
-
-    /// Can lend slices of up to `slice_bytes_max`.
+    /// Bytes whose period is prime, so that one lost, repeated or reordered shows wherever a receive is
+    /// cut. Can lend slices of up to `slice_bytes_max`.
     pub(crate) fn new(slice_bytes_max: usize) -> Pattern {
-        let byte = |at: usize| (at % Self::PERIOD) as u8;
-        Pattern((0..slice_bytes_max + Self::PERIOD).map(byte).collect())
+        Pattern::repeat(&Vec::from_iter(0..251), slice_bytes_max)
     }
 
-    /// The bytes of the message from `at` on.
+    /// `period` again and again.
+    pub(crate) fn repeat(period: &[u8], slice_bytes_max: usize) -> Pattern {
+        let bytes = period.iter().copied().cycle().take(period.len() + slice_bytes_max);
+        Pattern { bytes: bytes.collect(), period: period.len() }
+    }
+
+    /// The bytes of the stream from `at` on.
     pub(crate) fn slice(&self, at: u64, bytes: usize) -> &[u8] {
-        let start = (at % Self::PERIOD as u64) as usize;
-        &self.0[start..start + bytes]
+        let start = (at % self.period as u64) as usize;
+        &self.bytes[start..start + bytes]
+    }
+}
+
+/// What a 101 has to name.
+#[derive(Clone, Copy)]
+pub(crate) enum Protocol {
+    Echo,
+    /// The answer to the key of RFC 6455 §1.3, too.
+    WebSocket,
+}
+
+impl Protocol {
+    pub(crate) fn token(self) -> &'static str {
+        match self {
+            Protocol::Echo => "echo",
+            Protocol::WebSocket => "websocket",
+        }
     }
 }
 
 /// What is still to come on one connection.
 #[derive(Default)]
 pub(crate) struct Expectation {
-    /// A 101 has to come before anything else.
-    switch: bool,
+    /// A 101 to this protocol has to come before anything else.
+    switch: Option<Protocol>,
     /// Answers of status 200 still owed.
     answers: usize,
     /// Echoed bytes still owed.
@@ -79,8 +106,8 @@ pub(crate) struct Expectation {
 }
 
 impl Expectation {
-    pub(crate) fn expect_switch(&mut self) {
-        self.switch = true;
+    pub(crate) fn expect_switch(&mut self, protocol: Protocol) {
+        self.switch = Some(protocol);
     }
 
     pub(crate) fn expect_answers(&mut self, count: usize) {
@@ -92,12 +119,7 @@ impl Expectation {
     }
 
     pub(crate) fn is_met(&self) -> bool {
-        !self.switch && self.answers == 0 && self.echo_bytes == 0
-    }
-
-    /// Where in the pattern the next echoed byte is.
-    pub(crate) fn echoed(&self) -> u64 {
-        self.echoed
+        self.switch.is_none() && self.answers == 0 && self.echo_bytes == 0
     }
 
     /// Compares what came with what was to come.
@@ -123,11 +145,11 @@ impl Expectation {
     /// How many bytes are done with; the rest is the beginning of an answer.
     fn compare(&mut self, bytes: &[u8], content: &[u8], pattern: &Pattern) -> Result<usize, Fault> {
         let mut used = 0;
-        if self.switch {
-            let Some(head_bytes) = read_switch(bytes)? else {
+        if let Some(protocol) = self.switch {
+            let Some(head_bytes) = read_switch(bytes, protocol)? else {
                 return Ok(0);
             };
-            self.switch = false;
+            self.switch = None;
             used = head_bytes;
         }
         while self.answers > 0 {
@@ -156,8 +178,8 @@ impl Expectation {
     }
 }
 
-/// The length of a 101 that switches to echo.
-fn read_switch(bytes: &[u8]) -> Result<Option<usize>, Fault> {
+/// The length of a 101 that switches to `protocol`.
+fn read_switch(bytes: &[u8], protocol: Protocol) -> Result<Option<usize>, Fault> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut response = Response::new(&mut fields);
     let Some(head_bytes) = read_head(&mut response, bytes)? else {
@@ -167,9 +189,14 @@ fn read_switch(bytes: &[u8]) -> Result<Option<usize>, Fault> {
         Some(101) => {}
         status => return Err(Fault::Status(status.unwrap_or_default())),
     }
-    let names_echo =
-        field(&response, "upgrade").is_some_and(|value| value.eq_ignore_ascii_case(b"echo"));
-    if names_echo { Ok(Some(head_bytes)) } else { Err(Fault::Token) }
+    let token = protocol.token().as_bytes();
+    if !field(&response, "upgrade").is_some_and(|value| value.eq_ignore_ascii_case(token)) {
+        return Err(Fault::Token);
+    }
+    match (protocol, field(&response, "sec-websocket-accept")) {
+        (Protocol::WebSocket, accept) if accept != Some(message::ACCEPT) => Err(Fault::Accept),
+        _ => Ok(Some(head_bytes)),
+    }
 }
 
 /// The length of a 200 with this content.
@@ -234,13 +261,27 @@ mod tests {
         bytes.extend_from_slice(pattern.slice(0, 700));
         for cut in 0..=bytes.len() {
             let mut expectation = Expectation::default();
-            expectation.expect_switch();
+            expectation.expect_switch(Protocol::Echo);
             expectation.expect_echo(700);
             for part in [&bytes[..cut], &bytes[cut..]] {
                 expectation.receive(part, b"", &pattern).expect("right");
             }
             assert!(expectation.is_met());
         }
+    }
+
+    #[test]
+    fn a_websocket_is_known_by_the_answer_to_its_key() {
+        let receive = |accept: &str| {
+            let head = format!(
+                "HTTP/1.1 101 \r\nUpgrade: WebSocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+            );
+            let mut expectation = Expectation::default();
+            expectation.expect_switch(Protocol::WebSocket);
+            expectation.receive(head.as_bytes(), b"", &Pattern::new(0))
+        };
+        assert!(receive("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=").is_ok());
+        assert!(matches!(receive("wrong"), Err(Fault::Accept)));
     }
 
     #[test]

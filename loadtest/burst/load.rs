@@ -72,7 +72,7 @@ struct Seat {
 }
 
 impl Load {
-    /// Opens every connection, and switches it when the work is echo.
+    /// Opens every connection, and switches it when the work is done on switched ones.
     pub(crate) fn open(options: &Options) -> Result<Load, Box<dyn std::error::Error>> {
         let opened_at = Instant::now();
         let mut load = Load {
@@ -121,16 +121,15 @@ impl Load {
     }
 
     fn open_seat(&mut self, index: usize) -> io::Result<()> {
-        match self.script.work {
-            Work::Plaintext { .. } => self.connect(index),
-            Work::Echo { .. } => {
-                self.connect(index)?;
-                self.under_way += 1;
-                self.send(index, Client::send_opening);
-                Ok(())
-            }
-            Work::Switch { .. } => Ok(()),
+        if matches!(self.script.work, Work::Switch { .. }) {
+            return Ok(());
         }
+        self.connect(index)?;
+        if self.script.work.switches_first() {
+            self.under_way += 1;
+            self.send(index, Client::send_opening);
+        }
+        Ok(())
     }
 
     fn connect(&mut self, index: usize) -> io::Result<()> {

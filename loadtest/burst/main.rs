@@ -2,8 +2,8 @@
 //! compared.
 //!
 //! It is one thread on epoll. `client.rs` is one connection, `expect.rs` what it must receive,
-//! `load.rs` who sends when, and this file the command line and the report. It opens all
-//! connections first; only what follows is timed.
+//! `message.rs` WebSocket messages, `load.rs` who sends when, and this file the command line and the
+//! report. It opens all connections first; only what follows is timed.
 //!
 //! ```text
 //!   free-running   each connection sends again as soon as its own answer is whole
@@ -22,10 +22,12 @@ use clap::{Parser, ValueEnum};
 
 use crate::client::Work;
 use crate::load::{Load, Outcome, Span};
+use crate::message::Messages;
 
 mod client;
 mod expect;
 mod load;
+mod message;
 #[path = "../poll.rs"]
 #[allow(unsafe_code)] // calls epoll, which the standard library does not offer
 mod poll;
@@ -71,7 +73,7 @@ struct Options {
     /// The content the path must answer with.
     #[arg(long, default_value = "Hello, World!")]
     content: String,
-    /// Bytes of one message (echo) or of the early bytes behind the head (switch).
+    /// Bytes of one message (echo, websocket) or of the early bytes behind the head (switch).
     #[arg(long, default_value_t = 64)]
     bytes: usize,
     /// Loopback source addresses to spread connections over, from 127.0.0.1 on. Each has about 28
@@ -104,6 +106,8 @@ enum Mode {
     Echo,
     /// Connect, switch with early bytes in the same segment, read them back, close.
     Switch,
+    /// Open a WebSocket at /ws once, then send masked messages and read them back.
+    Websocket,
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
@@ -158,6 +162,7 @@ impl Options {
             }
             Mode::Echo => Work::Echo { round_bytes: self.bytes * self.depth },
             Mode::Switch => Work::Switch { early_bytes: self.bytes },
+            Mode::Websocket => Work::WebSocket(Messages::new(self.bytes, self.depth)),
         }
     }
 
@@ -171,7 +176,7 @@ impl Options {
     /// Requests one round of one connection counts as.
     fn requests_per_round(&self) -> u64 {
         match self.mode {
-            Mode::Plaintext | Mode::Echo => self.depth as u64,
+            Mode::Plaintext | Mode::Echo | Mode::Websocket => self.depth as u64,
             Mode::Switch => 1,
         }
     }

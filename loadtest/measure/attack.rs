@@ -20,6 +20,12 @@ const SOURCES: u64 = 16;
 const DRIP: Duration = Duration::from_secs(2);
 /// How long the connections of an attack may take to be there.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// Connections that ask and never read: many more cost the machine, not the server.
+const NON_READERS: usize = 500;
+/// What such a connection's socket takes in of the answers.
+const UNREAD_BYTES: usize = 2304;
+/// Requests each of them sends at once.
+const PIPELINED: usize = 2000;
 const HEAD: &[u8] = b"GET /plaintext HTTP/1.1\r\nHost: a\r\nX: ";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -32,6 +38,8 @@ pub(crate) enum Kind {
     Flood,
     /// The same to a server that may open few files.
     Descriptors,
+    /// Connections that send as many requests as they can and read no answer.
+    NonReaders,
 }
 
 impl Kind {
@@ -41,6 +49,7 @@ impl Kind {
             Kind::Resets => "resets",
             Kind::Flood => "flood",
             Kind::Descriptors => "descriptors",
+            Kind::NonReaders => "non-readers",
         }
     }
 }
@@ -55,7 +64,7 @@ pub(crate) struct Attack {
 struct Shared {
     is_over: AtomicBool,
     is_ready: AtomicBool,
-    /// Connections opened, and bytes dripped.
+    /// Connections opened, bytes dripped, and times a non-reader sent something.
     acts: AtomicU64,
 }
 
@@ -77,6 +86,7 @@ impl Attack {
                 Kind::SlowHeads => attacker.drip(),
                 Kind::Resets => attacker.reset(),
                 Kind::Flood | Kind::Descriptors => attacker.flood(),
+                Kind::NonReaders => attacker.pipeline(),
             }
         });
         let attack = Attack { thread: Some(thread), shared };
@@ -130,6 +140,17 @@ impl Attacker {
     /// A connection that is on its way, and will end with a reset.
     fn open(&mut self) -> io::Result<Socket> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+        self.connect(socket)
+    }
+
+    /// The same, which takes in next to nothing.
+    fn open_deaf(&mut self) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_recv_buffer_size(UNREAD_BYTES)?;
+        self.connect(socket)
+    }
+
+    fn connect(&mut self, socket: Socket) -> io::Result<Socket> {
         let source = Ipv4Addr::new(127, 0, 0, 2 + (self.opened % SOURCES) as u8);
         socket.bind(&SocketAddr::from((source, 0)).into())?;
         socket.set_nonblocking(true)?;
@@ -194,6 +215,36 @@ impl Attacker {
             }
             let socket = self.open()?;
             self.held.push_back(socket);
+        }
+        Ok(())
+    }
+
+    fn pipeline(&mut self) -> io::Result<()> {
+        let requests = b"GET /plaintext HTTP/1.1\r\nHost: a\r\n\r\n".repeat(PIPELINED);
+        while self.held.len() < self.connections.min(NON_READERS) {
+            let socket = self.open_deaf()?;
+            self.held.push_back(socket);
+        }
+        self.ready();
+        // Where in the requests each of them goes on.
+        let mut places = vec![0; self.held.len()];
+        while !self.is_over() {
+            let mut sent = 0;
+            for (number, place) in places.iter_mut().enumerate() {
+                match self.held[number].send(&requests[*place..]) {
+                    Ok(len) => {
+                        *place = (*place + len) % requests.len();
+                        sent += 1;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    // It was reset: another takes its place.
+                    Err(_) => (self.held[number], *place) = (self.open_deaf()?, 0),
+                }
+            }
+            self.shared.acts.fetch_add(sent, Ordering::Relaxed);
+            if sent == 0 {
+                thread::sleep(Duration::from_millis(1));
+            }
         }
         Ok(())
     }

@@ -1,11 +1,11 @@
-//! Processor microseconds of the server per request, kernel work included, free-running. Called by
-//! `main.rs`.
+//! Processor microseconds of the server per request or message, kernel work included, free-running.
+//! Called by `main.rs`.
 //!
 //! All targets run at once, idle but for the one whose turn it is, so that the noise of a machine,
 //! which comes and goes over seconds, falls on all of them alike:
 //!
 //! ```text
-//!   warm-up   a b c     round 1   a b c     round 2   a b c   ...     at each number of connections
+//!   warm-up   a b c     round 1   a b c     round 2   a b c   ...     of each load
 //! ```
 
 use std::error::Error;
@@ -32,9 +32,34 @@ pub(crate) struct Options {
     /// Numbers of connections.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 512])]
     connections: Vec<usize>,
-    /// What the generator does: plaintext, or echo.
+    /// What the generator does: plaintext, echo, or websocket.
     #[arg(long, default_value = "plaintext")]
     mode: String,
+    /// Numbers of requests or messages a connection sends at once.
+    #[arg(long, value_delimiter = ',', default_values_t = [1])]
+    depth: Vec<usize>,
+    /// Bytes of a message (echo, websocket).
+    #[arg(long, value_delimiter = ',', default_values_t = [64])]
+    bytes: Vec<usize>,
+}
+
+/// What the generator does to a server in one turn.
+#[derive(Clone, Copy)]
+struct Load {
+    connections: usize,
+    depth: usize,
+    bytes: usize,
+}
+
+impl Options {
+    /// Each size at each depth over each number of connections.
+    fn loads(&self) -> impl Iterator<Item = Load> {
+        self.bytes.iter().flat_map(move |&bytes| {
+            self.connections.iter().flat_map(move |&connections| {
+                self.depth.iter().map(move |&depth| Load { connections, depth, bytes })
+            })
+        })
+    }
 }
 
 pub(crate) fn measure(options: &Options, burst: &Path) -> Result<Finding, Box<dyn Error>> {
@@ -43,20 +68,24 @@ pub(crate) fn measure(options: &Options, burst: &Path) -> Result<Finding, Box<dy
     let mut table = Table::new(&[
         "target",
         "connections",
+        "depth",
+        "bytes",
         "us_per_request",
         "us_lowest",
         "us_highest",
         "ratio",
     ]);
-    for &connections in &options.connections {
-        let rounds = measure_rounds(options, burst, &servers, connections)?;
+    for load in options.loads() {
+        let rounds = measure_rounds(options, burst, &servers, load)?;
         for (index, target) in options.targets.iter().enumerate() {
             let mut figures: Vec<f64> = rounds.iter().map(|round| round[index]).collect();
             let mut ratios: Vec<f64> = rounds.iter().map(|round| round[index] / round[0]).collect();
             let (figure, ratio) = (median(&mut figures), median(&mut ratios));
             table.push(&[
                 target.name.as_str().into(),
-                connections.into(),
+                load.connections.into(),
+                load.depth.into(),
+                load.bytes.into(),
                 round(figure).into(),
                 round(figures[0]).into(),
                 round(figures[figures.len() - 1]).into(),
@@ -72,9 +101,9 @@ fn measure_rounds(
     options: &Options,
     burst: &Path,
     servers: &[Server],
-    connections: usize,
+    load: Load,
 ) -> Result<Vec<Vec<f64>>, Box<dyn Error>> {
-    let turn = |server| us_per_request(options, burst, server, connections);
+    let turn = |server| us_per_request(options, burst, server, load);
     let round = |_| servers.iter().map(turn).collect::<Result<Vec<_>, _>>();
     let mut rounds = (0..=options.rounds).map(round).collect::<Result<Vec<_>, _>>()?;
     rounds.remove(0);
@@ -85,10 +114,11 @@ fn us_per_request(
     options: &Options,
     burst: &Path,
     server: &Server,
-    connections: usize,
+    load: Load,
 ) -> Result<f64, Box<dyn Error>> {
+    let Load { connections, depth, bytes } = load;
     let arguments = format!(
-        "{} --connections {connections} --seconds {} --core {GENERATOR_CORE}",
+        "{} --connections {connections} --depth {depth} --bytes {bytes} --seconds {} --core {GENERATOR_CORE}",
         options.mode, options.seconds
     );
     let mut generator = Generator::open(burst, server.address, &arguments)?;

@@ -2,7 +2,8 @@
 //! `main.rs`.
 //!
 //! Honest traffic is 8 kept-alive connections that send a request each millisecond, in turn, whatever
-//! became of the one before; a latency counts from the time a request was due. It runs as SCHED_FIFO
+//! became of the one before; a latency counts from the time a request was due. Half of them are opened
+//! while the attack is under way, if the server has descriptors left. It runs as SCHED_FIFO
 //! on the generator's core, the attack beside it as any thread, the server alone on its own. What an
 //! attack costs the machine is the machine's; a server that lets it through to others has requests
 //! that fail or wait for hundreds of milliseconds.
@@ -117,6 +118,9 @@ fn endure(
     honest.run(&server, Duration::from_millis(200))?;
     row("before", 0, &honest.run(&server, span)?)?;
     let attack = Attack::start(kind, server.address, connections)?;
+    if kind != Kind::Descriptors {
+        honest.renew(CONNECTIONS / 2)?;
+    }
     let during = honest.run(&server, span)?;
     row("during", attack.acts(), &during)?;
     let acts = attack.stop()?;
@@ -157,6 +161,14 @@ impl Honest {
     fn open(address: SocketAddr) -> io::Result<Honest> {
         let clients = (0..CONNECTIONS).map(|_| Client::open(address)).collect::<io::Result<_>>()?;
         Ok(Honest { address, clients })
+    }
+
+    /// Replaces the first `count` by such as come late.
+    fn renew(&mut self, count: usize) -> io::Result<()> {
+        self.clients.iter_mut().take(count).try_for_each(|client| {
+            *client = Client::open(self.address)?;
+            Ok(())
+        })
     }
 
     fn run(&mut self, server: &Server, span: Duration) -> Result<Account, Box<dyn Error>> {

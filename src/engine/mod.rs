@@ -379,9 +379,12 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Gives those with work left over one more turn each.
+    /// Gives those with work left over another go each, as far as a turn has time for them.
     fn go_on(&mut self) {
         for _ in 0..self.ready.len() {
+            if self.core.has_begun_enough() {
+                break;
+            }
             let Some(token) = self.ready.pop_front() else { break };
             if let Some(connection) = self.connections.of(token) {
                 connection.is_ready = false;

@@ -15,6 +15,8 @@ use crate::upgrade::{Decision, Handler, Io, Opening, Promise, Protocol};
 
 const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
 
+const PLAIN: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
 struct Scene {
     engine: Engine<Simulation>,
     world: World,
@@ -47,6 +49,12 @@ impl Scene {
         while self.engine.turn(Wait::No).expect("a simulation goes on") == Turn::Again
             || !self.world.is_quiet()
         {}
+    }
+
+    fn turns(&mut self, count: usize) {
+        for _ in 0..count {
+            self.engine.turn(Wait::No).expect("a simulation goes on");
+        }
     }
 
     fn pass(&mut self, millis: Millis) {
@@ -212,6 +220,38 @@ impl Handler for Holding {
     }
 }
 
+/// 100 connections have a thousand requests each on their way; one comes with a single one.
+#[test]
+fn who_has_just_come_waits_for_few_of_those_that_pipeline() {
+    let mut scene = Scene::new(holding(), without_faults());
+    let greedy: Vec<Client> = (0..100).map(|_| scene.connect()).collect();
+    greedy.iter().for_each(|client| client.write(&PLAIN.repeat(1000)));
+    // What comes first is everybody's.
+    scene.turns(20);
+    let late = scene.world.connect(ListenerId(0));
+    late.write(PLAIN);
+    let before = scene.counters.requests.value();
+    let mut answered = 0;
+    while late.read().is_empty() {
+        let begin = scene.counters.requests.value();
+        scene.turns(1);
+        let count = scene.counters.requests.value() - begin;
+        answered += count;
+        assert!(count <= 1024, "{count} in one turn");
+        // Nobody reads slowly.
+        greedy.iter().for_each(|client| drop(client.read()));
+    }
+    assert!(answered < 4096, "{answered} others were answered before it");
+    assert!(before + answered < 90_000, "there was as much left over as was meant");
+    while scene.counters.requests.value() < 100_001 {
+        scene.turns(1);
+        greedy.iter().for_each(|client| drop(client.read()));
+    }
+    greedy.iter().chain([&late]).for_each(Client::close);
+    scene.pass(2000);
+    scene.assert_nothing_is_held();
+}
+
 #[test]
 fn a_receive_that_finds_no_buffer_has_more_of_them_lent() {
     let config = SimConfig { buffers_lent: 1, ..without_faults() };
@@ -364,7 +404,8 @@ fn over_its_bound_nothing_more_is_set_aside_and_the_greediest_is_cut() {
     honest.write(UPGRADE);
     scene.settle();
     assert_eq!(honest.arrived(), 0, "there is no buffer");
-    (0..20).for_each(|_| scene.pass(10));
+    // Each time the core has been short for a while one is cut.
+    (0..100).for_each(|_| scene.pass(10));
     assert_eq!(status(&honest), "101");
     assert!(scene.counters.connections_cut.value() > 0);
     assert_eq!(scene.counters.bytes_set_aside.value(), 0);

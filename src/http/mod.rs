@@ -56,6 +56,9 @@ pub use head::{
 };
 pub use method::{Method, MethodSet};
 pub use one_pass::read_whole_head;
+#[cfg(target_arch = "x86_64")]
+#[doc(hidden)]
+pub use one_pass::read_whole_head_narrowly;
 pub use ready::Ready;
 pub use request::{OwnedRequest, Request, percent_decoded};
 pub use response::{CONTINUE, ContentFraming, Form, Persistence, Response, write_switching};

@@ -22,8 +22,9 @@ use crate::scan::{BLOCK, Block, Classifier, HALF};
 /// Reads the head that `bytes` begin with into `head` and `fields`, and says where it ends.
 ///
 /// `None` means that this reader has nothing to say: the head may be unfinished, faulty, of a rare
-/// form, or the processor without AVX2. What is in `head` and `fields` means nothing then. A head
-/// that is read into its place is not moved right after it was written, which would stall.
+/// form, or the processor without vectors that it knows. What is in `head` and `fields` means nothing
+/// then. A head that is read into its place is not moved right after it was written, which would
+/// stall.
 #[inline]
 pub fn read_whole_head(
     bytes: &[u8],
@@ -34,10 +35,15 @@ pub fn read_whole_head(
     if bytes.len() >= HALF {
         return read_blocks(bytes, head, fields, limits);
     }
-    // Copied once, instead of wherever a block of it is looked at. No head goes on behind a NUL.
+    read_blocks(&padded(bytes), head, fields, limits)
+}
+
+/// Copied once, instead of wherever a block of it is looked at. No head goes on behind a NUL.
+#[inline]
+fn padded(bytes: &[u8]) -> [u8; HALF] {
     let mut half = [0; HALF];
     half.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-    read_blocks(&half, head, fields, limits)
+    half
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -48,10 +54,42 @@ fn read_blocks(
     fields: &mut Vec<Field>,
     limits: &HeadLimits,
 ) -> Option<usize> {
-    crate::scan::with_avx2(
+    let wide = crate::scan::with_avx2(
+        #[inline(always)]
+        |classifier| read(classifier, bytes, head, fields, limits),
+    );
+    match wide {
+        Some(read) => read,
+        None => read_narrow_blocks(bytes, head, fields, limits),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn read_narrow_blocks(
+    bytes: &[u8],
+    head: &mut Head,
+    fields: &mut Vec<Field>,
+    limits: &HeadLimits,
+) -> Option<usize> {
+    crate::scan::with_ssse3(
         #[inline(always)]
         |classifier| read(classifier, bytes, head, fields, limits),
     )?
+}
+
+/// [`read_whole_head`] as on a processor without AVX2, for benches.
+#[doc(hidden)]
+#[cfg(target_arch = "x86_64")]
+pub fn read_whole_head_narrowly(
+    bytes: &[u8],
+    head: &mut Head,
+    fields: &mut Vec<Field>,
+    limits: &HeadLimits,
+) -> Option<usize> {
+    if bytes.len() >= HALF {
+        return read_narrow_blocks(bytes, head, fields, limits);
+    }
+    read_narrow_blocks(&padded(bytes), head, fields, limits)
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -294,6 +332,14 @@ mod tests {
         Some((head, len, fields))
     }
 
+    /// The same reader on a processor without AVX2.
+    #[cfg(target_arch = "x86_64")]
+    fn narrowly(bytes: &[u8], limits: &HeadLimits) -> Found {
+        let (mut head, mut fields) = (Head::EMPTY, Vec::new());
+        let len = read_whole_head_narrowly(bytes, &mut head, &mut fields, limits)?;
+        Some((head, len, fields))
+    }
+
     fn two_passes(bytes: &[u8], limits: &HeadLimits) -> Found {
         let Scanned::Complete(len) = head_end(bytes, 0) else { return None };
         let mut fields = Vec::new();
@@ -301,9 +347,9 @@ mod tests {
         Some((head, len, fields))
     }
 
-    fn has_avx2() -> bool {
+    fn has_vectors() -> bool {
         #[cfg(target_arch = "x86_64")]
-        return crate::scan::with_avx2(|_| ()).is_some();
+        return crate::scan::with_ssse3(|_| ()).is_some();
         #[cfg(not(target_arch = "x86_64"))]
         false
     }
@@ -322,8 +368,10 @@ mod tests {
             expected => expected,
         };
         assert_eq!(by_bytes(bytes, limits), expected, "{}", bytes.escape_ascii());
-        if has_avx2() {
+        if has_vectors() {
             assert_eq!(one_pass(bytes, limits), expected, "{}", bytes.escape_ascii());
+            #[cfg(target_arch = "x86_64")]
+            assert_eq!(narrowly(bytes, limits), expected, "{}", bytes.escape_ascii());
         }
     }
 

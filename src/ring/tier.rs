@@ -95,7 +95,7 @@ pub(super) fn linger_zero(handle: Handle) -> Entry {
 }
 
 /// Sets up asking a direct descriptor for the address of its peer (`SO_PEERNAME`, Linux 6.7): as
-/// setting an option, but for the command, which [`reading`] turns around.
+/// setting an option, but for the command, which `Ring::identify` turns around.
 pub(super) fn peer_name(handle: Handle, name: &mut [u8]) -> Entry {
     let (level, option) = (libc::SOL_SOCKET, libc::SO_PEERNAME);
     opcode::SetSockOpt::new(

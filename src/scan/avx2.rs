@@ -14,7 +14,7 @@ use std::arch::x86_64::{
     _mm256_set1_epi8, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16,
 };
 
-use super::classes::{Block, Class, Classifier};
+use super::classes::{Block, Class, Classifier, NIBBLE_BITS};
 
 /// That the processor has AVX2, BMI1 and BMI2: only [`with_avx2`] makes one.
 #[derive(Clone, Copy, Debug)]
@@ -36,9 +36,6 @@ pub(crate) fn with_avx2<R>(work: impl FnOnce(Avx2) -> R) -> Option<R> {
 fn run<R>(work: impl FnOnce(Avx2) -> R) -> R {
     work(Avx2(()))
 }
-
-/// The bit of each high nibble.
-static NIBBLE_BITS: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 0, 0, 0, 0, 0, 0, 0, 0];
 
 impl Classifier for Avx2 {
     #[inline(always)]
@@ -131,53 +128,12 @@ unsafe fn marks(found: __m256i) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scan::{BLOCK, ByteByByte, HALF};
-
-    /// Whether both classifiers mark `bytes` alike from each place on, for a class and for values.
-    fn assert_agreement(bytes: &[u8]) {
-        let classes = [Class::letters_digits_and(b"-_"), Class::visible_without(b"#?")];
-        for from in [0, 1, bytes.len() - 1] {
-            let (block, _) = Block::of(bytes, from);
-            let marks =
-                |classifier: &dyn Fn(&Class) -> u64| classes.map(|class| classifier(&class));
-            let found = with_avx2(|avx2| {
-                let outside = marks(&|class| avx2.outside(class, block));
-                (outside, avx2.not_value(block), avx2.equal(b'?', block))
-            });
-            let expected = (
-                marks(&|class| ByteByByte.outside(class, block)),
-                ByteByByte.not_value(block),
-                ByteByByte.equal(b'?', block),
-            );
-            // Where there is no AVX2 there is nothing to compare.
-            assert!(found.is_none_or(|found| found == expected), "{}", bytes.escape_ascii());
-        }
-    }
+    use crate::scan::classes::tests::assert_marks_as_the_oracle_does;
 
     #[test]
-    fn marks_every_byte_at_every_place_of_every_length_as_the_oracle_does() {
-        for len in [HALF, HALF + 1, BLOCK - 1, BLOCK, BLOCK + 1] {
-            for place in 0..len {
-                for byte in 0..=255 {
-                    for around in [b'a', b'\r', 0xff] {
-                        let mut bytes = vec![around; len];
-                        bytes[place] = byte;
-                        assert_agreement(&bytes);
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn marks_all_bytes_at_once_as_the_oracle_does() {
-        for start in 0..=255u8 {
-            for step in [1u8, 3, 37, 101] {
-                for len in HALF..=BLOCK {
-                    let byte = |at: usize| start.wrapping_add(step.wrapping_mul(at as u8));
-                    assert_agreement(&(0..len).map(byte).collect::<Vec<u8>>());
-                }
-            }
-        }
+    fn marks_as_the_oracle_does() {
+        assert_marks_as_the_oracle_does(|bytes, from, ask| {
+            with_avx2(|avx2| ask(&avx2, Block::of(bytes, from).0));
+        });
     }
 }

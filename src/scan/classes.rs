@@ -76,6 +76,10 @@ impl Class {
     }
 }
 
+/// The bit of each high nibble in a row; high nibbles from 8 on have none: no such byte is in a class.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only vectors use it"))]
+pub(super) static NIBBLE_BITS: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 0, 0, 0, 0, 0, 0, 0, 0];
+
 /// The bytes of a block, in two halves that may overlap: what is shorter than a block has one, too,
 /// without being copied.
 #[derive(Clone, Copy, Debug)]
@@ -163,4 +167,60 @@ fn mask(block: Block<'_>, is_marked: impl Fn(u8) -> bool) -> u64 {
         (0..HALF).fold(0, |mask, at| mask | u32::from(is_marked(half[at])) << at)
     };
     block.joined(block.halves().map(marks))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// What a classifier is asked, whichever it is: the masks of two classes, of values and of a byte.
+    pub(in crate::scan) trait Asked {
+        fn answers(&self, block: Block<'_>) -> [u64; 4];
+    }
+
+    impl<C: Classifier> Asked for C {
+        fn answers(&self, block: Block<'_>) -> [u64; 4] {
+            let classes = [Class::letters_digits_and(b"-_"), Class::visible_without(b"#?")];
+            let [names, targets] = classes.map(|class| self.outside(&class, block));
+            [names, targets, self.not_value(block), self.equal(b'?', block)]
+        }
+    }
+
+    /// `with` runs what it is given with a classifier and the block of the bytes that has a place in
+    /// it, or not at all where the processor cannot.
+    pub(in crate::scan) fn assert_marks_as_the_oracle_does(
+        with: impl Fn(&[u8], usize, &mut dyn FnMut(&dyn Asked, Block<'_>)),
+    ) {
+        let check = |bytes: &[u8]| {
+            for from in [0, 1, bytes.len() - 1] {
+                with(bytes, from, &mut |classifier, block| {
+                    let expected = ByteByByte.answers(block);
+                    assert_eq!(classifier.answers(block), expected, "{}", bytes.escape_ascii());
+                });
+            }
+        };
+        every_byte_at_every_place(check);
+        for start in 0..=255u8 {
+            for step in [1u8, 3, 37, 101] {
+                for len in HALF..=BLOCK {
+                    let byte = |at: usize| start.wrapping_add(step.wrapping_mul(at as u8));
+                    check(&(0..len).map(byte).collect::<Vec<u8>>());
+                }
+            }
+        }
+    }
+
+    fn every_byte_at_every_place(check: impl Fn(&[u8])) {
+        for len in [HALF, HALF + 1, BLOCK - 1, BLOCK, BLOCK + 1] {
+            for place in 0..len {
+                for byte in 0..=255 {
+                    for around in [b'a', b'\r', 0xff] {
+                        let mut bytes = vec![around; len];
+                        bytes[place] = byte;
+                        check(&bytes);
+                    }
+                }
+            }
+        }
+    }
 }

@@ -28,6 +28,9 @@
 #[allow(unsafe_code, reason = "vector instructions, and loads of whole blocks")]
 mod avx2;
 mod classes;
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code, reason = "vector instructions, and loads of whole blocks")]
+mod ssse3;
 
 use memchr::memchr_iter;
 
@@ -36,6 +39,8 @@ pub(crate) use avx2::with_avx2;
 #[cfg(test)]
 pub(crate) use classes::ByteByByte;
 pub(crate) use classes::{BLOCK, Block, Class, Classifier, HALF};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use ssse3::with_ssse3;
 
 /// What one look at the received bytes showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,6 +25,8 @@ pub struct Core {
     pub now: Millis,
     /// Tells this turn from those before and after it.
     pub(super) turn: u8,
+    /// Requests begun in it, of all connections.
+    begun_in_turn: u32,
     /// Who wants attention.
     pub mailbox: Rc<Mailbox>,
     /// Runs futures on this core, if the host has a runtime.
@@ -46,6 +48,13 @@ const SPARE_BYTES_MAX: usize = 4096;
 /// Larger ones, of which only pipelines and encoders need some: another 4 MiB at most.
 const SPARE_LARGE_MAX: usize = 64;
 
+/// Requests behind which a turn has begun enough: a fraction of a millisecond.
+const BEGUN_PER_TURN: u32 = 512;
+
+/// What one connection may have then, in the turn in which its bytes come: more than clients that do
+/// not mean to fill a server pipeline.
+const CROWDED_REQUESTS_PER_TURN: u8 = 16;
+
 /// Whether another spare one of so many bytes is kept beside `count` others.
 fn is_worth_keeping(count: usize, bytes: usize) -> bool {
     count < if bytes > SPARE_BYTES_MAX { SPARE_LARGE_MAX } else { SPARE_MAX }
@@ -66,6 +75,7 @@ impl Core {
             date: Date::at(unix_seconds),
             now: 0,
             turn: 0,
+            begun_in_turn: 0,
             mailbox: Rc::default(),
             spawn: None,
             is_draining: false,
@@ -79,6 +89,23 @@ impl Core {
     pub fn begin_turn(&mut self, now: Millis) {
         self.now = now;
         self.turn = self.turn.wrapping_add(1);
+        self.begun_in_turn = 0;
+    }
+
+    /// Whether so much was begun in this turn that what is left over had better wait: who comes next
+    /// waits for all of it.
+    pub fn has_begun_enough(&self) -> bool {
+        self.begun_in_turn >= BEGUN_PER_TURN
+    }
+
+    /// Requests of one connection that may be begun in this turn.
+    pub(super) fn requests_per_connection(&self) -> u8 {
+        let usual = self.limits.requests_per_turn;
+        if self.has_begun_enough() { usual.min(CROWDED_REQUESTS_PER_TURN) } else { usual }
+    }
+
+    pub(super) fn note_begun(&mut self) {
+        self.begun_in_turn = self.begun_in_turn.saturating_add(1);
     }
 
     /// Keeps an emptied batch for the next connection that writes.

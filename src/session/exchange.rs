@@ -118,6 +118,7 @@ impl Exchange {
                     Some(Ok(bytes)) => {
                         budget -= 1;
                         self.begun_in_turn = self.begun_in_turn.saturating_add(1);
+                        port.core.note_begun();
                         self.count_request(control, port.core);
                         begin(bytes, &head, input, control, port)
                     }
@@ -192,7 +193,7 @@ impl Exchange {
         if self.turn != core.turn {
             (self.turn, self.begun_in_turn) = (core.turn, 0);
         }
-        core.limits.requests_per_turn.saturating_sub(self.begun_in_turn)
+        core.requests_per_connection().saturating_sub(self.begun_in_turn)
     }
 
     /// The last request a connection may have is answered with a close.

@@ -109,7 +109,10 @@ impl Session {
     pub fn received(&mut self, bytes: Lease, port: &mut Port<'_>) {
         port.core.counters.bytes_received.add(bytes.len() as u64);
         self.input.push(bytes);
-        self.advance(port);
+        // Who has work left over goes on when those are called that have.
+        if !self.has_more {
+            self.advance(port);
+        }
     }
 
     /// The peer ended its direction.

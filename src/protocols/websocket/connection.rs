@@ -200,7 +200,10 @@ impl<E: Endpoint> Connection<E> {
                 let close = Close { code: None, reason: Box::default(), by: ClosedBy::Us };
                 self.finish(close, io);
             }
-            Some(Due::Lifetime) => self.link.close(CloseCode::GOING_AWAY, "", io),
+            Some(Due::Lifetime) => {
+                io.counters.websocket_lifetimes.raise();
+                self.link.close(CloseCode::GOING_AWAY, "", io);
+            }
             Some(Due::Idle) => {
                 io.counters.websocket_idle_timeouts.raise();
                 self.link.close(CloseCode::INTERNAL_ERROR, "ping timeout", io);

@@ -263,17 +263,21 @@ impl Unfinished {
         inflater: Option<&mut Inflater>,
     ) -> Result<(), Fault> {
         let before = self.bytes.len();
-        match inflater.filter(|_| self.is_compressed) {
+        let result = match inflater.filter(|_| self.is_compressed) {
             Some(inflater) => {
-                inflater.inflate(payload, is_last, &mut self.bytes, bounds.message_bytes_max)?;
+                inflater.inflate(payload, is_last, &mut self.bytes, bounds.message_bytes_max)
             }
-            None => self.bytes.extend_from_slice(payload),
-        }
+            None => {
+                self.bytes.extend_from_slice(payload);
+                Ok(())
+            }
+        };
         if !self.is_text || (is_ascii && !self.is_compressed && self.utf8.is_whole()) {
-            return Ok(());
+            return result;
         }
+        // First of what there is: a message is wrong in the same way however it is cut.
         let added = self.bytes.get(before..).unwrap_or_default();
-        if self.utf8.goes_on(added) { Ok(()) } else { Err(Fault::NotUtf8) }
+        if self.utf8.goes_on(added) { result } else { Err(Fault::NotUtf8) }
     }
 
     fn finish(self) -> Result<Incoming, Fault> {

@@ -358,6 +358,7 @@ fn a_connection_has_its_lifetime_however_busy_it_is() {
             b"" => assert!(scene.core.now < 30_300, "it lives on"),
             close => {
                 assert_eq!(close, b"\x88\x02\x03\xe9");
+                assert_eq!(scene.counters.websocket_lifetimes.value(), 1);
                 return assert!(scene.core.now >= 30_000, "{}", scene.core.now);
             }
         }
