@@ -44,14 +44,18 @@ async fn count_down(_: OwnedRequest, mut socket: AsyncSocket) -> Result<(), Send
                 Ok(number) => left = number,
                 Err(_) => socket.send("that is no number up to 255").await?,
             },
-            Next::Tick if left == 0 => return Ok(socket.close(CloseCode::NORMAL, "lift-off")),
+            Next::Tick if left == 0 => {
+                socket.close(CloseCode::NORMAL, "lift-off");
+                return Ok(());
+            }
             Next::Tick => {
                 socket.send(left.to_string()).await?;
                 (left, tick) = (left - 1, tick + TICK);
             }
             Next::Stop => {
                 socket.send(format!("{left} were left")).await?;
-                return Ok(socket.close(CloseCode::RESTART, "the server stops"));
+                socket.close(CloseCode::RESTART, "the server stops");
+                return Ok(());
             }
             Next::Over => return Ok(()),
         }
