@@ -1,41 +1,16 @@
 //! Clients that others wrote, over loopback against the built binary. One that is not installed is
 //! skipped, aloud.
 
+#[path = "clients/running.rs"]
+#[allow(dead_code, reason = "each test takes the part of it that it needs")]
+mod running;
 #[path = "support/serving.rs"]
 #[allow(dead_code, reason = "each test takes the part of it that it needs")]
 mod serving;
 
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
-use serving::Serving;
-
-const HOSTS: [&str; 2] = ["hosted", "native"];
-
-/// Runs a client to its end, at most half a minute; `None`, said aloud, if it is not installed.
-fn client(program: &str, arguments: &[&str]) -> Option<Output> {
-    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
-    if !found.is_ok_and(|found| found.status.success()) {
-        eprintln!("SKIPPED, {program} is not installed");
-        return None;
-    }
-    let mut client = Command::new("timeout");
-    client.arg("30").arg(program).args(arguments).stdin(Stdio::null());
-    let output = client.output().expect("timeout is part of coreutils");
-    Some(output)
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// Calls `test` with the address of a server on each host.
-fn on_each_host(test: impl Fn(&str)) {
-    for host in HOSTS {
-        if let Some(server) = Serving::start(&["--workers", "1", "--host", host]) {
-            test(&server.address().to_string());
-        }
-    }
-}
+use running::{client, on_each_host, text};
 
 #[test]
 fn curl_gets_what_is_served_by_default() {
@@ -98,35 +73,6 @@ fn wrk_finds_no_error() {
         let report = text(&output);
         assert!(report.contains("requests in"), "{report}");
         assert!(!report.contains("Socket errors") && !report.contains("Non-2xx"), "{report}");
-    });
-}
-
-#[test]
-fn a_browser_shows_the_page() {
-    on_each_host(|address| {
-        let profile = std::env::temp_dir().join(format!("upring-chromium-{}", std::process::id()));
-        let profile = format!("--user-data-dir={}", profile.display());
-        let url = format!("http://{address}/");
-        let arguments = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            &profile,
-            "--dump-dom",
-            &url,
-        ];
-        let Some(output) = client("chromium", &arguments) else { return };
-        let page = text(&output);
-        assert!(
-            page.contains("<h1>upring</h1>"),
-            "{page}\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
     });
 }
 

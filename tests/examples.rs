@@ -10,8 +10,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use futures_util::{SinkExt, StreamExt};
-use loopback::{config, connect, pattern, read_head, read_to_end, request, serve};
-use tokio_tungstenite::tungstenite::Message;
+use loopback::{PATIENCE, config, connect, pattern, read_head, read_to_end, request, serve};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 /// A running example; killed when the test is over.
 struct Example {
@@ -139,16 +141,113 @@ fn async_protocol_keeps_what_it_is_sent() {
     std::fs::remove_file(path).expect("it is ours");
 }
 
+/// Runs a client.
+fn run(client: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let timed = async { tokio::time::timeout(2 * PATIENCE, client).await };
+    runtime.expect("a runtime").block_on(timed).expect("it does not wait in vain");
+}
+
+async fn websocket(example: &Example, target: &str) -> Result<WebSocketStream<TcpStream>, Error> {
+    let stream = TcpStream::connect(example.address).await.expect("it listens");
+    let url = format!("ws://{}{target}", example.address);
+    Ok(tokio_tungstenite::client_async(url, stream).await?.0)
+}
+
+async fn say(socket: &mut WebSocketStream<TcpStream>, text: &str) {
+    socket.send(Message::text(text)).await.expect("it is open");
+}
+
+/// The next message, which is text; `close CODE REASON` if there is a Close instead.
+async fn hear(socket: &mut WebSocketStream<TcpStream>) -> String {
+    match socket.next().await.expect("a message or a Close").expect("it is not lost") {
+        Message::Text(text) => text.as_str().to_owned(),
+        Message::Close(Some(close)) => {
+            format!("close {} {}", u16::from(close.code), close.reason.as_str())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn websocket_chat_carries_what_is_said_to_everybody_in_the_room() {
+    let Some(example) = Example::start("websocket_chat") else { return };
+    run(async {
+        for target in ["/rooms/kitchen", "/rooms/kitchen?name=", "/rooms/kitchen?name=a%00b"] {
+            match websocket(&example, target).await {
+                Err(Error::Http(answer)) => assert_eq!(answer.status(), 400, "{target}"),
+                other => panic!("{target}: {other:?}"),
+            }
+        }
+        let mut ada = websocket(&example, "/rooms/kitchen?name=ada").await.expect("it switches");
+        assert_eq!(hear(&mut ada).await, "welcome, ada; 0 others are here");
+        let mut bob = websocket(&example, "/rooms/kitchen?name=bob").await.expect("it switches");
+        assert_eq!(hear(&mut bob).await, "welcome, bob; 1 others are here");
+        assert_eq!(hear(&mut ada).await, "bob comes in");
+        let mut eve = websocket(&example, "/rooms/cellar?name=eve").await.expect("it switches");
+        assert_eq!(hear(&mut eve).await, "welcome, eve; 0 others are here");
+        say(&mut eve, "is anybody here?").await;
+        assert_eq!(hear(&mut eve).await, "eve: is anybody here?");
+        for (from, said) in [(&mut ada, "ada: hello"), (&mut bob, "bob: good morning")] {
+            say(from, said.split_once(' ').expect("a name and a text").1).await;
+        }
+        for hearer in [&mut ada, &mut bob] {
+            let mut heard = [hear(hearer).await, hear(hearer).await];
+            // They may be on different cores, and then there is no order between them.
+            heard.sort();
+            assert_eq!(heard, ["ada: hello", "bob: good morning"]);
+        }
+        say(&mut bob, "/leave").await;
+        assert_eq!(hear(&mut bob).await, "close 1000 come again");
+        // The other half of the closing handshake.
+        assert!(bob.next().await.is_none());
+        assert_eq!(hear(&mut ada).await, "bob leaves");
+        eve.send(Message::binary(b"bytes".to_vec())).await.expect("it is open");
+        assert_eq!(hear(&mut eve).await, "close 1003 this is a chat: text, please");
+        say(&mut ada, &"a".repeat(1001)).await;
+        assert_eq!(hear(&mut ada).await, "close 1009 ");
+    });
+}
+
+#[test]
+fn websocket_async_counts_down_and_says_why_it_closes() {
+    let Some(mut example) = Example::start("websocket_async") else { return };
+    run(async {
+        let mut socket = websocket(&example, "/").await.expect("it switches");
+        assert_eq!(hear(&mut socket).await, "counting down from 10; say another number");
+        say(&mut socket, "nonsense").await;
+        say(&mut socket, "2").await;
+        let mut heard = Vec::new();
+        while !heard.last().is_some_and(|last: &String| last.starts_with("close")) {
+            heard.push(hear(&mut socket).await);
+        }
+        assert!(heard.contains(&"that is no number up to 255".to_owned()), "{heard:?}");
+        assert!(heard.ends_with(&["2", "1", "close 1000 lift-off"].map(String::from)), "{heard:?}");
+
+        let mut socket = websocket(&example, "/").await.expect("it switches");
+        assert_eq!(hear(&mut socket).await, "counting down from 10; say another number");
+        say(&mut socket, "100").await;
+        while hear(&mut socket).await != "100" {}
+        let pid = example.child.id().to_string();
+        let killed = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(killed.expect("kill is everywhere").success());
+        let mut last = hear(&mut socket).await;
+        while last.parse::<u8>().is_ok() {
+            last = hear(&mut socket).await;
+        }
+        assert!(last.ends_with(" were left"), "{last}");
+        assert_eq!(hear(&mut socket).await, "close 1012 the server stops");
+        assert!(socket.next().await.is_none());
+    });
+    assert!(example.child.wait().expect("it is ours").success());
+}
+
 #[test]
 fn existing_crate_speaks_with_tungstenite() {
     let Some(example) = Example::start("existing_crate") else { return };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(async {
-        let stream = tokio::net::TcpStream::connect(example.address).await.expect("it listens");
-        let url = format!("ws://{}/", example.address);
-        let opened = tokio_tungstenite::client_async(url, stream).await;
+    run(async {
         // The client checks Sec-WebSocket-Accept.
-        let (mut socket, _) = opened.expect("it switches");
+        let mut socket = websocket(&example, "/").await.expect("it switches");
         for len in [0, 1, 125, 126, 65_535, 65_536, 1_000_000] {
             let text = "a".repeat(len);
             for message in [Message::text(text), Message::binary(pattern(len))] {
