@@ -30,6 +30,9 @@ const EXIT_UNAVAILABLE: u8 = 69;
 /// sysexits.h: what was asked for cannot be done.
 const EXIT_USAGE: u8 = 64;
 
+/// sysexits.h: what ought to work does not. The target of `lint` died.
+const EXIT_SOFTWARE: u8 = 70;
+
 /// More than any host has cores. A slip of the finger is to be told at once, not after thousands of
 /// threads.
 const WORKERS_MAX: i64 = 1024;
@@ -82,15 +85,15 @@ struct LintArguments {
     /// A path that answers GET.
     #[arg(long, default_value = "/")]
     path: String,
-    /// A path that reads the content of POST.
+    /// A path that reads the content of POST; without one, the path that answers GET is tried.
     #[arg(long)]
     post_path: Option<String>,
-    /// A path that switches protocols.
+    /// A path that switches protocols; given twice, for a WebSocket and for another protocol.
     #[arg(long)]
-    upgrade_path: Option<String>,
-    /// The protocol it switches to.
-    #[arg(long, default_value = "websocket")]
-    token: String,
+    upgrade_path: Vec<String>,
+    /// The protocol it switches to, in the order of the paths; `websocket` if it is not said.
+    #[arg(long)]
+    token: Vec<String>,
     /// The host to ask for, instead of the target.
     #[arg(long, value_name = "NAME")]
     host_name: Option<String>,
@@ -196,22 +199,28 @@ fn give_up(why: &str) -> ExitCode {
     ExitCode::from(EXIT_UNAVAILABLE)
 }
 
-/// 0 if the target does nothing that a standard forbids, 1 if it does, 64 if it could not be tried.
+/// 0 if the target does nothing that a standard forbids, 1 if it does, 64 if it could not be tried,
+/// 70 if it died.
 fn run_lint(arguments: &LintArguments) -> ExitCode {
     if arguments.list {
         for vector in lint::vectors() {
-            say(io::stdout(), &format!("{:<6} {}\n", vector.row, vector.title));
+            let lint::Vector { row, level, source, class, title, .. } = vector;
+            let level = level.word();
+            say(io::stdout(), &format!("{row:<5} {level:<6} {source} ({class}) | {title}\n"));
         }
         return ExitCode::SUCCESS;
     }
     match try_lint(arguments) {
-        Ok(report) if arguments.json => {
-            say(io::stdout(), &report.json());
-            ExitCode::from(u8::from(!report.is_clean()))
-        }
         Ok(report) => {
-            say(io::stdout(), &report.totals());
-            ExitCode::from(u8::from(!report.is_clean()))
+            let text = if arguments.json { report.json() } else { report.totals() };
+            say(io::stdout(), &text);
+            match &report.death {
+                None => ExitCode::from(u8::from(!report.is_clean())),
+                Some(death) => {
+                    say(io::stderr(), &format!("upring: {death}\n"));
+                    ExitCode::from(EXIT_SOFTWARE)
+                }
+            }
         }
         Err(error) => {
             say(io::stderr(), &format!("upring: {error}\n"));
@@ -222,15 +231,19 @@ fn run_lint(arguments: &LintArguments) -> ExitCode {
 
 fn try_lint(arguments: &LintArguments) -> Result<lint::Report, lint::LintError> {
     let text = arguments.target.as_deref().unwrap_or_default();
-    let address = lint::resolve(text)?;
+    let tokens = arguments.token.iter().map(String::as_str);
+    let tokens = tokens.chain(std::iter::repeat("websocket"));
+    let upgrades = arguments.upgrade_path.iter().zip(tokens);
+    let upgrades =
+        upgrades.map(|(path, token)| lint::Upgrade { path: path.clone(), token: token.to_owned() });
     let target = lint::Target {
+        addresses: lint::resolve(text)?,
         host: arguments.host_name.clone().unwrap_or_else(|| text.to_owned()),
+        authority: text.to_owned(),
         path: arguments.path.clone(),
         post_path: arguments.post_path.clone(),
-        upgrade_path: arguments.upgrade_path.clone(),
-        token: arguments.token.clone(),
+        upgrades: upgrades.collect(),
         timeout: Duration::from_millis(arguments.timeout.max(1)),
-        ..lint::Target::new(address)
     };
     let (rows, rate) = (arguments.row.clone(), arguments.rate);
     let options = lint::Options { target, rows, rate, is_remote_allowed: arguments.remote };

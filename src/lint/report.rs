@@ -1,15 +1,21 @@
 //! What came of it, for people and for machines.
 
-use std::fmt::Write;
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use super::exchange::Exchange;
-use super::vector::{Level, Vector};
+use super::answers::{End, Event};
+use super::connection::Exchange;
+use super::frames::{Frame, Kind};
+use super::vector::Vector;
 use super::verdict::Verdict;
 
-/// Bytes of what was sent and received that a person is shown.
-const SHOWN_MAX: usize = 300;
+/// Characters of what was sent that a person is shown, at the beginning and at the end.
+const SHOWN: (usize, usize) = (60, 100);
+
+/// Bytes of one frame, or of another protocol, that a person is shown.
+const PAYLOAD_SHOWN_MAX: usize = 24;
+
+/// A byte that is repeated so often is shown once.
+const RUN_MIN: usize = 16;
 
 /// One vector, judged.
 #[derive(Debug, Clone)]
@@ -18,65 +24,79 @@ pub struct Result {
     pub vector: Vector,
     /// What it came to.
     pub verdict: Verdict,
-    /// The bytes sent; none if it was skipped.
-    pub sent: Vec<u8>,
-    /// What came back.
+    /// What was said; nothing if it was skipped.
     pub exchange: Exchange,
-    /// How long that took.
-    pub took: Duration,
+    /// What stands for the further request in what is shown.
+    pub(super) canary: String,
 }
 
 impl Result {
     pub(super) fn skipped(vector: Vector, why: String) -> Result {
-        let (sent, took) = (Vec::new(), Duration::ZERO);
-        Result { vector, verdict: Verdict::Skip(why), sent, exchange: Exchange::default(), took }
+        let exchange = Exchange::default();
+        Result { vector, verdict: Verdict::Skip(why), exchange, canary: String::new() }
     }
 
-    /// A line of the matrix; below it what was exchanged, unless all is well.
+    /// A line of the matrix, and below it why, unless all is well.
     pub fn text(&self) -> String {
-        let Vector { row, title, source, .. } = self.vector;
-        let mut text = format!("{:<7} {row:<6} {title}\n", self.verdict.word());
-        match &self.verdict {
-            Verdict::Pass => {}
-            Verdict::Skip(why) => text += &format!("{:15}{why}\n", ""),
-            Verdict::Differs(why) | Verdict::Fail(why) => {
-                for (name, what) in [
-                    ("so", why.clone()),
-                    ("see", source.to_owned()),
-                    ("sent", shown(&self.sent)),
-                    ("got", self.got()),
-                ] {
-                    // Writing to a string does not fail.
-                    let _ = writeln!(text, "{:15}{name:<5} {what}", "");
-                }
-            }
+        let Vector { row, title, source, class, .. } = &self.vector;
+        let word = self.verdict.word();
+        let mut text = format!("{word:<7} {row:<5} | {source} ({class}) | {title}");
+        if !self.exchange.sent.is_empty() {
+            text += &format!(" | sent {} | got {}", self.sent(), self.got());
+        }
+        text.push('\n');
+        if !self.verdict.why().is_empty() {
+            text += &format!("{:15}so: {}\n", "", self.verdict.why());
         }
         text
     }
 
-    fn got(&self) -> String {
-        let end = if self.exchange.is_ended { "the end" } else { "nothing more" };
-        format!("{} then {end}", shown(&self.exchange.received))
+    /// What was sent, escaped and shortened.
+    pub fn sent(&self) -> String {
+        let text = escaped(&self.exchange.sent);
+        let canary = escaped(self.canary.as_bytes());
+        let text = match text.split_at_checked(1) {
+            // What a vector begins with is its own request.
+            Some((first, rest)) if !canary.is_empty() => {
+                format!("{first}{}", rest.replace(&canary, "[canary]"))
+            }
+            _ => text,
+        };
+        let count = text.chars().count();
+        if count <= SHOWN.0 + SHOWN.1 {
+            return format!("\"{text}\"");
+        }
+        let beginning: String = text.chars().take(SHOWN.0).collect();
+        let end: String = text.chars().skip(count - SHOWN.1).collect();
+        format!("\"{beginning} ... {end}\"")
+    }
+
+    /// What came back: statuses, frames, and how it ended, if that was waited for.
+    pub fn got(&self) -> String {
+        let words: Vec<String> = self.exchange.events.iter().map(event_text).collect();
+        match words.is_empty() {
+            true => "nothing".into(),
+            false => words.join(", "),
+        }
     }
 
     fn json(&self) -> serde_json::Value {
-        let Vector { row, class, source, title, .. } = self.vector;
+        let Vector { row, class, source, title, level, .. } = &self.vector;
+        let is_ended = matches!(self.exchange.end(), Some(End::Closed | End::Reset));
         serde_json::json!({
             "row": row,
-            "level": match self.vector.level {
-                Level::Must => "must",
-                Level::Should => "should",
-                Level::May => "may",
-            },
+            "level": level.word(),
             "class": class,
             "source": source,
             "title": title,
             "verdict": self.verdict.word().to_ascii_lowercase(),
             "why": self.verdict.why(),
-            "sent": self.sent.escape_ascii().to_string(),
+            "sent": self.exchange.sent.escape_ascii().to_string(),
+            "sent_shortened": self.sent(),
             "received": self.exchange.received.escape_ascii().to_string(),
-            "ended": self.exchange.is_ended,
-            "milliseconds": u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
+            "got": self.got(),
+            "ended": is_ended,
+            "milliseconds": u64::try_from(self.exchange.took.as_millis()).unwrap_or(u64::MAX),
         })
     }
 }
@@ -90,6 +110,8 @@ pub struct Report {
     pub server: String,
     /// In the order of sending.
     pub results: Vec<Result>,
+    /// Why the run ended before all was sent: the target died.
+    pub death: Option<String>,
 }
 
 impl Report {
@@ -105,39 +127,86 @@ impl Report {
 
     /// The line at the end.
     pub fn totals(&self) -> String {
-        let counts = ["pass", "differs", "FAIL", "skip"]
-            .map(|word| format!("{} {}", self.count(word), word.to_ascii_lowercase()));
+        let words = Verdict::WORDS.iter().filter(|word| **word != "DIED");
+        let counts: Vec<String> = words
+            .map(|word| format!("{} {}", self.count(word), word.to_ascii_lowercase()))
+            .collect();
         format!("{} ({}): {}\n", self.address, self.server, counts.join(", "))
     }
 
     /// All of it, as one document: `target`, `server`, `version` of the linter, `totals` by
-    /// verdict, and `results`, each with `row`, `level`, `class`, `source`, `title`, `verdict`,
-    /// `why`, `sent` and `received` (bytes outside of ASCII escaped as in Rust), `ended` and
-    /// `milliseconds`.
+    /// verdict, `death` (or null), and `results`, each with `row`, `level`, `class`, `source`,
+    /// `title`, `verdict`, `why`, `sent` and `received` (bytes outside of ASCII escaped as in Rust),
+    /// both shortened as `sent_shortened` and `got`, `ended` and `milliseconds`.
     pub fn json(&self) -> String {
         let results: Vec<serde_json::Value> = self.results.iter().map(Result::json).collect();
+        let totals: serde_json::Map<String, serde_json::Value> = Verdict::WORDS
+            .iter()
+            .map(|word| (word.to_ascii_lowercase(), self.count(word).into()))
+            .collect();
         let document = serde_json::json!({
             "target": self.address.to_string(),
             "server": self.server,
             "version": env!("CARGO_PKG_VERSION"),
-            "totals": {
-                "pass": self.count("pass"),
-                "differs": self.count("differs"),
-                "fail": self.count("FAIL"),
-                "skip": self.count("skip"),
-            },
+            "totals": totals,
+            "death": self.death,
             "results": results,
         });
         format!("{document:#}\n")
     }
 }
 
-/// Bytes for a person: escaped, and not too many.
-fn shown(bytes: &[u8]) -> String {
-    let cut = &bytes[..bytes.len().min(SHOWN_MAX)];
-    let more = match bytes.len() - cut.len() {
-        0 => String::new(),
-        more => format!(" ... and {more} more"),
-    };
-    format!("\"{}\"{more}", cut.escape_ascii())
+fn event_text(event: &Event) -> String {
+    match event {
+        Event::Answer(answer) => answer.status.to_string(),
+        Event::Frame(frame) => frame_text(frame),
+        Event::Bytes(bytes) => format!("bytes {}", payload(bytes)),
+        Event::Junk(what) => what.clone(),
+        Event::End(End::Closed) => "end".into(),
+        Event::End(End::Reset) => "reset".into(),
+        Event::End(End::Open) => "nothing more".into(),
+        Event::End(End::Flooded) => "a flood".into(),
+    }
+}
+
+fn frame_text(frame: &Frame) -> String {
+    match (frame.kind, frame.code()) {
+        (Kind::Close, Some(code)) => format!("close {code}"),
+        (Kind::Close, None) => "close".into(),
+        (Kind::Text, _) => format!("text {}", payload(&frame.payload)),
+        (Kind::Binary, _) => format!("binary {}", payload(&frame.payload)),
+        (Kind::Ping, _) => format!("ping {}", payload(&frame.payload)),
+        (Kind::Pong, _) => format!("pong {}", payload(&frame.payload)),
+    }
+}
+
+fn payload(bytes: &[u8]) -> String {
+    let cut = &bytes[..bytes.len().min(PAYLOAD_SHOWN_MAX)];
+    match bytes.len() - cut.len() {
+        0 => format!("\"{}\"", cut.escape_ascii()),
+        more => format!("\"{}\" and {more} more", cut.escape_ascii()),
+    }
+}
+
+/// Bytes as text: escaped, long runs of one byte as `a*70000`.
+fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for run in bytes.chunk_by(|a, b| a == b) {
+        match run.len() {
+            length if length < RUN_MIN => text += &run.escape_ascii().to_string(),
+            length => text += &format!("{{{}*{length}}}", run[..1].escape_ascii()),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_is_shown_short_and_whole() {
+        let bytes = [b"GET /\r\n\0".as_slice(), &[b'a'; 70_000], b"bb"].concat();
+        assert_eq!(escaped(&bytes), "GET /\\r\\n\\x00{a*70000}bb");
+    }
 }

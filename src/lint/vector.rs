@@ -1,12 +1,20 @@
-//! The vectors as data: read from `vectors.txt`, which is part of the program.
+//! The vectors as data: read from `vectors/`, which is part of the program. `vectors.txt` explains how
+//! they are written, and holds the judgments that many of them share.
 
-use super::Target;
+use super::rule::{Outcome, Rule};
 
-const VECTORS: &str = include_str!("vectors.txt");
+const SHARED: &str = include_str!("vectors.txt");
 
-/// The key of RFC 6455 §1.3.
-pub(super) const HANDSHAKE: &str =
-    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+/// In the order of sending.
+const VECTORS: [&str; 7] = [
+    include_str!("vectors/handshake.txt"),
+    include_str!("vectors/frames.txt"),
+    include_str!("vectors/deflate.txt"),
+    include_str!("vectors/upgrade.txt"),
+    include_str!("vectors/smuggling.txt"),
+    include_str!("vectors/head.txt"),
+    include_str!("vectors/connection.txt"),
+];
 
 /// How much a standard wants it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,42 +25,45 @@ pub enum Level {
     Should,
     /// It allows several ways, and this one is the safest.
     May,
+    /// No standard speaks of it: it is what this project wants.
+    Policy,
 }
 
-/// What must come back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Want {
-    /// A refusal, or silence, and the end of the connection.
-    Refused,
-    /// A refusal, or the end of the connection; what comes behind is another matter.
-    Rejected,
-    /// So many answers to requests, none of them a switch.
-    Served(usize),
-    /// One answer, and the end.
-    Once,
-    /// 100, and then an answer.
-    Continued,
-    /// 101.
-    Switched,
-    /// A final answer.
-    Unswitched,
+impl Level {
+    /// In a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Level::Must => "must",
+            Level::Should => "should",
+            Level::May => "may",
+            Level::Policy => "policy",
+        }
+    }
 }
 
-/// What has to be known of the target.
+/// What has to be so of the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Needs {
-    /// Nothing.
-    Nothing,
-    /// A path that reads content.
+pub(super) enum Need {
+    /// A path that takes content.
     Post,
-    /// A path that switches.
-    Upgrade,
-    /// A path that switches to `websocket`.
+    /// And takes it in chunks.
+    Chunked,
+    /// A path that is said to switch to `websocket`.
+    WebsocketPath,
+    /// And does.
     Websocket,
+    /// And sends messages back.
+    Messages,
+    /// And agrees to permessage-deflate.
+    Deflate,
+    /// A path that switches, to whatever protocol.
+    Upgrade,
+    /// A protocol other than `websocket` that sends bytes back.
+    Echo,
 }
 
-/// One conversation.
-#[derive(Debug, Clone, Copy)]
+/// One conversation, and how it is judged.
+#[derive(Debug, Clone)]
 pub struct Vector {
     /// The requirement it shows.
     pub row: &'static str,
@@ -64,18 +75,18 @@ pub struct Vector {
     pub source: &'static str,
     /// What a server does.
     pub title: &'static str,
-    pub(super) needs: Needs,
-    pub(super) want: Want,
-    send: &'static str,
+    pub(super) needs: Vec<Need>,
+    pub(super) send: &'static str,
+    pub(super) rules: Vec<Rule>,
 }
 
-/// All of them, in the order of the file.
+/// All of them, in the order of sending.
 ///
 /// # Panics
-/// If the file is not in its own notation: a test reads it.
+/// If a file is not in its own notation: a test reads them.
 pub fn vectors() -> Vec<Vector> {
-    let entries = VECTORS.split("\n\n").filter(|entry| entry.starts_with("vector "));
-    entries.map(read).collect()
+    let entries = VECTORS.iter().flat_map(|text| text.split("\n\n"));
+    entries.filter(|entry| entry.starts_with("vector ")).map(read).collect()
 }
 
 fn read(entry: &'static str) -> Vector {
@@ -85,166 +96,117 @@ fn read(entry: &'static str) -> Vector {
         class: "",
         source: "",
         title: "",
-        needs: Needs::Nothing,
-        want: Want::Refused,
+        needs: Vec::new(),
         send: "",
+        rules: Vec::new(),
     };
-    for line in entry.lines() {
-        let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
-        let rest = rest.trim();
+    for (name, rest) in entry.lines().filter(|line| !line.starts_with('#')).map(split) {
         match name {
             "vector" => {
                 let mut words = rest.split(' ');
                 vector.row = words.next().unwrap_or_default();
-                vector.level = level(words.next());
+                vector.level = level(words.next().unwrap_or_default());
                 vector.class = words.next().unwrap_or_default();
             }
             "source" => vector.source = rest,
             "title" => vector.title = rest,
-            "needs" => vector.needs = needs(rest),
+            "needs" => vector.needs = rest.split(' ').map(need).collect(),
             "send" => vector.send = rest,
-            "want" => vector.want = want(rest),
-            _ => unreachable!("no such line in vectors.txt: {line}"),
+            _ => vector.rules.extend(rules(name, rest)),
         }
     }
     vector
 }
 
-fn level(word: Option<&str>) -> Level {
+fn split(line: &'static str) -> (&'static str, &'static str) {
+    let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+    (name, rest.trim())
+}
+
+/// Of one line: a rule, or those of a shared judgment.
+fn rules(name: &'static str, rest: &'static str) -> Vec<Rule> {
+    let outcome = match name {
+        "pass" => Outcome::Pass,
+        "differs" => Outcome::Differs,
+        "unclear" => Outcome::Unclear,
+        "fail" => Outcome::Fail,
+        "judge" => return shared(rest),
+        _ => unreachable!("no such line in vectors: {name} {rest}"),
+    };
+    vec![Rule::read(outcome, rest)]
+}
+
+/// The rules of the judgment `name`.
+fn shared(name: &str) -> Vec<Rule> {
+    let mut entries = SHARED.split("\n\n").filter_map(|entry| entry.strip_prefix("judgment "));
+    let entry = entries.find_map(|entry| {
+        let (at, rules) = entry.split_once('\n')?;
+        (at.trim() == name).then_some(rules)
+    });
+    let entry = entry.unwrap_or_else(|| unreachable!("no such judgment: {name}"));
+    entry.lines().map(split).flat_map(|(name, rest)| rules(name, rest)).collect()
+}
+
+fn level(word: &str) -> Level {
+    let all = [Level::Must, Level::Should, Level::May, Level::Policy];
+    let level = all.into_iter().find(|level| level.word() == word);
+    level.unwrap_or_else(|| unreachable!("no such level in vectors: {word}"))
+}
+
+fn need(word: &str) -> Need {
     match word {
-        Some("must") => Level::Must,
-        Some("should") => Level::Should,
-        Some("may") => Level::May,
-        _ => unreachable!("no such level in vectors.txt: {word:?}"),
+        "post" => Need::Post,
+        "chunked" => Need::Chunked,
+        "websocket-path" => Need::WebsocketPath,
+        "websocket" => Need::Websocket,
+        "messages" => Need::Messages,
+        "deflate" => Need::Deflate,
+        "upgrade" => Need::Upgrade,
+        "echo" => Need::Echo,
+        _ => unreachable!("no such need in vectors: {word}"),
     }
-}
-
-fn needs(word: &str) -> Needs {
-    match word {
-        "post" => Needs::Post,
-        "upgrade" => Needs::Upgrade,
-        "websocket" => Needs::Websocket,
-        _ => unreachable!("no such need in vectors.txt: {word}"),
-    }
-}
-
-fn want(text: &str) -> Want {
-    match text {
-        "refused" => Want::Refused,
-        "rejected" => Want::Rejected,
-        "once" => Want::Once,
-        "continued" => Want::Continued,
-        "switched" => Want::Switched,
-        "unswitched" => Want::Unswitched,
-        "served 1" => Want::Served(1),
-        "served 2" => Want::Served(2),
-        "served 3" => Want::Served(3),
-        _ => unreachable!("no such want in vectors.txt: {text}"),
-    }
-}
-
-impl Needs {
-    /// The options that say it.
-    pub(super) fn option(self) -> &'static str {
-        match self {
-            Needs::Nothing => "nothing",
-            Needs::Post => "--post-path",
-            Needs::Upgrade => "--upgrade-path and --token",
-            Needs::Websocket => "--upgrade-path of a websocket",
-        }
-    }
-
-    fn is_met(self, target: &Target) -> bool {
-        match self {
-            Needs::Nothing => true,
-            Needs::Post => target.post_path.is_some(),
-            Needs::Upgrade => target.upgrade_path.is_some(),
-            Needs::Websocket => target.upgrade_path.is_some() && target.is_websocket(),
-        }
-    }
-}
-
-impl Vector {
-    /// What is written to `target`, a pause between each two; `None` if too little is known of it.
-    pub(super) fn writes(&self, target: &Target) -> Option<Vec<Vec<u8>>> {
-        if !self.needs.is_met(target) {
-            return None;
-        }
-        Some(self.send.split('‖').map(|part| expand(part, target)).collect())
-    }
-}
-
-fn expand(text: &str, target: &Target) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        if first == '{'
-            && let Some((name, behind)) = rest[1..].split_once('}')
-        {
-            bytes.extend_from_slice(&macro_bytes(name, target));
-            rest = behind;
-            continue;
-        }
-        rest = &rest[first.len_utf8()..];
-        match first {
-            '⏎' => bytes.extend_from_slice(b"\r\n"),
-            '␊' => bytes.push(b'\n'),
-            '␍' => bytes.push(b'\r'),
-            '␀' => bytes.push(0),
-            '␉' => bytes.push(b'\t'),
-            '␋' => bytes.push(0x0b),
-            '␠' => bytes.push(b' '),
-            other => bytes.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
-        }
-    }
-    bytes
-}
-
-fn macro_bytes(name: &str, target: &Target) -> Vec<u8> {
-    let Target { path, host, token, .. } = target;
-    if let Some((what, times)) = name.split_once('*') {
-        let times = times.parse().unwrap_or_else(|_| unreachable!("no number in {name}"));
-        return what.repeat(times).into_bytes();
-    }
-    match name {
-        "path" => path.clone(),
-        "post" => target.post_path.clone().unwrap_or_else(|| path.clone()),
-        "upgrade" => target.upgrade_path.clone().unwrap_or_default(),
-        "host" => host.clone(),
-        "token" => token.clone(),
-        "handshake" if target.is_websocket() => HANDSHAKE.to_owned(),
-        "handshake" => String::new(),
-        "canary" => format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"),
-        _ => unreachable!("no such word in vectors.txt: {name}"),
-    }
-    .into_bytes()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lint::notation::Words;
+    use crate::lint::target::{Target, Upgrade};
 
     #[test]
-    fn every_vector_says_what_it_is_about() {
-        let target = Target {
-            post_path: Some("/post".into()),
-            upgrade_path: Some("/up".into()),
-            ..Target::new(([127, 0, 0, 1], 1).into())
-        };
+    fn every_vector_says_what_it_is_about_and_can_be_sent() {
+        let target = Target::new(([127, 0, 0, 1], 1).into());
+        let upgrade = Upgrade { path: "/up".into(), token: "websocket".into() };
+        let words = Words { target: &target, post: "/p", upgrade: Some(&upgrade), patience: 1 };
         let all = vectors();
-        assert!(all.len() > 60, "{}", all.len());
+        assert!(all.len() > 200, "{}", all.len());
         for vector in all {
-            assert!(vector.row.starts_with("U-") && !vector.class.is_empty(), "{vector:?}");
-            assert!(vector.source.contains("RFC ") && vector.title.ends_with('.'), "{vector:?}");
-            let writes = vector.writes(&target).expect("all is known of it");
-            let text = String::from_utf8_lossy(&writes.concat()).into_owned();
-            assert!(!text.contains(['⏎', '{', '}', '␠']), "{text}");
+            let told = format!("{} {}", vector.row, vector.title);
+            assert!(vector.row.starts_with("U-") && !vector.class.is_empty(), "{told}");
+            assert!(vector.source.contains("RFC "), "{told}");
+            assert!(vector.title.ends_with('.'), "{told}");
+            assert!(!words.steps(vector.send).is_empty(), "{told}");
+            assert!(vector.rules.iter().all(Rule::is_explained), "{told}");
         }
     }
 
     #[test]
-    fn the_notation_is_bytes() {
-        let target = Target::new(([127, 0, 0, 1], 1).into());
-        assert_eq!(expand("A {path}⏎␊␍␀␉␋␠{ab*2}", &target), b"A /\r\n\n\r\0\t\x0b abab");
+    fn only_what_a_standard_demands_can_fail() {
+        let all = vectors().into_iter();
+        let wrong: Vec<Vector> = all
+            .filter(|vector| {
+                vector.rules.iter().any(Rule::is_fail) != (vector.level == Level::Must)
+            })
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn no_two_vectors_are_alike() {
+        let all = vectors();
+        for (at, vector) in all.iter().enumerate() {
+            let twin = all[..at].iter().find(|other| other.title == vector.title);
+            assert!(twin.is_none(), "{} {}", vector.row, vector.title);
+        }
     }
 }
