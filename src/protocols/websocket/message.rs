@@ -32,7 +32,7 @@ pub struct Binary(Body);
 #[derive(Debug)]
 pub(super) enum Body {
     /// Behind the header of the frame that brought them, which a shorter one of ours fits over.
-    Received { frame: Lease, header_size: u8 },
+    Received { frame: Lease, header_size: usize },
     /// Anywhere else.
     Elsewhere(Elsewhere),
 }
@@ -101,6 +101,12 @@ impl Message {
         }
     }
 
+    #[inline]
+    pub(super) fn received(is_text: bool, frame: Lease, header_size: usize) -> Message {
+        Message::new(is_text, Body::Received { frame, header_size })
+    }
+
+    #[inline]
     pub(super) fn new(is_text: bool, body: Body) -> Message {
         match is_text {
             true => Message::Text(Text(body)),
@@ -138,9 +144,7 @@ impl Body {
     #[inline]
     pub(super) fn as_bytes(&self) -> &[u8] {
         match self {
-            Body::Received { frame, header_size } => {
-                frame.get(usize::from(*header_size)..).unwrap_or_default()
-            }
+            Body::Received { frame, header_size } => frame.get(*header_size..).unwrap_or_default(),
             Body::Elsewhere(Elsewhere::Static(bytes)) => bytes,
             Body::Elsewhere(Elsewhere::Owned(bytes)) => bytes,
             Body::Elsewhere(Elsewhere::Shared(bytes)) => bytes,
@@ -199,7 +203,7 @@ impl DerefMut for Binary {
         }
         match &mut self.0 {
             Body::Received { frame, header_size } => {
-                frame.get_mut(usize::from(*header_size)..).unwrap_or_default()
+                frame.get_mut(*header_size..).unwrap_or_default()
             }
             Body::Elsewhere(Elsewhere::Owned(bytes)) => bytes,
             Body::Elsewhere(Elsewhere::Static(_) | Elsewhere::Shared(_)) => &mut [],

@@ -132,16 +132,14 @@ impl Header {
 /// What lies whole in one frame.
 #[inline]
 fn whole(header: &Header, mut frame: Lease) -> Result<Incoming, Fault> {
-    let payload = frame.get_mut(usize::from(header.size)..).unwrap_or_default();
+    let header_size = usize::from(header.size);
+    let payload = frame.get_mut(header_size..).unwrap_or_default();
     let is_ascii = unmask(payload, header.key, 0);
-    let is_text = header.opcode == Opcode::Text;
-    if is_text && !is_ascii && !utf8::is_utf8(payload) {
-        return Err(Fault::NotUtf8);
-    }
-    let body = Body::Received { frame, header_size: header.size };
-    match header.opcode.is_control() {
-        true => said(header.opcode, body),
-        false => Ok(Incoming::Message(Message::new(is_text, body))),
+    match header.opcode {
+        Opcode::Text if !is_ascii && !utf8::is_utf8(payload) => Err(Fault::NotUtf8),
+        Opcode::Text => Ok(Incoming::Message(Message::received(true, frame, header_size))),
+        Opcode::Binary => Ok(Incoming::Message(Message::received(false, frame, header_size))),
+        opcode => said(opcode, Body::Received { frame, header_size }),
     }
 }
 

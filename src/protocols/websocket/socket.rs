@@ -229,7 +229,7 @@ pub(super) fn write(io: &mut Io<'_>, opcode: Opcode, is_compressed: bool, body: 
             if len > COPIED_RECEIVED_MAX || io.outbox.is_unwritten() =>
         {
             let header = ServerHeader::new(opcode, is_compressed, len);
-            let start = usize::from(header_size).saturating_sub(header.as_bytes().len());
+            let start = header_size.saturating_sub(header.as_bytes().len());
             frame.advance(start);
             for (at, byte) in frame.iter_mut().zip(header.as_bytes()) {
                 *at = *byte;
