@@ -280,6 +280,11 @@ impl Lease {
         Rc::ptr_eq(&self.pool.memory, &pool.memory)
     }
 
+    /// Whether it is on a buffer of a pool that has more: not on a [copy](Lease::copied).
+    pub(crate) fn is_shared(&self) -> bool {
+        self.pool.count() > 1
+    }
+
     /// The pool whose buffer this is.
     pub fn pool(&self) -> &Pool {
         &self.pool

@@ -112,7 +112,7 @@ impl LeaseQueue {
     fn is_foreign(&self, lease: &Lease) -> bool {
         match &self.pool {
             Some(pool) => !lease.is_beside(pool),
-            None => lease.pool().count() == 1,
+            None => !lease.is_shared(),
         }
     }
 }

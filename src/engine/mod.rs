@@ -150,10 +150,13 @@ impl<K: Kernel> Engine<K> {
         let wait = if self.has_work() { Wait::No } else { wait };
         self.kernel.enter(wait)?;
         self.look_at_the_clock();
-        while let Some(completion) = self.kernel.complete() {
+        while !self.core.has_done_enough()
+            && let Some(completion) = self.kernel.complete()
+        {
             self.complete(completion);
         }
         self.deliver_mail();
+        self.core.end_arrivals();
         self.go_on();
         self.expire();
         self.settle_touched();
@@ -255,6 +258,7 @@ impl<K: Kernel> Engine<K> {
         match result {
             Ok(handle) => {
                 state.pause_ms = ACCEPT_PAUSE_MIN_MS;
+                self.core.note_begun();
                 self.open(handle, listener);
             }
             Err(errno) => {
@@ -274,6 +278,8 @@ impl<K: Kernel> Engine<K> {
         if matches!(result, Err(Errno::NOBUFS)) {
             self.starve(token);
         }
+        let buffers = self.kernel.pool().count();
+        self.core.is_short_of_buffers = self.kernel.receivable() < buffers / 4;
         self.with(token, |connection, core, key| {
             if !more {
                 connection.receive = Receive::Idle;
@@ -382,7 +388,7 @@ impl<K: Kernel> Engine<K> {
     /// Gives those with work left over another go each, as far as a turn has time for them.
     fn go_on(&mut self) {
         for _ in 0..self.ready.len() {
-            if self.core.has_begun_enough() {
+            if self.core.has_done_enough() {
                 break;
             }
             let Some(token) = self.ready.pop_front() else { break };

@@ -271,22 +271,44 @@ fn a_receive_that_finds_no_buffer_has_more_of_them_lent() {
 #[test]
 fn a_starved_receive_goes_on_when_buffers_come_back() {
     // As many buffers lent as there are: none is ever vacant but while it is on its way from a
-    // handler to the kernel.
-    let config = SimConfig { buffers: 4, buffers_lent: 4, ..without_faults() };
+    // handler to the kernel. They are too few to keep any from handlers.
+    let config = SimConfig { buffers: 2, buffers_lent: 2, ..without_faults() };
     let mut scene = Scene::new(Protocol::callback("echo", |_| Holding::default()), config);
     let client = scene.connect();
     client.write(UPGRADE);
     scene.settle();
     let head = client.read().len();
     assert!(head > 0, "switched");
-    for piece in [b"a", b"b", b"c", b"d", b"e", b"f"] {
+    for piece in [b"a", b"b", b"c"] {
         client.write_exactly(piece);
         scene.settle();
     }
-    assert_eq!(client.unread(), 2, "four buffers are held, and two bytes wait for one");
+    assert_eq!(client.unread(), 1, "two buffers are held, and a byte waits for one");
     scene.pass(1000);
-    assert_eq!(client.read(), b"abcd");
+    assert_eq!(client.read(), b"ab");
     assert_eq!(client.unread(), 0, "the receive has gone on");
+    client.reset();
+    scene.settle();
+    scene.assert_nothing_is_held();
+}
+
+#[test]
+fn whatever_handlers_keep_the_last_buffers_are_not_theirs() {
+    let config = SimConfig { buffers: 16, buffers_lent: 4, ..without_faults() };
+    let mut scene = Scene::new(Protocol::callback("echo", |_| Holding::default()), config);
+    let client = scene.connect();
+    client.write(UPGRADE);
+    scene.settle();
+    client.read();
+    for _ in 0..100 {
+        client.write_exactly(b"a");
+        scene.settle();
+    }
+    assert_eq!(client.unread(), 0, "it keeps a hundred pieces, and is received on");
+    assert_eq!(scene.counters.receives_starved.value(), 0);
+    assert!(scene.counters.bytes_set_aside.value() > 80, "in memory of their own");
+    scene.pass(1000);
+    assert_eq!(client.read(), b"a".repeat(100));
     client.reset();
     scene.settle();
     scene.assert_nothing_is_held();

@@ -11,11 +11,13 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use crate::http::{Method, Response};
 use crate::resource::{StreamIo, Streaming};
 
-/// One read. Small enough to leave room for others, large enough to be worth a call.
+/// One read, once the client has taken the first. Small enough to leave room for others, large enough
+/// to be worth a call.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// What waits to be sent at which reading waits, too.
-const QUEUED_HIGH: usize = 2 * PIECE_BYTES;
+/// The first read: as much as a new connection's window takes. Whoever asks and does not read is worth
+/// no more.
+const FIRST_BYTES: usize = 16 * 1024;
 
 /// What the runtime has read.
 type Delivery = Rc<RefCell<Option<io::Result<Vec<u8>>>>>;
@@ -26,6 +28,8 @@ pub(super) struct Transfer {
     at: u64,
     left: u64,
     length: u64,
+    /// Bytes of the next read.
+    piece_bytes: usize,
     /// Where the runtime puts what it reads, while it does.
     pending: Option<Delivery>,
 }
@@ -41,12 +45,13 @@ impl Transfer {
     ) -> Transfer {
         let left = if method == Method::Head { 0 } else { bytes };
         let response = Some(response);
-        Transfer { file: Rc::new(file), response, at, left, length: bytes, pending: None }
+        let (file, piece_bytes) = (Rc::new(file), FIRST_BYTES);
+        Transfer { file, response, at, left, length: bytes, piece_bytes, pending: None }
     }
 
     fn go_on(&mut self, io: &mut StreamIo<'_>) {
         while self.left > 0 && self.pending.is_none() {
-            if io.queued().bytes >= QUEUED_HIGH {
+            if io.is_full() || io.queued().bytes >= self.piece_bytes {
                 return io.notify_writable();
             }
             let mut piece = vec![0; self.piece()];
@@ -65,7 +70,7 @@ impl Transfer {
     }
 
     fn piece(&self) -> usize {
-        usize::try_from(self.left).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES))
+        usize::try_from(self.left).map_or(self.piece_bytes, |left| left.min(self.piece_bytes))
     }
 
     fn send(&mut self, piece: Vec<u8>, io: &mut StreamIo<'_>) {
@@ -118,6 +123,7 @@ impl Streaming for Transfer {
     }
 
     fn on_writable(&mut self, io: &mut StreamIo<'_>) {
+        self.piece_bytes = PIECE_BYTES;
         self.go_on(io);
     }
 

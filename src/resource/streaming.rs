@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::outgoing::Outgoing;
 use crate::buffer::{Lease, Load, Payload};
 use crate::http::{Date, Fields, Response, Trailers};
-use crate::upgrade::{CloseReason, ConnectionWaker, Io};
+use crate::upgrade::{CloseReason, ConnectionWaker, Io, sending_cost};
 
 /// A handler of one request. Every method is called on the connection's own core, and none may
 /// block it. A panic is answered with 500, or with a reset when the answer has begun.
@@ -104,7 +104,9 @@ impl StreamIo<'_> {
 
     /// Sends content without copying it.
     pub fn send(&mut self, payload: impl Into<Payload>) {
-        self.outgoing.send(payload.into(), &mut self.io);
+        let payload = payload.into();
+        self.io.spend(sending_cost(payload.len()));
+        self.outgoing.send(payload, &mut self.io);
     }
 
     /// The answer is complete. One that has fewer bytes than it announced, or has not begun, ends
@@ -132,6 +134,12 @@ impl StreamIo<'_> {
     /// What waits to be sent.
     pub fn queued(&self) -> Load {
         self.io.queued()
+    }
+
+    /// Whether so much waits to be sent (`outbox_bytes_high`) that content is not delivered before some
+    /// of it has left.
+    pub fn is_full(&self) -> bool {
+        self.io.is_full()
     }
 
     /// Stops the delivery of content. The client is held by TCP's window once a few buffers are

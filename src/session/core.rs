@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::buffer::{Batch, Load, Outbox};
+use crate::buffer::{Batch, Lease, Load, Outbox};
 use crate::config::{Limits, Millis};
 use crate::counters::Counters;
 use crate::http::{ChunkLimits, Date, Field, HeadLimits};
@@ -25,8 +25,12 @@ pub struct Core {
     pub now: Millis,
     /// Tells this turn from those before and after it.
     pub(super) turn: u8,
-    /// Requests begun in it, of all connections.
-    begun_in_turn: u32,
+    /// What was [spent](Core::spend) in it on all connections.
+    pub(super) spent_in_turn: u32,
+    /// The last time that something came, a turn had not enough time for all of it.
+    is_crowded: bool,
+    /// So few receive buffers are left that handlers get none of them to keep.
+    pub is_short_of_buffers: bool,
     /// Who wants attention.
     pub mailbox: Rc<Mailbox>,
     /// Runs futures on this core, if the host has a runtime.
@@ -48,8 +52,13 @@ const SPARE_BYTES_MAX: usize = 4096;
 /// Larger ones, of which only pipelines and encoders need some: another 4 MiB at most.
 const SPARE_LARGE_MAX: usize = 64;
 
-/// Requests behind which a turn has begun enough: a fraction of a millisecond.
-const BEGUN_PER_TURN: u32 = 512;
+/// What a request costs, in the unit in which a turn's work is measured: about a tenth of a
+/// microsecond.
+const REQUEST_COST: u32 = 8;
+
+/// Behind so much a turn has done enough, once of what has come and once of what was left over: 512
+/// requests, a fraction of a millisecond.
+const COST_PER_TURN: u32 = 512 * REQUEST_COST;
 
 /// What one connection may have then, in the turn in which its bytes come: more than clients that do
 /// not mean to fill a server pipeline.
@@ -75,7 +84,9 @@ impl Core {
             date: Date::at(unix_seconds),
             now: 0,
             turn: 0,
-            begun_in_turn: 0,
+            spent_in_turn: 0,
+            is_crowded: false,
+            is_short_of_buffers: false,
             mailbox: Rc::default(),
             spawn: None,
             is_draining: false,
@@ -89,23 +100,51 @@ impl Core {
     pub fn begin_turn(&mut self, now: Millis) {
         self.now = now;
         self.turn = self.turn.wrapping_add(1);
-        self.begun_in_turn = 0;
+        self.spent_in_turn = 0;
     }
 
-    /// Whether so much was begun in this turn that what is left over had better wait: who comes next
+    /// Whether so much was done in this half of the turn that the rest had better wait: who comes next
     /// waits for all of it.
-    pub fn has_begun_enough(&self) -> bool {
-        self.begun_in_turn >= BEGUN_PER_TURN
+    pub fn has_done_enough(&self) -> bool {
+        self.spent_in_turn >= COST_PER_TURN
+    }
+
+    /// Ends the half of a turn that is for what has come: as much again is for what was left over.
+    pub fn end_arrivals(&mut self) {
+        self.is_crowded = self.has_done_enough();
+        self.spent_in_turn = 0;
     }
 
     /// Requests of one connection that may be begun in this turn.
     pub(super) fn requests_per_connection(&self) -> u8 {
         let usual = self.limits.requests_per_turn;
-        if self.has_begun_enough() { usual.min(CROWDED_REQUESTS_PER_TURN) } else { usual }
+        let is_crowded = self.is_crowded || self.has_done_enough();
+        if is_crowded { usual.min(CROWDED_REQUESTS_PER_TURN) } else { usual }
     }
 
-    pub(super) fn note_begun(&mut self) {
-        self.begun_in_turn = self.begun_in_turn.saturating_add(1);
+    /// What the handler of one connection may do now, in [costs](Core::spend).
+    pub(super) fn cost_per_connection(&self) -> u32 {
+        u32::from(self.requests_per_connection()) * REQUEST_COST
+    }
+
+    /// Notes that a request was begun, or a connection.
+    pub(crate) fn note_begun(&mut self) {
+        self.spend(REQUEST_COST);
+    }
+
+    /// Notes work of so many tenths of a microsecond, as a rule of thumb.
+    pub(crate) fn spend(&mut self, cost: u32) {
+        self.spent_in_turn = self.spent_in_turn.saturating_add(cost);
+    }
+
+    /// Received bytes as a handler may have them: it may keep what it is given, and whoever keeps
+    /// buffers when few are left would keep the core from receiving.
+    pub(super) fn lendable(&self, bytes: Lease) -> Lease {
+        if !self.is_short_of_buffers || !bytes.is_shared() {
+            return bytes;
+        }
+        self.counters.bytes_set_aside.add(bytes.len() as u64);
+        Lease::copied(std::iter::once(&*bytes))
     }
 
     /// Keeps an emptied batch for the next connection that writes.

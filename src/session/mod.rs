@@ -109,7 +109,9 @@ impl Session {
     pub fn received(&mut self, bytes: Lease, port: &mut Port<'_>) {
         port.core.counters.bytes_received.add(bytes.len() as u64);
         self.input.push(bytes);
-        // Who has work left over goes on when those are called that have.
+        // Who has work left over goes on when those are called that have, and so does who sends content
+        // when enough was done.
+        self.has_more |= port.core.has_done_enough() && self.is_amid_request();
         if !self.has_more {
             self.advance(port);
         }
@@ -247,6 +249,11 @@ impl Session {
     /// Whether enough room is left to receive again.
     pub fn has_room(&self, limits: &Limits) -> bool {
         self.input.bytes_aside() == 0 && self.input.len() <= usize::from(limits.leases_max / 2)
+    }
+
+    /// Whether a request has begun and is not answered.
+    fn is_amid_request(&self) -> bool {
+        matches!(&self.state, State::Http(exchange) if !exchange.is_idle())
     }
 
     /// Whether the connection was switched to a protocol.

@@ -13,6 +13,12 @@ use crate::http::{CONTINUE, Response, Status};
 use crate::resource::{Outgoing, StreamIo, Streaming};
 use crate::upgrade::{CloseReason, Control, Io};
 
+/// What it costs to open a handler of its own for a request, as a rule of thumb: files do.
+const OPENING_COST: u32 = 200;
+
+/// What it costs to give a handler a piece of content, which may be one byte in a chunk of its own.
+const PIECE_COST: u32 = 1;
+
 pub(super) struct Streamed {
     handler: Box<dyn Streaming>,
     incoming: Incoming,
@@ -48,6 +54,7 @@ impl Streamed {
             answer_at: NEVER,
         };
         streamed.await_answer(port.core);
+        port.core.spend(OPENING_COST);
         streamed.call(control, port, |handler, io| handler.on_open(io));
         streamed
     }
@@ -65,11 +72,24 @@ impl Streamed {
         let must_close =
             control.is_last_request || port.core.is_draining || self.incoming.is_awaited();
         let is_much_unread = !self.incoming.is_discardable(&port.core.limits);
-        let Core { batches, limits, counters, mailbox, spawn, now, date, .. } = &mut *port.core;
+        let Core { batches, limits, counters, mailbox, spawn, now, date, spent_in_turn, .. } =
+            &mut *port.core;
         let outbox = Outbox::new(port.batch, batches, port.in_flight, limits.outbox_bytes_max);
         let (spawn, key, now) = (spawn.as_ref(), port.key, *now);
-        let rest = &mut None;
-        let io = Io { outbox, control, rest, limits, counters, mailbox, spawn, key, now };
+        let (rest, spent, share_end) = (&mut None, spent_in_turn, u32::MAX);
+        let io = Io {
+            outbox,
+            control,
+            rest,
+            limits,
+            counters,
+            mailbox,
+            spawn,
+            key,
+            now,
+            spent,
+            share_end,
+        };
         let outgoing = &mut self.outgoing;
         let mut io = StreamIo { io, outgoing, date, must_close, is_much_unread };
         if !fenced(|| call(&mut *self.handler, &mut io)) {
@@ -100,6 +120,8 @@ impl Streamed {
             match self.incoming.next(input, port.core) {
                 Piece::Data(bytes) => {
                     self.await_answer(port.core);
+                    port.core.spend(PIECE_COST);
+                    let bytes = port.core.lendable(bytes);
                     self.call(control, port, |handler, io| handler.on_content(bytes, io));
                 }
                 Piece::End => self.tell_end(control, port),

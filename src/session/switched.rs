@@ -7,16 +7,31 @@ use super::{Core, InputEnd, Port, Session, State};
 use crate::buffer::Outbox;
 use crate::upgrade::{CloseReason, Detached, Handler, Io};
 
+/// What it costs to deliver a buffer, whatever is in it.
+const DELIVERY_COST: u32 = 4;
+
 impl Session {
-    /// Delivers what was received until the handler pauses, closes, or has written enough for now.
+    /// Delivers what was received until the handler pauses, closes, or has written enough for now, or
+    /// done enough.
     pub(super) fn deliver(&mut self, port: &mut Port<'_>) {
+        let share_end = port.core.spent_in_turn.saturating_add(port.core.cost_per_connection());
         while self.takes_input() {
             if port.is_full() {
                 self.is_blocked = true;
                 return;
             }
+            if port.core.spent_in_turn >= share_end && !self.input.is_empty() {
+                port.core.counters.turns_used_up.raise();
+                self.has_more = true;
+                return;
+            }
             let Some(bytes) = self.input.pop() else { break };
-            self.with_handler(port, |handler, io| handler.on_bytes(bytes, io));
+            let bytes = port.core.lendable(bytes);
+            port.core.spend(DELIVERY_COST);
+            self.with_handler(port, |handler, io| {
+                io.share_end = share_end;
+                handler.on_bytes(bytes, io);
+            });
         }
         if self.input_end == InputEnd::Seen && self.input.is_empty() && self.takes_input() {
             self.input_end = InputEnd::Told;
@@ -36,7 +51,8 @@ impl Session {
         call: impl FnOnce(&mut dyn Handler, &mut Io<'_>),
     ) {
         let State::Switched(handler) = &mut self.state else { return };
-        let Core { batches, limits, counters, mailbox, spawn, now, .. } = &mut *port.core;
+        let Core { batches, limits, counters, mailbox, spawn, now, spent_in_turn, .. } =
+            &mut *port.core;
         let outbox = Outbox::new(port.batch, batches, port.in_flight, limits.outbox_bytes_max);
         let mut rest = None;
         let mut io = Io {
@@ -49,6 +65,8 @@ impl Session {
             spawn: spawn.as_ref(),
             key: port.key,
             now: *now,
+            spent: spent_in_turn,
+            share_end: u32::MAX,
         };
         let is_fine = fenced(|| call(&mut **handler, &mut io));
         if let Some(rest) = rest {

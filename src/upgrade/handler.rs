@@ -171,6 +171,11 @@ impl Default for Control {
     }
 }
 
+/// What it costs to find and send `bytes`, in tenths of a microsecond: as a rule of thumb.
+pub(crate) fn sending_cost(bytes: usize) -> u32 {
+    (bytes / 256) as u32
+}
+
 /// A handler's grip on its connection during one call.
 pub struct Io<'a> {
     pub(crate) outbox: Outbox<'a>,
@@ -183,6 +188,9 @@ pub struct Io<'a> {
     pub(crate) spawn: Option<&'a Spawn>,
     pub(crate) key: u64,
     pub(crate) now: Millis,
+    /// What was spent in this turn, and where this call's share of it ends.
+    pub(crate) spent: &'a mut u32,
+    pub(crate) share_end: u32,
 }
 
 impl fmt::Debug for Io<'_> {
@@ -229,6 +237,11 @@ impl Io<'_> {
         if !self.is_full() {
             self.pause();
         }
+        self.put_back_for_now(bytes);
+    }
+
+    /// The same, delivered once more in another turn.
+    pub(crate) fn put_back_for_now(&mut self, bytes: Lease) {
         *self.rest = Some(bytes);
     }
 
@@ -249,7 +262,21 @@ impl Io<'_> {
             spawn: self.spawn,
             key: self.key,
             now: self.now,
+            spent: self.spent,
+            share_end: self.share_end,
         }
+    }
+
+    /// Notes work of so many tenths of a microsecond, as a rule of thumb: one that is delivered bytes
+    /// which may cost more than to look at them.
+    pub(crate) fn spend(&mut self, cost: u32) {
+        *self.spent = self.spent.saturating_add(cost);
+    }
+
+    /// Whether the connection has had its share of this turn: what is left of its bytes had better be
+    /// [put back](Io::put_back).
+    pub(crate) fn has_used_share(&self) -> bool {
+        *self.spent >= self.share_end
     }
 
     /// Ends our direction behind what is written; the peer's goes on. When both have ended, the
