@@ -50,10 +50,7 @@ fn text(body: &'static str) -> Ready {
 }
 
 fn messages() -> upring::Protocol {
-    // An echo that is not read reads no more: what waits is bounded by `outbox_bytes_high` and one
-    // message, and none is refused.
-    let limits = WebSocketLimits { queue_bytes_max: usize::MAX, ..WebSocketLimits::default() };
-    WebSocket::new().origins(Origins::Same).limits(limits).endpoint(|_| Messages)
+    WebSocket::new().origins(Origins::Same).endpoint(|_| Messages)
 }
 
 /// Sends every message back from where it was received.

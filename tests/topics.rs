@@ -13,7 +13,7 @@ use upring::ring::{ListenerId, Wait};
 use upring::session::Core;
 use upring::upgrade::CoreWaker;
 use upring::websocket::{
-    Compression, Endpoint, Message, Sent, Socket, TopicLimits, Topics, WebSocket, WhenSlow,
+    Compression, Endpoint, Message, Socket, TopicLimits, Topics, WebSocket, WhenSlow,
 };
 use upring::{Resource, resource::Registry};
 
@@ -42,7 +42,7 @@ impl Endpoint for Member {
             ("all", topic, what) => return socket.publish_to_all(topic, what.to_owned()),
             _ => panic!("{text}"),
         };
-        assert_ne!(socket.send(answer), Sent::Refused);
+        assert!(socket.send(answer).is_sent());
     }
 
     fn on_missed(&mut self, topic: &str, count: u64, _: &mut Socket<'_>) {

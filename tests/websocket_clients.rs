@@ -14,7 +14,7 @@ mod serving;
 
 use running::{HOSTS, is_there, on_each_host, script};
 use serving::Serving;
-use upring::websocket::{Compression, Endpoint, Message, Sent, Socket, WebSocket, WebSocketLimits};
+use upring::websocket::{Compression, Endpoint, Message, Socket, WebSocket};
 use upring::{Config, HostKind, Protocol, Resource, Response, Running, Server, Status};
 
 fn has_python(module: &str) -> bool {
@@ -113,14 +113,12 @@ struct Echo;
 
 impl Endpoint for Echo {
     fn on_message(&mut self, message: Message, socket: &mut Socket<'_>) {
-        assert_ne!(socket.send(message), Sent::Refused);
+        assert!(socket.send(message).is_sent());
     }
 }
 
 fn echo(compression: Compression) -> Protocol {
-    // What is not read is not echoed: 64 KiB may wait, and one message.
-    let limits = WebSocketLimits { queue_bytes_max: usize::MAX, ..WebSocketLimits::default() };
-    WebSocket::new().limits(limits).compression(compression).endpoint(|_| Echo)
+    WebSocket::new().compression(compression).endpoint(|_| Echo)
 }
 
 /// A server whose echoes compress.

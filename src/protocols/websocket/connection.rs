@@ -106,6 +106,7 @@ impl<E: Endpoint> Connection<E> {
                     self.call(io, |endpoint, socket| endpoint.on_message(message, socket));
                 }
             }
+            Incoming::Fragments => {}
             Incoming::Ping(payload) => {
                 self.link.count_control(io)?;
                 // RFC 6455 §5.5.2: unless a Close was received; behind our own it would be nothing.
@@ -193,6 +194,10 @@ impl<E: Endpoint> Connection<E> {
     /// What is due now.
     fn look_at_the_clock(&mut self, io: &mut Io<'_>) {
         let now = io.now;
+        if io.is_paused() || io.is_full() {
+            // The silence is ours: who does not listen cannot know whether the peer speaks.
+            self.link.hear(now);
+        }
         let due = self.link.due(now);
         match due {
             Some(Due::Closed) => {
@@ -230,23 +235,32 @@ impl<E: Endpoint> Handler for Connection<E> {
     }
 
     fn on_bytes(&mut self, mut bytes: Lease, io: &mut Io<'_>) {
-        self.link.heard = Tick::at(io.now);
-        if std::mem::take(&mut self.link.is_pinged) {
+        if self.link.hear(io.now) {
             self.link.arm(io);
         }
         while self.link.phase != Phase::Closed {
             let Link { reader, deflate, local, .. } = &mut self.link;
             let inflater = deflate.as_mut().map(|deflate| &mut deflate.inflater);
+            let before = bytes.len();
             let taken = match reader.next(&mut bytes, &local.bounds, inflater) {
                 Ok(None) => return,
-                Ok(Some(incoming)) => self.take(incoming, io),
+                Ok(Some(incoming)) => {
+                    io.spend(cost(&incoming, before - bytes.len()));
+                    self.take(incoming, io)
+                }
                 Err(fault) => Err(fault),
             };
             if let Err(fault) = taken {
                 return self.fail(fault, io);
             }
-            if (io.is_paused() || io.is_full()) && !bytes.is_empty() {
+            if bytes.is_empty() {
+                return;
+            }
+            if io.is_paused() || io.is_full() {
                 return io.put_back(bytes);
+            }
+            if io.has_used_share() {
+                return io.put_back_for_now(bytes);
             }
         }
     }
@@ -258,8 +272,8 @@ impl<E: Endpoint> Handler for Connection<E> {
     }
 
     fn on_writable(&mut self, io: &mut Io<'_>) {
-        self.deliver_topics(io);
-        if self.link.phase != Phase::Closed {
+        if self.link.phase == Phase::Open {
+            self.deliver_topics(io);
             self.call(io, |endpoint, socket| endpoint.on_drain(socket));
         }
     }
@@ -290,6 +304,17 @@ impl<E: Endpoint> Handler for Connection<E> {
     }
 }
 
+/// What it costs to take what `len` bytes said, in tenths of a microsecond: as a rule of thumb.
+fn cost(incoming: &Incoming, len: usize) -> u32 {
+    let cost = match incoming {
+        Incoming::Fragments => 16,
+        // Inflated or put together, and as likely as not sent back.
+        Incoming::Message(message) if !message.is_received() => 2 + message.len() / 256,
+        _ => 2 + len / 1024,
+    };
+    cost as u32
+}
+
 /// What has to be done at some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Due {
@@ -301,6 +326,12 @@ enum Due {
 }
 
 impl Link {
+    /// The peer lives; whether it had been pinged.
+    fn hear(&mut self, now: Millis) -> bool {
+        self.heard = Tick::at(now);
+        std::mem::take(&mut self.is_pinged)
+    }
+
     pub(super) fn limits(&self) -> &WebSocketLimits {
         &self.local.service.limits
     }
@@ -339,6 +370,9 @@ impl Link {
         when_slow: WhenSlow,
         io: &mut Io<'_>,
     ) -> Result<(), SubscribeError> {
+        if self.phase != Phase::Open {
+            return Err(SubscribeError::Closed);
+        }
         let topics = LocalTopics::of(self.topics(), io.mailbox);
         let topics_max = usize::from(self.limits().topics_max);
         let subscriptions = self.subscriptions.get_or_insert_default();
@@ -401,7 +435,10 @@ impl Link {
             let left = |limit: Duration, passed: Millis| match limit.is_zero() {
                 true => NEVER,
                 // A tick more, for what was cut off where it began.
-                false => now + super::millis(limit).saturating_sub(passed).max(1 << TICK_BITS),
+                false => {
+                    let left = super::millis(limit).saturating_sub(passed).max(1 << TICK_BITS);
+                    now.saturating_add(left)
+                }
             };
             let (limits, silence) = (self.limits(), self.heard.until(now));
             let ping_at = if self.is_pinged { NEVER } else { left(limits.ping_after, silence) };

@@ -139,7 +139,7 @@ fn inflate(
         }
         if out.len() == out.capacity() {
             let growth = out.len().max(GROWTH_MIN);
-            out.reserve_exact(growth.min(bytes_max + 1 - out.len()));
+            out.reserve_exact(growth.min(bytes_max.saturating_add(1) - out.len()));
         }
         let (before, len) = (stream.total_in(), out.len());
         let status = stream.decompress_vec(left, out, FlushDecompress::Sync);

@@ -21,7 +21,7 @@ pub trait Endpoint: 'static {
     fn on_message(&mut self, message: Message, socket: &mut Socket<'_>);
 
     /// There is room again, after a message was [queued](super::Sent::Queued) or
-    /// [refused](super::Sent::Refused).
+    /// [over the limit](super::Sent::OverLimit).
     fn on_drain(&mut self, socket: &mut Socket<'_>) {
         let _ = socket;
     }
@@ -53,7 +53,8 @@ pub trait Endpoint: 'static {
         socket.close(CloseCode::GOING_AWAY, "");
     }
 
-    /// The connection is over, in whatever way; nothing more is called.
+    /// The connection is over; nothing more is called. It is called for every end but a panic of this
+    /// endpoint, which is dropped.
     fn on_close(&mut self, close: &Close) {
         let _ = close;
     }

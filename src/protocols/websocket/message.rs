@@ -114,6 +114,12 @@ impl Message {
         }
     }
 
+    /// Whether it lies where it was received.
+    #[inline]
+    pub(super) fn is_received(&self) -> bool {
+        matches!(self.body(), Body::Received { .. })
+    }
+
     pub(super) fn body(&self) -> &Body {
         match self {
             Message::Text(text) => &text.0,
@@ -131,8 +137,7 @@ impl Message {
 
 impl Weighed for Message {
     fn load(&self) -> Load {
-        let is_lease = matches!(self.body(), Body::Received { .. });
-        Load { bytes: self.len(), leases: u16::from(is_lease) }
+        Load { bytes: self.len(), leases: u16::from(self.is_received()) }
     }
 }
 

@@ -128,8 +128,14 @@ impl WebSocket {
 
     /// Compresses messages of clients that offer it. Off by default: it costs time and, with a
     /// dedicated context, memory for each connection.
+    ///
+    /// # Panics
+    /// If a window has not 9 to 15 bits, or the level is above 9.
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> WebSocket {
+        if let Some(fault) = compression.fault() {
+            panic!("{fault}");
+        }
         self.service.terms.compression = Some(compression);
         self
     }

@@ -19,6 +19,9 @@ use crate::buffer::Lease;
 /// Memory set aside for a message of which no more than its announced length is known.
 const SET_ASIDE_MAX: usize = 64 * 1024;
 
+/// Frames of which nothing is to be told that are taken at once: a segment may have hundreds.
+const FRAMES_AT_ONCE: usize = 16;
+
 /// The bounds of what one message may be.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
@@ -30,6 +33,8 @@ pub(super) struct Bounds {
 #[derive(Debug)]
 pub(super) enum Incoming {
     Message(Message),
+    /// Many fragments, and more behind them.
+    Fragments,
     Ping(Body),
     Pong,
     /// The code and the reason, if there is a code.
@@ -94,7 +99,10 @@ impl Reader {
         bounds: &Bounds,
         mut inflater: Option<&mut Inflater>,
     ) -> Result<Option<Incoming>, Fault> {
-        while !bytes.is_empty() {
+        for _ in 0..FRAMES_AT_ONCE {
+            if bytes.is_empty() {
+                return Ok(None);
+            }
             let partial = self.partial.get_or_insert_default();
             if partial.frame.is_none() {
                 let Some(header) = partial.next_header(bytes)? else { return Ok(None) };
@@ -108,7 +116,7 @@ impl Reader {
                 return Ok(incoming);
             }
         }
-        Ok(None)
+        Ok((!bytes.is_empty()).then_some(Incoming::Fragments))
     }
 }
 

@@ -15,8 +15,9 @@ pub struct WebSocketLimits {
     pub fragments_max: u32,
     /// Pings, Pongs and Closes a client may send in a second. Over it: 1008. Default 100.
     pub control_frames_per_second_max: u16,
-    /// Bytes that may wait to be sent to one connection: a message that would make them more is
-    /// [refused](super::Sent::Refused). Default 1 MiB; what the server's `outbox_bytes_max` says goes
+    /// Bytes that may wait to be sent to one connection: when there are as many, a message is [not
+    /// sent](super::Sent::OverLimit). Default 1 MiB, more than an answer to each message can reach:
+    /// no message is delivered while `outbox_bytes_high` wait. The server's `outbox_bytes_max` goes
     /// before it.
     pub queue_bytes_max: usize,
     /// Topics one connection may be subscribed to. Over it, subscribing fails. Default 64.
@@ -77,6 +78,15 @@ pub enum Context {
 }
 
 impl Compression {
+    /// The first that is wrong, if one is.
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        let windows = WINDOW_BITS_MIN..=WINDOW_BITS_MAX;
+        if !windows.contains(&self.window_bits) || !windows.contains(&self.client_window_bits) {
+            return Some("a window has 9 to 15 bits");
+        }
+        (self.level > 9).then_some("a level is 0 to 9")
+    }
+
     /// Without any memory for each connection between messages.
     pub fn shared() -> Compression {
         Compression {
@@ -93,12 +103,8 @@ impl Compression {
     /// memory.
     ///
     /// # Panics
-    /// If `window_bits` is not 9 to 15.
+    /// [`WebSocket::compression`](super::WebSocket::compression) does, if `window_bits` is not 9 to 15.
     pub fn dedicated(window_bits: u8) -> Compression {
-        assert!(
-            (WINDOW_BITS_MIN..=WINDOW_BITS_MAX).contains(&window_bits),
-            "a window has 9 to 15 bits"
-        );
         Compression {
             context: Context::Dedicated,
             window_bits,

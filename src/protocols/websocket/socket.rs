@@ -25,8 +25,18 @@ pub enum Sent {
     /// It waits for what was written in earlier turns: the peer reads slowly. When there is room
     /// again, [`on_drain`](super::Endpoint::on_drain) is called.
     Queued,
-    /// It was not sent: too much waits already (`queue_bytes_max`), or the connection is closing.
-    Refused,
+    /// It was not sent: too much waits already (`queue_bytes_max`). When there is room again,
+    /// [`on_drain`](super::Endpoint::on_drain) is called.
+    OverLimit,
+    /// It was not sent: the connection is closing.
+    Closed,
+}
+
+impl Sent {
+    /// Whether it leaves, now or later.
+    pub fn is_sent(self) -> bool {
+        matches!(self, Sent::AtOnce | Sent::Queued)
+    }
 }
 
 /// One connection, while its endpoint is called. Everything sent during one turn leaves in one system
@@ -40,8 +50,8 @@ impl Socket<'_> {
     /// Sends a message by ownership: one that was received leaves from where it lies.
     pub fn send(&mut self, message: impl Into<Message>) -> Sent {
         let message = message.into();
-        let admitted = self.admit(message.len());
-        if admitted != Sent::Refused {
+        let admitted = self.admit();
+        if admitted.is_sent() {
             self.send_admitted(message);
         }
         admitted
@@ -74,8 +84,8 @@ impl Socket<'_> {
     /// Asks the peer for a Pong. At most 125 bytes of `payload` are sent.
     pub fn ping(&mut self, payload: &[u8]) -> Sent {
         let payload = payload.get(..CONTROL_PAYLOAD_MAX).unwrap_or(payload);
-        let admitted = self.admit(payload.len());
-        if admitted != Sent::Refused {
+        let admitted = self.admit();
+        if admitted.is_sent() {
             write_copy(&mut self.io, Opcode::Ping, false, payload);
         }
         admitted
@@ -133,7 +143,7 @@ impl Socket<'_> {
     /// the oldest messages and is [told](super::Endpoint::on_missed) how many.
     ///
     /// # Errors
-    /// The connection is subscribed to as many topics as it may be, or there are as many.
+    /// The connection is closing, or is subscribed to as many topics as it may be, or there are as many.
     pub fn subscribe(&mut self, topic: &str) -> Result<(), SubscribeError> {
         self.subscribe_with(topic, WhenSlow::Skip)
     }
@@ -142,7 +152,7 @@ impl Socket<'_> {
     /// subscribed to already.
     ///
     /// # Errors
-    /// The connection is subscribed to as many topics as it may be, or there are as many.
+    /// The connection is closing, or is subscribed to as many topics as it may be, or there are as many.
     pub fn subscribe_with(
         &mut self,
         topic: &str,
@@ -183,9 +193,9 @@ impl Socket<'_> {
     }
 
     fn send_copy(&mut self, opcode: Opcode, bytes: &[u8]) -> Sent {
-        let admitted = self.admit(bytes.len());
-        if admitted == Sent::Refused {
-            return Sent::Refused;
+        let admitted = self.admit();
+        if !admitted.is_sent() {
+            return admitted;
         }
         self.count_sent();
         match self.link.deflate(bytes) {
@@ -199,16 +209,15 @@ impl Socket<'_> {
         self.io.counters.websocket_messages_sent.raise();
     }
 
-    /// Whether a message of `len` bytes may be sent now.
-    fn admit(&mut self, len: usize) -> Sent {
-        let limit = self.link.limits().queue_bytes_max;
+    /// Whether a message may be sent now.
+    fn admit(&mut self) -> Sent {
         if self.link.phase != Phase::Open {
-            return Sent::Refused;
+            return Sent::Closed;
         }
-        if self.io.queued().bytes.saturating_add(len) > limit {
+        if self.io.queued().bytes >= self.link.limits().queue_bytes_max {
             self.io.counters.websocket_messages_refused.raise();
             self.io.notify_writable();
-            return Sent::Refused;
+            return Sent::OverLimit;
         }
         if self.io.outbox.in_flight().bytes > 0 {
             self.io.notify_writable();
