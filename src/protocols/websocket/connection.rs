@@ -140,6 +140,7 @@ impl<E: Endpoint> Connection<E> {
             CloseCode::INVALID_DATA => &io.counters.websocket_closed_invalid_data,
             CloseCode::POLICY => &io.counters.websocket_closed_policy,
             CloseCode::TOO_LARGE => &io.counters.websocket_closed_too_large,
+            CloseCode::TRY_AGAIN_LATER => &io.counters.collected_overflows,
             _ => &io.counters.websocket_closed_protocol_error,
         }
         .raise();
@@ -161,6 +162,7 @@ impl<E: Endpoint> Connection<E> {
     fn tell(&mut self, close: Close) {
         if self.link.phase != Phase::Closed {
             self.link.phase = Phase::Closed;
+            self.link.reader = Reader::default();
             self.link.subscriptions = None;
             self.endpoint.on_close(&close);
         }
@@ -237,7 +239,7 @@ impl<E: Endpoint> Handler for Connection<E> {
         while self.link.phase != Phase::Closed {
             let Link { reader, deflate, local, .. } = &mut self.link;
             let inflater = deflate.as_mut().map(|deflate| &mut deflate.inflater);
-            let taken = match reader.next(&mut bytes, &local.bounds, inflater) {
+            let taken = match reader.next(&mut bytes, &local.bounds, inflater, io.ledger()) {
                 Ok(None) => return,
                 Ok(Some(incoming)) => self.take(incoming, io),
                 Err(fault) => Err(fault),
