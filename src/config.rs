@@ -87,6 +87,10 @@ pub struct Limits {
     pub fields_max: usize,
     /// Bytes of content collected for a handler that takes it whole. Over it: 413. Default 1 MiB.
     pub content_bytes_max: usize,
+    /// Bytes that one core holds of content and WebSocket messages that have not come whole. Over it:
+    /// 503 with Retry-After and a close, or 1013. Default 256 MiB: as many as 256 clients that send a
+    /// megabyte slowly.
+    pub collected_bytes_max: u64,
     /// Bytes of content streamed to a handler. Over it: 413. Default 1 GiB; what waits in memory is
     /// bounded by `leases_max`.
     pub streamed_bytes_max: u64,
@@ -102,7 +106,8 @@ pub struct Limits {
     /// Bytes a second at which content has to come. Slower: 408. Default 240, which the worst
     /// mobile connections reach; with 0 only a stall of `content_slack_ms` ends it.
     pub content_rate_min: u64,
-    /// Milliseconds content may be late against that rate. Default 20 000.
+    /// Milliseconds content may be late against that rate, and all that faster content saves up.
+    /// Default 20 000.
     pub content_slack_ms: u64,
     /// Milliseconds from the end of a request to the beginning of its answer. Over it: 503. Default
     /// 60 000.
@@ -149,6 +154,7 @@ impl Default for Limits {
             target_bytes_max: 8192,
             fields_max: 100,
             content_bytes_max: 1024 * 1024,
+            collected_bytes_max: 256 * 1024 * 1024,
             streamed_bytes_max: 1 << 30,
             unread_bytes_max: 64 * 1024,
             chunk_extension_bytes_max: 4096,
@@ -206,6 +212,7 @@ limits_by_name! {
     target_bytes_max
     fields_max
     content_bytes_max
+    collected_bytes_max
     streamed_bytes_max
     unread_bytes_max
     chunk_extension_bytes_max

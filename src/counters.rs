@@ -21,7 +21,12 @@ impl Counter {
 
     /// Takes one away; for gauges.
     pub fn lower(&self) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
+        self.subtract(1);
+    }
+
+    /// Takes so many away; for gauges.
+    pub fn subtract(&self, count: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(count), Ordering::Relaxed);
     }
 
     /// Sets the number; for gauges that are looked up now and then.
@@ -145,6 +150,11 @@ counters! {
     timeouts_answers,
     /// Requests whose content was larger than the resource takes.
     contents_too_large,
+    /// Memory of content and WebSocket messages that have not come whole.
+    bytes_collected,
+    /// Requests refused, and WebSocket connections closed with 1013, because their core held as much of
+    /// what has not come whole as it may.
+    collected_overflows,
     /// Requests refused for the length of their chunk extensions.
     chunk_extensions_too_large,
     /// Requests refused for the length of their trailers.

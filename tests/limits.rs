@@ -41,6 +41,8 @@ const CASES: &[Case] = &[
     case("fields_max", 2, |scene| scene.get("/", "X: 1\r\nX: 2\r\n"), Some(431)),
     case("content_bytes_max", 4, |scene| scene.post("/whole", "hello"), Some(413)),
     case("content_bytes_max", 4, |scene| scene.post_in_chunks("/whole", HELLO, ""), Some(413)),
+    case("collected_bytes_max", 3, |scene| scene.say(HALF, 0), Some(503)),
+    case("collected_bytes_max", 4, |scene| scene.post_in_chunks("/whole", HELLO, ""), Some(503)),
     case("streamed_bytes_max", 4, |scene| scene.post("/stream", "hello"), Some(413)),
     case("streamed_bytes_max", 4, |scene| scene.post_in_chunks("/stream", HELLO, ""), Some(413)),
     case("unread_bytes_max", 4, |scene| scene.post("/moved", "hello"), Some(308)),

@@ -6,12 +6,14 @@
 //!                                          └── or pushed into an outbox: sent from where it was received
 //! ```
 
+mod collected;
 mod outbox;
 // Received bytes live in memory that the kernel writes; raw pointers are the honest type for it.
 #[allow(unsafe_code)]
 mod pool;
 mod queue;
 
+pub(crate) use collected::{Collected, Ledger, NoRoom};
 pub use outbox::{Batch, Load, Outbox, Payload};
 pub use pool::{Lease, Pool, Vacant};
 pub use queue::LeaseQueue;

@@ -65,8 +65,17 @@ impl Incoming {
         self.announced() > self.bytes_left_max
     }
 
+    /// Bytes of data that may still come.
+    pub(super) fn at_most(&self) -> u64 {
+        match self.left {
+            Left::Length(left) => left.min(self.bytes_left_max),
+            Left::Chunked(_) => self.bytes_left_max,
+            Left::Nothing => 0,
+        }
+    }
+
     /// Bytes of data that must still come: of all the content, or of its chunk.
-    fn announced(&self) -> u64 {
+    pub(super) fn announced(&self) -> u64 {
         match &self.left {
             Left::Nothing => 0,
             Left::Length(left) => *left,

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::buffer::{Batch, Lease, Load, Outbox};
+use crate::buffer::{Batch, Lease, Ledger, Load, Outbox};
 use crate::config::{Limits, Millis};
 use crate::counters::Counters;
 use crate::http::{ChunkLimits, Date, Field, HeadLimits};
@@ -153,6 +153,11 @@ impl Core {
         if is_worth_keeping(self.batches.len(), batch.text_capacity()) {
             self.batches.push(batch);
         }
+    }
+
+    /// What all connections may hold of content that has not come whole.
+    pub(super) fn ledger(&self) -> Ledger<'_> {
+        Ledger { counters: &self.counters, bytes_max: self.limits.collected_bytes_max }
     }
 
     pub(super) fn head_limits(&self) -> HeadLimits {

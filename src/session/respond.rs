@@ -100,7 +100,11 @@ pub(super) fn begin(
         let incoming = Incoming::new(Framing::None, false, 0, port.core);
         return finish(&route, request, &content, incoming, input, control, port);
     }
-    Step::Begun(Box::new(Waiting::for_content(request.into_owned(), incoming)))
+    // No 100 for what could not be kept.
+    if !port.core.ledger().has_room_for(incoming.announced()) {
+        return crowded_out(&route, request, control, port);
+    }
+    Step::Begun(Box::new(Waiting::for_content(request.into_owned(), incoming, port.core)))
 }
 
 /// The framing of a request with whose head nothing is wrong, as a whole and at this server.
@@ -139,13 +143,38 @@ pub(super) fn too_large(
     control: &mut Control,
     port: &mut Port<'_>,
 ) -> Step {
-    if route.chosen.is_some() {
-        Missed::Unfit.count(port.core);
-    }
     port.core.counters.contents_too_large.raise();
     let text = "The content is larger than this resource takes.\n";
     let response = Response::text(Status::CONTENT_TOO_LARGE, text);
-    answer_and_close(&response, request.method(), control, port);
+    refuse_content(route, request, &response, control, port)
+}
+
+/// Content for which the core has no room beside that of others.
+#[expect(clippy::expect_used, reason = "no input: a field of ours")]
+pub(super) fn crowded_out(
+    route: &Route<'_>,
+    request: Request<'_>,
+    control: &mut Control,
+    port: &mut Port<'_>,
+) -> Step {
+    port.core.counters.collected_overflows.raise();
+    let text = "The content of other requests leaves no room for this (collected_bytes_max).\n";
+    let response = Response::text(Status::SERVICE_UNAVAILABLE, text);
+    let response = response.with_field("Retry-After", "1").expect("a name and a number");
+    refuse_content(route, request, &response, control, port)
+}
+
+fn refuse_content(
+    route: &Route<'_>,
+    request: Request<'_>,
+    response: &Response,
+    control: &mut Control,
+    port: &mut Port<'_>,
+) -> Step {
+    if route.chosen.is_some() {
+        Missed::Unfit.count(port.core);
+    }
+    answer_and_close(response, request.method(), control, port);
     Step::Answered
 }
 

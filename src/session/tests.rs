@@ -1,5 +1,6 @@
 //! What the conformance rows do not show of a session: counters, limits, timeouts, and turns.
 
+mod contents;
 mod streams;
 mod tunnel;
 

@@ -8,7 +8,7 @@ use super::exchange::{Step, answer_and_close};
 use super::respond::{self, Route};
 use super::streamed::Streamed;
 use super::{Core, Port};
-use crate::buffer::LeaseQueue;
+use crate::buffer::{Collected, LeaseQueue};
 use crate::config::Millis;
 use crate::http::{CONTINUE, ChunkError, OwnedRequest, Request, Response, Status, framing};
 use crate::resource::Registry;
@@ -53,9 +53,9 @@ impl From<Step> for Next {
 }
 
 impl Waiting {
-    pub(super) fn for_content(request: OwnedRequest, incoming: Incoming) -> Waiting {
+    pub(super) fn for_content(request: OwnedRequest, incoming: Incoming, core: &Core) -> Waiting {
         let deadline = incoming.late_at();
-        let content = Content { request, incoming, collected: Vec::new() };
+        let content = Content { request, incoming, collected: Collected::new(core.ledger()) };
         Waiting { stage: Stage::Content(content), deadline }
     }
 
@@ -223,7 +223,7 @@ impl Stage {
 pub(super) struct Content {
     request: OwnedRequest,
     incoming: Incoming,
-    collected: Vec<u8>,
+    collected: Collected,
 }
 
 impl Content {
@@ -237,7 +237,14 @@ impl Content {
     ) -> Next {
         loop {
             match self.incoming.next(input, port.core) {
-                Piece::Data(bytes) => self.collected.extend_from_slice(&bytes),
+                Piece::Data(bytes) => {
+                    let len_max = (self.collected.len() + bytes.len()) as u64;
+                    let len_max = len_max.saturating_add(self.incoming.at_most());
+                    if self.collected.extend(&bytes, len_max, port.core.ledger()).is_err() {
+                        let (request, route) = routed(&self.request, registry);
+                        return respond::crowded_out(&route, request, control, port).into();
+                    }
+                }
                 Piece::End => {
                     let (request, route) = routed(&self.request, registry);
                     let (content, incoming) = (&self.collected, self.incoming);

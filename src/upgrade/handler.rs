@@ -5,10 +5,11 @@ use std::fmt;
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ConnectionWaker, Mailbox, Spawn};
-use crate::buffer::{Lease, LeaseQueue, Load, Outbox, Payload};
+use crate::buffer::{Lease, LeaseQueue, Ledger, Load, Outbox, Payload};
 use crate::config::{Limits, Millis, NEVER};
 use crate::counters::Counters;
 
@@ -183,7 +184,7 @@ pub struct Io<'a> {
     /// What of the delivered bytes is to be delivered once more.
     pub(crate) rest: &'a mut Option<Lease>,
     pub(crate) limits: &'a Limits,
-    pub(crate) counters: &'a Counters,
+    pub(crate) counters: &'a Arc<Counters>,
     pub(crate) mailbox: &'a Rc<Mailbox>,
     pub(crate) spawn: Option<&'a Spawn>,
     pub(crate) key: u64,
@@ -248,6 +249,11 @@ impl Io<'_> {
     /// Whether delivery is paused.
     pub fn is_paused(&self) -> bool {
         self.control.is_paused
+    }
+
+    /// What all connections may hold of messages that have not come whole.
+    pub(crate) fn ledger(&self) -> Ledger<'_> {
+        Ledger { counters: self.counters, bytes_max: self.limits.collected_bytes_max }
     }
 
     /// The same grip, for a call within this one.

@@ -141,6 +141,7 @@ impl<E: Endpoint> Connection<E> {
             CloseCode::INVALID_DATA => &io.counters.websocket_closed_invalid_data,
             CloseCode::POLICY => &io.counters.websocket_closed_policy,
             CloseCode::TOO_LARGE => &io.counters.websocket_closed_too_large,
+            CloseCode::TRY_AGAIN_LATER => &io.counters.collected_overflows,
             _ => &io.counters.websocket_closed_protocol_error,
         }
         .raise();
@@ -162,6 +163,7 @@ impl<E: Endpoint> Connection<E> {
     fn tell(&mut self, close: Close) {
         if self.link.phase != Phase::Closed {
             self.link.phase = Phase::Closed;
+            self.link.reader = Reader::default();
             self.link.subscriptions = None;
             self.endpoint.on_close(&close);
         }
@@ -242,7 +244,7 @@ impl<E: Endpoint> Handler for Connection<E> {
             let Link { reader, deflate, local, .. } = &mut self.link;
             let inflater = deflate.as_mut().map(|deflate| &mut deflate.inflater);
             let before = bytes.len();
-            let taken = match reader.next(&mut bytes, &local.bounds, inflater) {
+            let taken = match reader.next(&mut bytes, &local.bounds, inflater, io.ledger()) {
                 Ok(None) => return,
                 Ok(Some(incoming)) => {
                     io.spend(cost(&incoming, before - bytes.len()));

@@ -267,6 +267,9 @@ pub enum Fault {
     /// The limit `control_frames_per_second_max`.
     #[error("more control frames a second than allowed")]
     TooManyControlFrames,
+    /// The server's limit `collected_bytes_max`.
+    #[error("the messages of others left no room for this one")]
+    NoRoom,
 }
 
 impl Fault {
@@ -276,6 +279,7 @@ impl Fault {
             Fault::NotUtf8 | Fault::NotDeflate => CloseCode::INVALID_DATA,
             Fault::MessageTooLarge => CloseCode::TOO_LARGE,
             Fault::TooManyFragments | Fault::TooManyControlFrames => CloseCode::POLICY,
+            Fault::NoRoom => CloseCode::TRY_AGAIN_LATER,
             _ => CloseCode::PROTOCOL_ERROR,
         }
     }

@@ -133,9 +133,8 @@ impl WebSocket {
     /// If a window has not 9 to 15 bits, or the level is above 9.
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> WebSocket {
-        if let Some(fault) = compression.fault() {
-            panic!("{fault}");
-        }
+        let fault = compression.fault();
+        assert!(fault.is_none(), "{}", fault.unwrap_or_default());
         self.service.terms.compression = Some(compression);
         self
     }

@@ -14,10 +14,7 @@ use super::frame::{CLIENT_HEADER_MAX, CloseCode, Fault, Header, Opcode};
 use super::mask::unmask;
 use super::message::{Body, Message};
 use super::utf8::{self, Utf8};
-use crate::buffer::Lease;
-
-/// Memory set aside for a message of which no more than its announced length is known.
-const SET_ASIDE_MAX: usize = 64 * 1024;
+use crate::buffer::{Collected, Lease, Ledger, NoRoom};
 
 /// Frames of which nothing is to be told that are taken at once: a segment may have hundreds.
 const FRAMES_AT_ONCE: usize = 16;
@@ -68,7 +65,7 @@ struct Unfinished {
     fragments: u32,
     /// Bytes of payload, as they were announced.
     announced: u64,
-    bytes: Vec<u8>,
+    bytes: Collected,
     utf8: Utf8,
 }
 
@@ -81,6 +78,7 @@ impl Reader {
         bytes: &mut Lease,
         bounds: &Bounds,
         inflater: Option<&mut Inflater>,
+        ledger: Ledger<'_>,
     ) -> Result<Option<Incoming>, Fault> {
         if self.partial.is_none()
             && let Some(header) = Header::read(bytes)?
@@ -89,7 +87,7 @@ impl Reader {
         {
             return whole(&header, bytes.split_to(size)).map(Some);
         }
-        self.go_on(bytes, bounds, inflater)
+        self.go_on(bytes, bounds, inflater, ledger)
     }
 
     /// The general case.
@@ -98,6 +96,7 @@ impl Reader {
         bytes: &mut Lease,
         bounds: &Bounds,
         mut inflater: Option<&mut Inflater>,
+        ledger: Ledger<'_>,
     ) -> Result<Option<Incoming>, Fault> {
         for _ in 0..FRAMES_AT_ONCE {
             if bytes.is_empty() {
@@ -106,9 +105,9 @@ impl Reader {
             let partial = self.partial.get_or_insert_default();
             if partial.frame.is_none() {
                 let Some(header) = partial.next_header(bytes)? else { return Ok(None) };
-                partial.begin(header, bounds, inflater.is_some())?;
+                partial.begin(header, bounds, inflater.is_some(), ledger)?;
             }
-            let incoming = partial.take_payload(bytes, bounds, inflater.as_deref_mut())?;
+            let incoming = partial.take_payload(bytes, bounds, inflater.as_deref_mut(), ledger)?;
             if partial.is_done() {
                 self.partial = None;
             }
@@ -177,7 +176,13 @@ impl Partial {
     }
 
     /// Checks that the frame may come now, before any of its payload.
-    fn begin(&mut self, header: Header, bounds: &Bounds, may_compress: bool) -> Result<(), Fault> {
+    fn begin(
+        &mut self,
+        header: Header,
+        bounds: &Bounds,
+        may_compress: bool,
+        ledger: Ledger<'_>,
+    ) -> Result<(), Fault> {
         self.frame = Some((header, 0));
         if header.opcode.is_control() {
             return Ok(());
@@ -197,7 +202,7 @@ impl Partial {
             is_compressed: header.is_compressed,
             fragments: 0,
             announced: 0,
-            bytes: Vec::new(),
+            bytes: Collected::new(ledger),
             utf8: Utf8::default(),
         });
         message.begin(&header, bounds)
@@ -209,6 +214,7 @@ impl Partial {
         bytes: &mut Lease,
         bounds: &Bounds,
         inflater: Option<&mut Inflater>,
+        ledger: Ledger<'_>,
     ) -> Result<Option<Incoming>, Fault> {
         let Some((header, seen)) = &mut self.frame else { return Ok(None) };
         let left = usize::try_from(header.len - *seen).unwrap_or(usize::MAX);
@@ -229,7 +235,7 @@ impl Partial {
         }
         let is_last = is_whole && header.is_final;
         if let Some(message) = &mut self.message {
-            message.add(&payload, is_ascii, is_last, bounds, inflater)?;
+            message.add(&payload, is_ascii, is_last, bounds, inflater, ledger)?;
         }
         match self.message.take_if(|_| is_last) {
             Some(message) => message.finish().map(Some),
@@ -252,10 +258,6 @@ impl Unfinished {
         if self.announced > max {
             return Err(Fault::MessageTooLarge);
         }
-        if !self.is_compressed {
-            let len = usize::try_from(header.len).unwrap_or(usize::MAX);
-            self.bytes.reserve(len.min(SET_ASIDE_MAX));
-        }
         Ok(())
     }
 
@@ -267,15 +269,18 @@ impl Unfinished {
         is_last: bool,
         bounds: &Bounds,
         inflater: Option<&mut Inflater>,
+        ledger: Ledger<'_>,
     ) -> Result<(), Fault> {
         let before = self.bytes.len();
         let result = match inflater.filter(|_| self.is_compressed) {
             Some(inflater) => {
-                inflater.inflate(payload, is_last, &mut self.bytes, bounds.message_bytes_max)
+                let max = bounds.message_bytes_max;
+                let inflate = |out: &mut Vec<u8>| inflater.inflate(payload, is_last, out, max);
+                self.bytes.append(ledger, inflate).unwrap_or(Err(Fault::NoRoom))
             }
             None => {
-                self.bytes.extend_from_slice(payload);
-                Ok(())
+                let extended = self.bytes.extend(payload, self.announced, ledger);
+                extended.map_err(|NoRoom| Fault::NoRoom)
             }
         };
         if !self.is_text || (is_ascii && !self.is_compressed && self.utf8.is_whole()) {
@@ -290,7 +295,7 @@ impl Unfinished {
         if !self.utf8.is_whole() {
             return Err(Fault::NotUtf8);
         }
-        Ok(Incoming::Message(Message::new(self.is_text, Body::owned(self.bytes))))
+        Ok(Incoming::Message(Message::new(self.is_text, Body::owned(self.bytes.into_bytes()))))
     }
 }
 

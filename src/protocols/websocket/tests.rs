@@ -2,6 +2,7 @@
 //! where its bytes lie.
 
 use std::cell::RefCell;
+use std::io::Write;
 use std::time::Duration;
 
 use super::*;
@@ -233,6 +234,53 @@ fn a_reason_is_cut_between_characters_to_what_a_control_frame_holds() {
     let sent = scene.sent_bytes();
     assert_eq!(sent[1], 125);
     assert_eq!(std::str::from_utf8(&sent[4..]), Ok("\u{20ac}".repeat(41).as_str()));
+}
+
+#[test]
+fn messages_that_have_not_come_whole_share_the_memory_of_a_core() {
+    let deflated = |bytes: &[u8]| {
+        let mut deflate =
+            flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        deflate.write_all(bytes).expect("memory is enough");
+        deflate.finish().expect("memory is enough")
+    };
+    let scene = || {
+        let limits = Limits { collected_bytes_max: 10_000, ..Limits::default() };
+        switched_within(WebSocket::new().compression(Compression::shared()), limits)
+    };
+    let held = |scene: &Scene| scene.counters.bytes_collected.value();
+
+    let mut whole = scene();
+    for (bytes, expected) in [
+        (frame(0x01, "m".repeat(3000)), 3000),
+        (frame(0x00, "m".repeat(3000)), 6000),
+        (frame(0x80, "m"), 0),
+        (frame(0x41, deflated(&[b'm'; 5000])), 8192),
+        (frame(0x80, ""), 0),
+    ] {
+        whole.receive(bytes);
+        assert_eq!(held(&whole), expected);
+    }
+    assert_eq!(whole.counters.websocket_messages_received.value(), 2);
+    assert_eq!(whole.counters.collected_overflows.value(), 0);
+
+    let plain = ["m".repeat(9000).into_bytes(), vec![b'm'; 2000]];
+    let compressed = [deflated(&[b'm'; 5000]), deflated(&[b'm'; 5000])];
+    for (first, [payload, more]) in [(0x01, plain), (0x41, compressed)] {
+        let mut scene = scene();
+        scene.receive(frame(first, payload));
+        assert!(held(&scene) > 0 && scene.sent_bytes().is_empty());
+        scene.receive(frame(0x00, more));
+        assert!(scene.sent_bytes().ends_with(b"\x88\x02\x03\xf5"), "1013");
+        assert_eq!(told(), ["closed 1013 \"\" by Fault(NoRoom)"]);
+        assert_eq!((scene.counters.collected_overflows.value(), held(&scene)), (1, 0));
+    }
+
+    let mut lost = scene();
+    lost.receive(frame(0x01, "m".repeat(3000)));
+    let Scene { session, core, .. } = &mut lost;
+    session.close(CloseReason::PeerReset, core);
+    assert_eq!(held(&lost), 0);
 }
 
 #[test]
