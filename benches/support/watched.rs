@@ -6,7 +6,9 @@ use std::io;
 
 use upring::buffer::{Batch, Pool};
 use upring::config::Millis;
-use upring::ring::{Completion, Handle, Kernel, ListenerId, Manner, Receipts, Token, Wait};
+use upring::ring::{
+    Accepts, Completion, Handle, Kernel, ListenerId, Manner, Receipts, Token, Wait,
+};
 
 /// Where bytes lie: address and length.
 pub type Place = (usize, usize);
@@ -58,8 +60,12 @@ impl<K: Kernel> Kernel for Watched<K> {
         self.kernel.pool()
     }
 
-    fn accept(&mut self, listener: ListenerId) {
-        self.inside(|this| this.kernel.accept(listener));
+    fn accept(&mut self, listener: ListenerId, accepts: Accepts) {
+        self.inside(|this| this.kernel.accept(listener, accepts));
+    }
+
+    fn stop_accept(&mut self, listener: ListenerId) {
+        self.inside(|this| this.kernel.stop_accept(listener));
     }
 
     fn receive(&mut self, connection: Token, handle: Handle, receipts: Receipts) {

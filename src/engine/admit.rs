@@ -15,6 +15,13 @@ use crate::ring::{Errno, Handle, Kernel, ListenerId, Manner, Token};
 use crate::session::Session;
 use crate::upgrade::CloseReason;
 
+/// New connections that are received on from one turn on: what waits is served long before a client
+/// could tell.
+const LET_IN_PER_TURN: usize = 64;
+
+/// The same when turns are full: about ten thousand a second.
+const LET_IN_WHEN_CROWDED: usize = 8;
+
 /// Why a connection is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refusal {
@@ -62,7 +69,24 @@ impl<K: Kernel> Engine<K> {
                 connection.is_identifying = true;
                 self.kernel.identify(token, handle, listener);
             }
+            if let Some(connection) = self.connections.of(token) {
+                connection.is_in_line = true;
+                self.line.push_back(token);
+            }
             self.touch(token);
+        }
+    }
+
+    /// Begins to receive on new connections: on a few in a turn, and fewer while turns are full, or a
+    /// flood of connections would have everybody wait for what each of them asks first.
+    pub(super) fn let_in(&mut self) {
+        let count = if self.core.is_crowded { LET_IN_WHEN_CROWDED } else { LET_IN_PER_TURN };
+        for _ in 0..count {
+            let Some(token) = self.line.pop_front() else { break };
+            if let Some(connection) = self.connections.of(token) {
+                connection.is_in_line = false;
+                self.touch(token);
+            }
         }
     }
 

@@ -49,6 +49,8 @@ pub(super) struct Connection {
     pub(super) has_received: bool,
     /// The kernel was asked who the peer is, and has not said it.
     pub(super) is_identifying: bool,
+    /// It was accepted, and is received on when it is its turn.
+    pub(super) is_in_line: bool,
     /// It is not served, and told so at most.
     pub(super) is_refused: bool,
 }
@@ -95,6 +97,7 @@ impl Connection {
             is_watch_stopped: false,
             has_received: false,
             is_identifying: false,
+            is_in_line: false,
             is_refused: false,
         }
     }

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use crate::buffer::{Batch, Lease, Load};
 use crate::config::{Millis, NEVER};
-use crate::ring::{Completion, Errno, Handle, Kernel, ListenerId, Manner, Token, Wait};
+use crate::ring::{Accepts, Completion, Errno, Handle, Kernel, ListenerId, Manner, Token, Wait};
 use crate::session::{Core, Port, Session};
 use crate::upgrade::CloseReason;
 use clients::Clients;
@@ -80,6 +80,8 @@ pub struct Engine<K: Kernel> {
     touched: Vec<Token>,
     ready: VecDeque<Token>,
     starved: VecDeque<Token>,
+    /// New connections that are not received on yet, the first first.
+    line: VecDeque<Token>,
     /// A receive of this turn found no buffer: too few are lent.
     is_short_of_buffers: bool,
     /// When the next connection is cut if receives still wait for a buffer, [`NEVER`] if none does.
@@ -96,6 +98,10 @@ pub struct Engine<K: Kernel> {
 #[derive(Debug, Clone, Copy)]
 struct Listener {
     is_armed: bool,
+    /// It accepts all that come, and was not asked to stop.
+    is_open: bool,
+    /// It was armed in this turn, or in the last one and has ended in it: more wait than it was for.
+    is_pressed: bool,
     /// The last accept brought an error.
     has_failed: bool,
     pause_ms: Millis,
@@ -114,6 +120,8 @@ impl<K: Kernel> Engine<K> {
         core.now = kernel.now();
         let listener = Listener {
             is_armed: false,
+            is_open: false,
+            is_pressed: false,
             has_failed: false,
             pause_ms: ACCEPT_PAUSE_MIN_MS,
             retry_at: 0,
@@ -130,6 +138,7 @@ impl<K: Kernel> Engine<K> {
             touched: Vec::new(),
             ready: VecDeque::new(),
             starved: VecDeque::new(),
+            line: VecDeque::new(),
             is_short_of_buffers: false,
             cut_at: NEVER,
             relieve_at: 0,
@@ -158,6 +167,8 @@ impl<K: Kernel> Engine<K> {
         self.deliver_mail();
         self.core.end_arrivals();
         self.go_on();
+        self.core.end_leftovers();
+        self.let_in();
         self.expire();
         self.settle_touched();
         self.feed_starved();
@@ -193,6 +204,7 @@ impl<K: Kernel> Engine<K> {
 
     fn has_work(&self) -> bool {
         !self.ready.is_empty()
+            || !self.line.is_empty()
             || !self.core.mailbox.is_empty()
             || (!self.starved.is_empty() && self.kernel.receivable() > 0)
     }
@@ -254,6 +266,12 @@ impl<K: Kernel> Engine<K> {
     fn accepted(&mut self, listener: ListenerId, result: Result<Handle, Errno>, more: bool) {
         let state = &mut self.listeners[usize::from(listener.0)];
         state.is_armed = more;
+        let was_open = state.is_open;
+        state.is_open &= more;
+        if result == Err(Errno::CANCELED) && !was_open {
+            // As it was asked.
+            return;
+        }
         let has_failed = std::mem::replace(&mut state.has_failed, result.is_err());
         match result {
             Ok(handle) => {
@@ -432,12 +450,21 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
+    /// Accepts all that come, and a few at a time while turns are full: the others wait where they are
+    /// no work, and lose nothing by it.
     fn arm_listeners(&mut self) {
-        let now = self.core.now;
+        let (now, is_crowded) = (self.core.now, self.core.is_crowded);
         for (index, listener) in (0..).zip(&mut self.listeners) {
-            if !listener.is_armed && listener.retry_at <= now {
-                listener.is_armed = true;
-                self.kernel.accept(ListenerId(index));
+            if listener.is_armed {
+                listener.is_pressed = false;
+                if is_crowded && std::mem::take(&mut listener.is_open) {
+                    self.kernel.stop_accept(ListenerId(index));
+                }
+            } else if listener.retry_at <= now {
+                let is_few = is_crowded || listener.is_pressed;
+                (listener.is_armed, listener.is_open, listener.is_pressed) = (true, !is_few, true);
+                let accepts = if is_few { Accepts::Few } else { Accepts::Many };
+                self.kernel.accept(ListenerId(index), accepts);
             }
         }
     }

@@ -259,7 +259,8 @@ impl Connection {
         let is_open = matches!(self.phase, Phase::Open | Phase::Lingering);
         let has_room = self.phase == Phase::Lingering || self.session.has_room(&core.limits);
         // Nothing is read of a client that is not known yet: it may be one too many.
-        let is_wanted = is_open && !self.is_identifying && !self.session.is_input_ended();
+        let is_known = !self.is_identifying && !self.is_in_line;
+        let is_wanted = is_open && is_known && !self.session.is_input_ended();
         is_wanted && self.receive == Receive::Idle && has_room
     }
 

@@ -65,7 +65,7 @@ fn with_ring_on(
     };
     let mut ring =
         Ring::new(&mut uring, config, &limits, vec![listener]).expect("a ring is allowed");
-    ring.accept(ListenerId(0));
+    ring.accept(ListenerId(0), Accepts::Many);
     test(&mut ring, address);
 }
 
@@ -718,7 +718,7 @@ fn a_small_completion_queue_that_overflows_loses_nothing() {
                 Completion::Accepted { result: Ok(handle), more, .. } => {
                     handles.push(handle);
                     if !more {
-                        ring.accept(ListenerId(0));
+                        ring.accept(ListenerId(0), Accepts::Many);
                     }
                 }
                 other => panic!("{other:?}"),

@@ -65,6 +65,18 @@ pub enum Receipts {
     One,
 }
 
+/// How many connections an accept accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepts {
+    /// All that come, until it is stopped.
+    Many,
+    /// At most [`FEW`], and then no more.
+    Few,
+}
+
+/// Connections of an accept that is for few: as many as a turn that is full can be asked for besides.
+pub const FEW: u8 = 8;
+
 /// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
@@ -92,7 +104,9 @@ pub trait Kernel {
     fn receivable(&self) -> usize;
 
     /// Accepts connections on a listener until `more` is false.
-    fn accept(&mut self, listener: ListenerId);
+    fn accept(&mut self, listener: ListenerId, accepts: Accepts);
+    /// Asks that an accept of [`Many`](Accepts::Many) ends soon.
+    fn stop_accept(&mut self, listener: ListenerId);
     /// Receives on a connection until `more` is false.
     fn receive(&mut self, connection: Token, handle: Handle, receipts: Receipts);
     /// Asks that a receive ends soon.

@@ -135,7 +135,7 @@ impl Scratch {
         }
         let (listener, mut client) = connected()?;
         client.write_all(b"!")?;
-        let accept = tier.accept(types::Fd(listener.as_raw_fd()));
+        let accept = tier.accept_many(types::Fd(listener.as_raw_fd()));
         let accepted = self.run(accept);
         let accepted =
             step("ACCEPT multishot", "one submission for all connections of a listener", accepted)?;

@@ -36,12 +36,21 @@ impl Tier {
         }
     }
 
-    pub(super) fn accept(self, listener: types::Fd) -> Entry {
+    pub(super) fn accept_many(self, listener: types::Fd) -> Entry {
         match self {
             // A place in the table has no close-on-exec flag, and the kernel refuses to be asked
             // for it.
             Tier::Direct => opcode::AcceptMulti::new(listener).allocate_file_index(true).build(),
             Tier::Plain => opcode::AcceptMulti::new(listener).flags(libc::SOCK_CLOEXEC).build(),
+        }
+    }
+
+    pub(super) fn accept_one(self, listener: types::Fd) -> Entry {
+        let (nowhere, no_len) = (std::ptr::null_mut(), std::ptr::null_mut());
+        let accept = opcode::Accept::new(listener, nowhere, no_len);
+        match self {
+            Tier::Direct => accept.file_index(Some(types::DestinationSlot::auto_target())).build(),
+            Tier::Plain => accept.flags(libc::SOCK_CLOEXEC).build(),
         }
     }
 

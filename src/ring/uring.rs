@@ -35,7 +35,8 @@ use super::setup;
 use super::tier::{self, Tier};
 use super::user_data::{Kind, UserData};
 use super::{
-    Completion, Errno, Handle, Kernel, ListenerId, Manner, Millis, NEVER, Receipts, Token, Wait,
+    Accepts, Completion, Errno, FEW, Handle, Kernel, ListenerId, Manner, Millis, NEVER, Receipts,
+    Token, Wait,
 };
 use crate::buffer::{Batch, Pool};
 use crate::config::{Limits, RingConfig};
@@ -77,6 +78,8 @@ pub struct Ring<'r> {
     buffers: ManuallyDrop<BufferRing>,
     sends: InFlight,
     listeners: Vec<TcpListener>,
+    /// Accepts of one connection that are in flight on each of them.
+    few_left: Vec<u8>,
     names: Names,
     tier: Tier,
     connections_max: u32,
@@ -148,6 +151,7 @@ impl<'r> Ring<'r> {
             buffers: ManuallyDrop::new(buffers),
             sends: InFlight::default(),
             names: Names::of(&listeners),
+            few_left: vec![0; listeners.len()],
             listeners,
             tier,
             connections_max,
@@ -342,7 +346,11 @@ impl<'r> Ring<'r> {
     }
 
     fn accepted(&mut self, listener: u16, outcome: Result<u32, Errno>, more: bool) -> Completion {
-        self.counters.multishots_ended += u64::from(outcome.is_ok() && !more);
+        let left = &mut self.few_left[usize::from(listener)];
+        let was_few = *left > 0;
+        *left = left.saturating_sub(1);
+        let more = if was_few { *left > 0 } else { more };
+        self.counters.multishots_ended += u64::from(outcome.is_ok() && !more && !was_few);
         Completion::Accepted { listener: ListenerId(listener), result: outcome.map(Handle), more }
     }
 
@@ -472,10 +480,22 @@ impl Kernel for Ring<'_> {
         self.buffers.receivable()
     }
 
-    fn accept(&mut self, listener: ListenerId) {
-        let socket = Fd(self.listeners[usize::from(listener.0)].as_raw_fd());
-        let user_data = UserData::single(Kind::Accept, u32::from(listener.0));
-        self.push([self.tier.accept(socket).user_data(user_data.pack())]);
+    fn accept(&mut self, listener: ListenerId, accepts: Accepts) {
+        let index = usize::from(listener.0);
+        let socket = Fd(self.listeners[index].as_raw_fd());
+        let user_data = UserData::single(Kind::Accept, u32::from(listener.0)).pack();
+        match accepts {
+            Accepts::Many => self.push([self.tier.accept_many(socket).user_data(user_data)]),
+            Accepts::Few => {
+                self.few_left[index] = FEW;
+                let entry = self.tier.accept_one(socket).user_data(user_data);
+                self.push([(); FEW as usize].map(|()| entry.clone()));
+            }
+        }
+    }
+
+    fn stop_accept(&mut self, listener: ListenerId) {
+        self.cancel(UserData::single(Kind::Accept, u32::from(listener.0)));
     }
 
     fn receive(&mut self, connection: Token, handle: Handle, receipts: Receipts) {

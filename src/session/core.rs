@@ -27,8 +27,8 @@ pub struct Core {
     pub(super) turn: u8,
     /// What was [spent](Core::spend) in it on all connections.
     pub(super) spent_in_turn: u32,
-    /// The last time that something came, a turn had not enough time for all of it.
-    is_crowded: bool,
+    /// The last turn had not time enough for what had come, or for what was left over.
+    pub is_crowded: bool,
     /// So few receive buffers are left that handlers get none of them to keep.
     pub is_short_of_buffers: bool,
     /// Who wants attention.
@@ -113,6 +113,11 @@ impl Core {
     pub fn end_arrivals(&mut self) {
         self.is_crowded = self.has_done_enough();
         self.spent_in_turn = 0;
+    }
+
+    /// Ends the other half.
+    pub fn end_leftovers(&mut self) {
+        self.is_crowded |= self.has_done_enough();
     }
 
     /// Requests of one connection that may be begun in this turn.

@@ -30,7 +30,9 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 
-use super::{Completion, Handle, Kernel, ListenerId, Manner, Millis, Receipts, Token, Wait};
+use super::{
+    Accepts, Completion, Handle, Kernel, ListenerId, Manner, Millis, Receipts, Token, Wait,
+};
 use crate::buffer::{Batch, Pool};
 use state::State;
 
@@ -74,8 +76,12 @@ impl Kernel for Simulation {
         self.pool.vacant() + self.state.borrow().lent()
     }
 
-    fn accept(&mut self, listener: ListenerId) {
-        self.state.borrow_mut().accept(listener);
+    fn accept(&mut self, listener: ListenerId, accepts: Accepts) {
+        self.state.borrow_mut().accept(listener, accepts);
+    }
+
+    fn stop_accept(&mut self, listener: ListenerId) {
+        self.state.borrow_mut().stop_accept(listener);
     }
 
     fn receive(&mut self, connection: Token, handle: Handle, receipts: Receipts) {

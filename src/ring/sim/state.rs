@@ -17,7 +17,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::IpAddr;
 
-use super::super::{Completion, Handle, ListenerId, Manner, Millis, NEVER, Receipts, Token, Wait};
+use super::super::{
+    Accepts, Completion, FEW, Handle, ListenerId, Manner, Millis, NEVER, Receipts, Token, Wait,
+};
 use super::connection::{Connection, Outgoing, Peer, Receiving, Sending, Watching};
 use super::{Fault, Random, SimConfig};
 use crate::buffer::{Batch, Pool, Vacant};
@@ -75,6 +77,9 @@ enum Accepting {
     Idle,
     Armed {
         due: bool,
+        /// Connections it may still accept, if they are few.
+        left: Option<u8>,
+        stopping: bool,
     },
     Posted,
 }
@@ -177,11 +182,21 @@ impl State {
 
 // What the engine asks for. Rules are checked here, on the engine's own stack.
 impl State {
-    pub(super) fn accept(&mut self, listener: ListenerId) {
+    pub(super) fn accept(&mut self, listener: ListenerId, accepts: Accepts) {
         let accepting = &mut self.listener(listener).accepting;
         assert!(*accepting == Accepting::Idle, "broken rule: {listener:?} is accepting already");
-        *accepting = Accepting::Armed { due: false };
+        let left = (accepts == Accepts::Few).then_some(FEW);
+        *accepting = Accepting::Armed { due: false, left, stopping: false };
         self.nudge_accept(usize::from(listener.0));
+    }
+
+    pub(super) fn stop_accept(&mut self, listener: ListenerId) {
+        if let Accepting::Armed { left: None, stopping, .. } =
+            &mut self.listener(listener).accepting
+        {
+            *stopping = true;
+            self.nudge_accept(usize::from(listener.0));
+        }
     }
 
     pub(super) fn receive(&mut self, token: Token, handle: Handle, receipts: Receipts) {
@@ -421,7 +436,7 @@ impl State {
     }
 
     fn nudge_accept(&mut self, listener: usize) {
-        if let Accepting::Armed { due: due @ false } = &mut self.listeners[listener].accepting {
+        if let Accepting::Armed { due: due @ false, .. } = &mut self.listeners[listener].accepting {
             *due = true;
             self.schedule(Step::Accept(listener));
         }

@@ -6,7 +6,7 @@ mod echo;
 
 use super::*;
 use crate::buffer::Lease;
-use crate::ring::{Errno, NEVER, Wait};
+use crate::ring::{Accepts, Errno, NEVER, Wait};
 
 const LISTENER: ListenerId = ListenerId(0);
 const TOKEN: Token = Token { slot: 0, generation: 1 };
@@ -41,11 +41,13 @@ fn accepted(seed: u64, config: SimConfig) -> (Simulation, World, Client, Handle)
     let mut kernel = Simulation::new(seed, config);
     let world = kernel.world();
     let client = world.connect(LISTENER);
-    kernel.accept(LISTENER);
+    kernel.accept(LISTENER, Accepts::Many);
     let handle = loop {
         match completions(&mut kernel).pop() {
             Some(Completion::Accepted { result: Ok(handle), .. }) => break handle,
-            Some(Completion::Accepted { more: false, .. }) => kernel.accept(LISTENER),
+            Some(Completion::Accepted { more: false, .. }) => {
+                kernel.accept(LISTENER, Accepts::Many)
+            }
             other => panic!("{other:?}"),
         }
     };
@@ -522,7 +524,7 @@ mod broken_rules {
     #[should_panic(expected = "is accepting already")]
     fn two_accepts() {
         let (mut kernel, _) = open();
-        kernel.accept(LISTENER);
+        kernel.accept(LISTENER, Accepts::Many);
     }
 
     #[test]

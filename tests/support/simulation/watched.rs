@@ -7,7 +7,9 @@ use std::io;
 use upring::buffer::{Batch, Pool};
 use upring::config::{Limits, Millis};
 use upring::ring::sim::Simulation;
-use upring::ring::{Completion, Handle, Kernel, ListenerId, Manner, Receipts, Token, Wait};
+use upring::ring::{
+    Accepts, Completion, Handle, Kernel, ListenerId, Manner, Receipts, Token, Wait,
+};
 
 pub(super) struct Watched {
     inner: Simulation,
@@ -73,9 +75,14 @@ impl Kernel for Watched {
         self.inner.pool()
     }
 
-    fn accept(&mut self, listener: ListenerId) {
-        self.trace(|| format!("accept {listener:?}"));
-        self.inner.accept(listener);
+    fn accept(&mut self, listener: ListenerId, accepts: Accepts) {
+        self.trace(|| format!("accept {listener:?} {accepts:?}"));
+        self.inner.accept(listener, accepts);
+    }
+
+    fn stop_accept(&mut self, listener: ListenerId) {
+        self.trace(|| format!("stop accept {listener:?}"));
+        self.inner.stop_accept(listener);
     }
 
     fn receive(&mut self, connection: Token, handle: Handle, receipts: Receipts) {

@@ -47,8 +47,16 @@ impl State {
     }
 
     fn step_accept(&mut self, index: usize) {
-        self.listeners[index].accepting = Accepting::Armed { due: false };
-        let Some((result, more)) = self.accept_outcome(index) else { return };
+        let Accepting::Armed { due, left, stopping } = &mut self.listeners[index].accepting else {
+            return;
+        };
+        *due = false;
+        let (left, stopping) = (*left, *stopping);
+        let Some((result, more)) = self.accept_outcome(index, stopping) else { return };
+        // Each of few ends for itself: others may follow an error.
+        let left = left.map(|left| left - 1);
+        let more = left.map_or(more, |left| left > 0);
+        self.listeners[index].accepting = Accepting::Armed { due: false, left, stopping };
         if !more {
             self.listeners[index].accepting = Accepting::Posted;
         } else if !self.listeners[index].queue.is_empty() {
@@ -60,7 +68,10 @@ impl State {
     }
 
     /// What an accept says now; `None` while nobody connects. Any error ends it, as on Linux.
-    fn accept_outcome(&mut self, index: usize) -> Option<Outcome<Handle>> {
+    fn accept_outcome(&mut self, index: usize, stopping: bool) -> Option<Outcome<Handle>> {
+        if stopping {
+            return Some((Err(Errno::CANCELED), false));
+        }
         if self.listeners[index].queue.is_empty() {
             return None;
         }

@@ -43,7 +43,7 @@ impl Echo {
     fn turn(&mut self, wait: Wait) {
         if self.accept_at.is_some_and(|at| at <= self.kernel.now()) {
             self.accept_at = None;
-            self.kernel.accept(LISTENER);
+            self.kernel.accept(LISTENER, Accepts::Many);
         }
         self.kernel.enter(wait).expect("a simulation always enters");
         while let Some(completion) = self.kernel.complete() {
@@ -304,7 +304,7 @@ fn the_order_across_connections_is_seeded() {
         let mut kernel = Simulation::new(seed, without_faults());
         let world = kernel.world();
         let clients = [0; 5].map(|_| world.connect(LISTENER));
-        kernel.accept(LISTENER);
+        kernel.accept(LISTENER, Accepts::Many);
         for (slot, completion) in (0..).zip(completions(&mut kernel)) {
             let Completion::Accepted { result: Ok(handle), .. } = completion else {
                 panic!("{completion:?}")
