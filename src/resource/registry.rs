@@ -293,13 +293,18 @@ impl Host {
 
 /// A host without its port and the dot that may end it.
 fn plain_host(host: &[u8]) -> &[u8] {
+    let name = without_port(host);
+    name.strip_suffix(b".").unwrap_or(name)
+}
+
+/// A host without its port.
+pub(super) fn without_port(host: &[u8]) -> &[u8] {
     let is_digits = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_digit);
-    let name = match memchr::memrchr(b':', host) {
+    match memchr::memrchr(b':', host) {
         // The colons of an IPv6 address stand within brackets.
         Some(at) if is_digits(&host[at + 1..]) => &host[..at],
         _ => host,
-    };
-    name.strip_suffix(b".").unwrap_or(name)
+    }
 }
 
 impl fmt::Debug for Registry {
