@@ -364,6 +364,11 @@ fn the_command_says_by_its_exit_status_and_its_document_what_it_found() {
     let (status, _, error) = upring(&[&dying, "--row", "U-62", "--timeout", "500"]);
     assert_eq!(status, Some(70));
     assert!(error.contains("died at U-62"), "{error}");
+    let poor = Stranger::with(&[Quirk::NoContent]).address.to_string();
+    let (status, _, error) = upring(&[&poor, "--row", "U-49"]);
+    assert_eq!(status, Some(69), "{error}");
+    assert!(error.contains("skipped") && error.contains("--post-path"), "{error}");
+    assert_eq!(error.lines().count(), 1, "each reason is told once: {error}");
     assert_eq!(upring(&["192.0.2.1:80"]).0, Some(64));
     assert_eq!(upring(&["nowhere"]).0, Some(64));
     assert_eq!(upring(&[&faulty, "--row", "U-999"]).0, Some(64));
