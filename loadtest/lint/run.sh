@@ -29,7 +29,7 @@ stop() { kill "${pids[-1]}" 2>/dev/null || true; wait "${pids[-1]}" 2>/dev/null 
 # lint NAME VERSION OPTION...: what listens on $port
 lint() {
   local name=$1 version=$2 status=0; shift 2
-  for _ in $(seq 50); do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break; sleep 0.2; done
+  for _ in $(seq 150); do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break; sleep 0.2; done
   "$upring" lint "127.0.0.1:$port" --json "$@" >"$work/$name.json" || status=$?
   mkdir -p "$tools/reports" && cp "$work/$name.json" "$tools/reports/"
   case $status in
