@@ -78,6 +78,8 @@ counters! {
     requests,
     /// Requests refused for a fault of syntax or framing.
     requests_faulty,
+    /// Requests refused because their target has another scheme than http.
+    requests_misdirected,
     /// Requests refused because their head did not end within its bytes.
     heads_too_large,
     /// Requests refused because their target was too long.

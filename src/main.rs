@@ -24,7 +24,7 @@ use upring::server::{Running, Server, ServerError};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// sysexits.h: something the operator can mend in the environment.
+/// sysexits.h: something the operator can mend in the environment, or `lint` had to skip all.
 const EXIT_UNAVAILABLE: u8 = 69;
 
 /// sysexits.h: what was asked for cannot be done.
@@ -74,6 +74,7 @@ enum Command {
     /// Name every bound and its value: what `--limit` can set.
     Limits,
     /// Send the requirement vectors to an HTTP/1.1 server, and say what it does with each.
+    #[command(after_help = LINT_STATUS)]
     Lint(LintArguments),
 }
 
@@ -199,8 +200,11 @@ fn give_up(why: &str) -> ExitCode {
     ExitCode::from(EXIT_UNAVAILABLE)
 }
 
-/// 0 if the target does nothing that a standard forbids, 1 if it does, 64 if it could not be tried,
-/// 70 if it died.
+/// What `upring lint --help` says of it.
+const LINT_STATUS: &str = "\
+Exit status: 0 if the server does nothing that a standard forbids, 1 if it does, 2 for wrong usage,
+64 if nothing could be sent, 69 if all that was asked for was skipped, 70 if the server died.";
+
 fn run_lint(arguments: &LintArguments) -> ExitCode {
     if arguments.list {
         for vector in lint::vectors() {
@@ -214,19 +218,25 @@ fn run_lint(arguments: &LintArguments) -> ExitCode {
         Ok(report) => {
             let text = if arguments.json { report.json() } else { report.totals() };
             say(io::stdout(), &text);
-            match &report.death {
-                None => ExitCode::from(u8::from(!report.is_clean())),
-                Some(death) => {
-                    say(io::stderr(), &format!("upring: {death}\n"));
-                    ExitCode::from(EXIT_SOFTWARE)
-                }
-            }
+            judged(&report)
         }
         Err(error) => {
             say(io::stderr(), &format!("upring: {error}\n"));
             ExitCode::from(EXIT_USAGE)
         }
     }
+}
+
+fn judged(report: &lint::Report) -> ExitCode {
+    if let Some(death) = &report.death {
+        say(io::stderr(), &format!("upring: {death}\n"));
+        return ExitCode::from(EXIT_SOFTWARE);
+    }
+    if let Some(why) = report.untried() {
+        say(io::stderr(), &format!("upring: nothing was tried, all was skipped: {why}\n"));
+        return ExitCode::from(EXIT_UNAVAILABLE);
+    }
+    ExitCode::from(u8::from(!report.is_clean()))
 }
 
 fn try_lint(arguments: &LintArguments) -> Result<lint::Report, lint::LintError> {

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use loopback::{config, connect, pattern, read_head, read_to_end, start, wait_until};
 use upring::files::Files;
-use upring::{Config, HostKind, Resource, Running, Server};
+use upring::http::Request;
+use upring::{Config, HostKind, Resource, Running, Server, returning};
 
 /// A directory that is gone when the test is over.
 struct Directory(PathBuf);
@@ -128,6 +129,70 @@ fn what_is_there_is_served_and_nothing_else() {
         );
         running.stop().expect("it stops");
     }
+}
+
+// RFC 3986 §6.2.2, RFC 9110 §4.2.3: another spelling of a path is the same path.
+#[test]
+fn no_spelling_of_a_path_evades_the_routes_in_front_of_the_files() {
+    let directory = Directory::new("shielded");
+    let files = Files::new(directory.public()).expect("it was just made");
+    let deny = |_: &Request<'_>, _: &[u8]| "denied";
+    let below = files.clone().beneath("/static/");
+    let server = Server::new(config())
+        .route("/app.js", Resource::new().get(returning(deny)))
+        .route("/sub/*", Resource::new().get(returning(deny)))
+        .route("/static/sub/{name}", Resource::new().get(returning(deny)))
+        .route("/static/*", Resource::new().get(below))
+        .route("/*", Resource::new().get(files));
+    let Some(running) = start(server) else { return };
+    for (target, expected) in [
+        ("/app.js", 200),
+        ("/%61pp.js", 200),
+        ("/app%2ejs", 200),
+        ("/%61%70%70%2E%6a%73", 200),
+        ("http://a/%61pp.js", 200),
+        ("/sub/page.html", 200),
+        ("/s%75b/page.html", 200),
+        ("/%73ub/%zz", 200),
+        ("/static/sub/page.html", 200),
+        ("/%73tatic/s%75b/page%2ehtml", 200),
+        ("//app.js", 404),
+        ("/./app.js", 404),
+        ("/%2e/app.js", 404),
+        ("/x/../app.js", 404),
+        ("/x/%2e%2e/app.js", 404),
+        ("/x/%2E./app.js", 404),
+        ("/x%2f..%2fapp.js", 404),
+        ("/%2fapp.js", 404),
+        ("/.%2fapp.js", 404),
+        ("/app.js/", 404),
+        ("/app.js%2f", 404),
+        ("/app.js%00", 404),
+        ("/app.js/.", 404),
+        ("/%2561pp.js", 404),
+        ("/%%36%31pp.js", 404),
+        ("//sub/page.html", 404),
+        ("/sub%2fpage.html", 404),
+        ("/sub%5cpage.html", 404),
+        ("/x/../sub/page.html", 404),
+        ("/static//app.js/", 404),
+        ("/static/../app.js", 404),
+        ("/static/x/../sub/page.html", 404),
+        ("/static/%2e/sub/page.html", 404),
+        ("/static%2fsub/page.html", 404),
+        ("/x\\app.js", 400),
+    ] {
+        let (head, found) = ask(running.addresses()[0], &format!("GET {target}"), "");
+        assert!(head.starts_with(&format!("HTTP/1.1 {expected} ")), "{target}: {head}");
+        let found = String::from_utf8_lossy(&found);
+        assert!(expected != 200 || found == "denied", "{target}: {found}");
+    }
+    // What is not shielded is found in each spelling of its prefix, too.
+    for target in ["/static/app.js", "/%73tatic/%61pp.js"] {
+        let (_, found) = ask(running.addresses()[0], &format!("GET {target}"), "");
+        assert_eq!(found, b"let plain;", "{target}");
+    }
+    running.stop().expect("it stops");
 }
 
 #[test]

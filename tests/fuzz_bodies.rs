@@ -4,7 +4,9 @@
 #[path = "support/fuzz/mod.rs"]
 mod fuzz;
 
+use std::fs;
 use std::panic::catch_unwind;
+use std::path::Path;
 
 use upring::ring::sim::Random;
 
@@ -33,6 +35,46 @@ fn a_connection_answers_the_same_however_its_bytes_are_cut() {
 #[test]
 fn a_websocket_connection_says_the_same_however_its_bytes_are_cut() {
     try_out(fuzz::websocket, FRAMES);
+}
+
+#[test]
+#[ignore = "writes to fuzz/corpus, for libFuzzer to begin with"]
+fn what_inputs_are_put_together_of_is_written_out_as_seeds() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    for (target, fragments) in [
+        ("head", HEADS),
+        ("chunked", CHUNKS),
+        ("negotiation", OFFERS),
+        ("connection", HEADS),
+        ("websocket", FRAMES),
+    ] {
+        let folder = corpus.join(target);
+        fs::create_dir_all(&folder).expect("the package can be written to");
+        for (number, fragment) in fragments.iter().enumerate() {
+            let seed = folder.join(format!("seed-{number:02}"));
+            fs::write(seed, fragment).expect("the package can be written to");
+        }
+    }
+}
+
+/// The dictionaries of libFuzzer, which says of a faulty one no more than its line.
+#[test]
+fn dictionaries_are_lines_of_quoted_bytes() {
+    for text in [include_str!("../fuzz/http.dict"), include_str!("../fuzz/websocket.dict")] {
+        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let inner = line.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+            let mut rest = inner.expect(line);
+            assert!(!rest.is_empty(), "{line}");
+            while let Some((_, escape)) = rest.split_once('\\') {
+                let is_byte = |escape: &str| {
+                    let digits = escape.strip_prefix('x').and_then(|escape| escape.get(..2));
+                    digits.is_some_and(|digits| u8::from_str_radix(digits, 16).is_ok())
+                };
+                assert!(escape.starts_with(['\\', '"']) || is_byte(escape), "{line}");
+                rest = &escape[1..];
+            }
+        }
+    }
 }
 
 /// Fragments from which inputs are put together, whole requests first.

@@ -4,6 +4,9 @@
 #[path = "support/loopback.rs"]
 #[allow(dead_code)] // Shared with tests that use more of it.
 mod loopback;
+#[path = "../loadtest/lint/peers/upring.rs"]
+#[allow(dead_code)] // It has a main of its own.
+mod peer;
 #[path = "support/stranger/mod.rs"]
 mod stranger;
 
@@ -14,11 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use stranger::{Quirk, Stranger};
-use upring::http::{Method, Request};
 use upring::lint::{self, LintError, Options, Report, Target, Upgrade, Verdict};
-use upring::protocols::echo;
-use upring::websocket::{Compression, Endpoint, Message, Origins, Socket, WebSocket};
-use upring::{Resource, Server, returning};
 
 fn upgrade(path: &str, token: &str) -> Upgrade {
     Upgrade { path: path.into(), token: token.into() }
@@ -54,31 +53,9 @@ fn told(report: &Report) -> String {
     results.map(lint::Result::text).collect()
 }
 
-struct Messages;
-
-impl Endpoint for Messages {
-    fn on_message(&mut self, message: Message, socket: &mut Socket<'_>) {
-        socket.send(message);
-    }
-}
-
-/// All that the linter has vectors for.
-fn served() -> Server {
-    let websocket = WebSocket::new()
-        .origins(Origins::Same)
-        .compression(Compression::dedicated(15))
-        .endpoint(|_| Messages);
-    let echo = echo::protocol().methods(&[Method::Get, Method::Post]).content_bytes_max(1024);
-    let page = |_: &Request<'_>, content: &[u8]| format!("{} bytes\n", content.len());
-    Server::new(loopback::config())
-        .route("/", Resource::new().get(returning(page)).post(returning(page)))
-        .route("/ws", Resource::new().upgrade(websocket).upgrade_required())
-        .route("/echo", Resource::new().upgrade(echo).upgrade_required())
-}
-
 #[test]
 fn this_server_passes_every_vector_and_none_is_skipped() {
-    let Some(running) = loopback::start(served()) else { return };
+    let Some(running) = loopback::start(peer::served(loopback::config())) else { return };
     let mut all = options(running.addresses()[0], &[]);
     all.target.upgrades.push(upgrade("/echo", "echo"));
     all.target.timeout = Duration::from_millis(1000);
@@ -364,6 +341,11 @@ fn the_command_says_by_its_exit_status_and_its_document_what_it_found() {
     let (status, _, error) = upring(&[&dying, "--row", "U-62", "--timeout", "500"]);
     assert_eq!(status, Some(70));
     assert!(error.contains("died at U-62"), "{error}");
+    let poor = Stranger::with(&[Quirk::NoContent]).address.to_string();
+    let (status, _, error) = upring(&[&poor, "--row", "U-49"]);
+    assert_eq!(status, Some(69), "{error}");
+    assert!(error.contains("skipped") && error.contains("--post-path"), "{error}");
+    assert_eq!(error.lines().count(), 1, "each reason is told once: {error}");
     assert_eq!(upring(&["192.0.2.1:80"]).0, Some(64));
     assert_eq!(upring(&["nowhere"]).0, Some(64));
     assert_eq!(upring(&[&faulty, "--row", "U-999"]).0, Some(64));

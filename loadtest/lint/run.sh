@@ -9,9 +9,10 @@ cd "$(dirname "$0")/../.."
 
 main() {
   only=" $* "
-cargo build --release --quiet
-upring=$PWD/${CARGO_TARGET_DIR:-target}/release/upring
-[ -x "$upring" ] || upring=$CARGO_TARGET_DIR/release/upring
+cargo build --release --quiet --bin upring --example lint_peer
+built=$PWD/${CARGO_TARGET_DIR:-target}/release
+[ -x "$built/upring" ] || built=$CARGO_TARGET_DIR/release
+upring=$built/upring
 peers=$PWD/loadtest/lint/peers
 tools=${CARGO_TARGET_DIR:-$PWD/target}/lint-peers
 work=$(mktemp -d)
@@ -28,7 +29,7 @@ stop() { kill "${pids[-1]}" 2>/dev/null || true; wait "${pids[-1]}" 2>/dev/null 
 # lint NAME VERSION OPTION...: what listens on $port
 lint() {
   local name=$1 version=$2 status=0; shift 2
-  for _ in $(seq 50); do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break; sleep 0.2; done
+  for _ in $(seq 150); do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break; sleep 0.2; done
   "$upring" lint "127.0.0.1:$port" --json "$@" >"$work/$name.json" || status=$?
   mkdir -p "$tools/reports" && cp "$work/$name.json" "$tools/reports/"
   case $status in
@@ -59,6 +60,11 @@ both=(--post-path /content --upgrade-path /ws)
 if next upring; then
   peer upring "$("$upring" --version | cut -d' ' -f2)" "$upring" --listen "127.0.0.1:$port" --workers 1 \
     -- --path /plaintext --post-path /content --upgrade-path /ws --token websocket --upgrade-path /echo --token echo
+fi
+# The same, with all that there are vectors for.
+if next upring-deflate; then
+  peer upring-deflate "$("$upring" --version | cut -d' ' -f2), its WebSocket compresses" "$built/examples/lint_peer" "127.0.0.1:$port" \
+    -- --upgrade-path /ws --token websocket --upgrade-path /echo --token echo
 fi
 
 # Node is also what stands behind the proxies: it takes nearly everything, so that what they let through is seen.

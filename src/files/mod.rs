@@ -24,7 +24,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::Errno;
 
-use crate::http::{Method, Request, Response, Status};
+use crate::http::{Method, Request, Response, Status, normal_path};
 use crate::resource::{Answer, Reply, Takes};
 use condition::{Validators, Verdict};
 use encoding::{Coding, codings};
@@ -39,6 +39,11 @@ const WHOLE_BYTES_MAX: u64 = 64 * 1024;
 /// types, and `.br` and `.gz` variants that lie beside a file.
 ///
 /// Dot files, and whatever lies in a directory that begins with a dot, do not exist for it.
+///
+/// A route in front of it, for a path of a file, is not evaded by another spelling of the path: it
+/// is decoded where routing knows it as the same, and dot segments, empty ones and encoded slashes
+/// name no file. What routing takes for another character and files do not, a reserved one such as
+/// `!` that may be encoded, should not be in a path that is to be shielded.
 ///
 /// Symbolic links are followed if they are relative, never leave the directory on their way and lead
 /// to nothing that is or lies in a dot file: not an absolute one to a file inside, nor the `..data`
@@ -85,7 +90,7 @@ impl Files {
     /// nothing is said.
     #[must_use]
     pub fn beneath(mut self, prefix: &str) -> Files {
-        self.prefix = prefix.into();
+        self.prefix = String::from_utf8_lossy(&normal_path(prefix.as_bytes())).into();
         self
     }
 
@@ -117,7 +122,9 @@ impl Files {
 
     /// The file of a request, or the answer there is instead.
     fn find(&self, request: &Request<'_>) -> Result<Found, Response> {
-        let rest = request.path().strip_prefix(self.prefix.as_bytes()).ok_or_else(missing)?;
+        // As it was routed.
+        let path = normal_path(request.path());
+        let rest = path.strip_prefix(self.prefix.as_bytes()).ok_or_else(missing)?;
         let mut path = path::resolve(rest).ok_or_else(missing)?;
         let is_directory = rest.is_empty() || rest.ends_with(b"/");
         if is_directory {

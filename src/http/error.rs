@@ -22,6 +22,8 @@ pub enum HeadError {
     RequestLineShape,
     /// The method holds a byte outside the token grammar.
     MethodNotToken,
+    /// The method is longer than any that there is, and the head larger than the limit.
+    MethodTooLong,
     /// The target holds a fragment, a backslash, a control byte or one outside ASCII.
     TargetSyntax,
     /// The target's form does not fit the method.
@@ -78,7 +80,7 @@ impl HeadError {
         match self {
             Self::TargetTooLong => Status::URI_TOO_LONG,
             Self::FieldsTooMany | Self::HeadTooLarge => Status::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::CodingUnsupported => Status::NOT_IMPLEMENTED,
+            Self::MethodTooLong | Self::CodingUnsupported => Status::NOT_IMPLEMENTED,
             Self::VersionUnsupported => Status::HTTP_VERSION_NOT_SUPPORTED,
             _ => Status::BAD_REQUEST,
         }
@@ -98,6 +100,7 @@ impl HeadError {
                 "The method is not a token; bytes of an earlier request's content may have been \
                  read as a request, or TLS was spoken to a plain port."
             }
+            Self::MethodTooLong => "The method is longer than any this server knows.",
             Self::TargetSyntax => {
                 "The target contains a fragment, a backslash, a control or a non-ASCII \
                  byte, which must be percent-encoded."
@@ -159,6 +162,7 @@ mod tests {
     #[test]
     fn limits_codings_and_versions_have_a_status_of_their_own() {
         for (error, code) in [
+            (HeadError::MethodTooLong, 501),
             (HeadError::TargetTooLong, 414),
             (HeadError::FieldsTooMany, 431),
             (HeadError::HeadTooLarge, 431),

@@ -82,12 +82,14 @@ impl std::error::Error for FieldError {}
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields {
     lines: Vec<u8>,
+    /// The names of trailers to come, as Trailer lists them; empty if none is announced.
+    announced: String,
 }
 
 impl Fields {
     /// No fields.
     pub const fn new() -> Self {
-        Self { lines: Vec::new() }
+        Self { lines: Vec::new(), announced: String::new() }
     }
 
     /// Adds the line `name: value`.
@@ -107,8 +109,8 @@ impl Fields {
         Ok(())
     }
 
-    /// Adds the line `Trailer: names`, by which the head of an answer in chunks says what will come
-    /// behind its content (RFC 9110 §6.6.2).
+    /// Has the head of an answer in chunks say what will come behind its content, by `Trailer: names`
+    /// (RFC 9110 §6.6.2). Other answers have no trailers, and do not say it.
     ///
     /// ```
     /// use upring::{Fields, Response, Status};
@@ -128,10 +130,20 @@ impl Fields {
                 return Err(FieldError::NotInTrailers);
             }
         }
-        if !names.is_empty() {
-            self.push_checked(b"Trailer", names.join(", ").as_bytes());
-        }
+        self.announce_checked(&names.join(", "));
         Ok(())
+    }
+
+    fn announce_checked(&mut self, names: &str) {
+        if !self.announced.is_empty() && !names.is_empty() {
+            self.announced.push_str(", ");
+        }
+        self.announced.push_str(names);
+    }
+
+    /// The names of trailers to come, as Trailer lists them; empty if none is announced.
+    pub(super) fn announced(&self) -> &str {
+        &self.announced
     }
 
     /// The lines, for a trailer section: those that may stand there, and the names of the others.
@@ -155,18 +167,19 @@ impl Fields {
     /// Adds all lines of `other`.
     pub fn extend(&mut self, other: &Self) {
         self.lines.extend_from_slice(&other.lines);
+        self.announce_checked(&other.announced);
     }
 
-    /// The lines as they go on the wire, each ended by CR LF.
+    /// The lines as they go on the wire, each ended by CR LF; what was announced is not among them.
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         &self.lines
     }
 
-    /// Whether no line was added.
+    /// Whether no line was added, and none announced.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.lines.is_empty() && self.announced.is_empty()
     }
 }
 
@@ -360,7 +373,13 @@ mod tests {
             assert!(fields.is_empty());
         }
         fields.announce(&["X-Sum", "ETag"]).unwrap();
-        assert_eq!(fields.as_bytes(), b"Trailer: X-Sum, ETag\r\n");
-        assert_eq!(fields.trailers().collect::<Vec<_>>(), [Err(&b"Trailer"[..])]);
+        assert_eq!(fields.announced(), "X-Sum, ETag");
+        assert!(!fields.is_empty() && fields.as_bytes().is_empty());
+        assert_eq!(fields.trailers().count(), 0);
+        let mut more = fields.clone();
+        more.announce(&["X"]).unwrap();
+        fields.extend(&Fields::new());
+        fields.extend(&more);
+        assert_eq!(fields.announced(), "X-Sum, ETag, X-Sum, ETag, X");
     }
 }

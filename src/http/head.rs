@@ -16,7 +16,7 @@ use super::diagnosis::{fields_fault, head_fault, request_line};
 use super::error::HeadError;
 use super::field::{Field, HEAD_BYTES_MAX, Span};
 use super::framing::{Codings, Lengths};
-use super::list::{members, split_once};
+use super::list::{is_token, members, split_once};
 use super::method::Method;
 use super::response::Persistence;
 use super::target::{Target, TargetForm, read_target};
@@ -138,9 +138,17 @@ pub fn read_head(
 
 /// Names the limit that a head broke which filled the receive bound without ending.
 ///
-/// `bytes` is all of the head that was received. If its request line is incomplete or its target
-/// too long the answer is 414, otherwise 431 (U-66).
+/// `bytes` is all of the head that was received. If its method is longer than any we know the answer
+/// is 501 (RFC 9112 §3, U-65); if its request line is incomplete or its target too long, 414, otherwise
+/// 431 (U-66).
 pub fn overflow_fault(bytes: &[u8], limits: &HeadLimits) -> HeadError {
+    let method = bytes.split(|byte| *byte == b' ').next().unwrap_or_default();
+    if !is_token(method) {
+        return HeadError::MethodNotToken;
+    }
+    if method.len() > Method::BYTES_MAX {
+        return HeadError::MethodTooLong;
+    }
     let Some((line, _)) = split_once(bytes, b'\n') else {
         return HeadError::TargetTooLong;
     };
@@ -582,6 +590,18 @@ mod tests {
         assert_eq!(overflow_fault(unended.as_bytes(), &limits), HeadError::TargetTooLong);
         assert_eq!(overflow_fault(ended.as_bytes(), &limits), HeadError::TargetTooLong);
         assert_eq!(overflow_fault(b"GET / HTTP/1.1\r\nX: ", &limits), HeadError::HeadTooLarge);
+    }
+
+    #[test]
+    fn u_65_an_endless_method_is_one_that_is_not_known() {
+        let limits = HeadLimits::default();
+        let method = "A".repeat(40_000);
+        for rest in ["", " ", " / HTTP/1.1\r\nX: y"] {
+            let bytes = format!("{method}{rest}");
+            let fault = overflow_fault(bytes.as_bytes(), &limits);
+            assert_eq!(fault, HeadError::MethodTooLong, "{rest:?}");
+        }
+        assert_eq!(overflow_fault(&[0x16; 40_000], &limits), HeadError::MethodNotToken);
     }
 
     #[test]

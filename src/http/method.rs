@@ -46,6 +46,9 @@ impl Method {
         Self::Patch,
     ];
 
+    /// Bytes of the longest name.
+    pub const BYTES_MAX: usize = Self::Connect.as_str().len();
+
     /// The method spelled by `bytes`.
     #[inline]
     pub fn from_bytes(bytes: &[u8]) -> Self {
@@ -157,6 +160,7 @@ mod tests {
     fn every_name_reads_back_as_its_method() {
         for method in Method::NAMED {
             assert_eq!(Method::from_bytes(method.as_str().as_bytes()), method);
+            assert!(method.as_str().len() <= Method::BYTES_MAX);
         }
     }
 

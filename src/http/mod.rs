@@ -37,6 +37,7 @@ mod field;
 mod framing;
 mod head;
 mod method;
+mod normal;
 mod one_pass;
 mod ready;
 mod request;
@@ -55,6 +56,7 @@ pub use head::{
     ConnectionOptions, FIELDS_CAPACITY, Head, HeadLimits, Version, overflow_fault, read_head,
 };
 pub use method::{Method, MethodSet};
+pub use normal::normal_path;
 pub use one_pass::read_whole_head;
 #[cfg(target_arch = "x86_64")]
 #[doc(hidden)]

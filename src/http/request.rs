@@ -61,7 +61,8 @@ impl<'a> Request<'a> {
     #[inline]
     pub fn path(self) -> &'a [u8] {
         let path = self.resolve(self.head.path);
-        if !path.is_empty() || self.head.form != TargetForm::Absolute {
+        let is_absolute = matches!(self.head.form, TargetForm::Absolute | TargetForm::Elsewhere);
+        if !path.is_empty() || !is_absolute {
             return path;
         }
         match (self.head.method, self.head.query) {

@@ -217,6 +217,13 @@ impl Response {
             }
             ContentFraming::Chunked => {
                 out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+                // RFC 9110 §6.6.2: no other framing has a place for trailers.
+                let announced = self.fields.announced();
+                if !announced.is_empty() {
+                    out.extend_from_slice(b"Trailer: ");
+                    out.extend_from_slice(announced.as_bytes());
+                    out.extend_from_slice(b"\r\n");
+                }
             }
             ContentFraming::Close => {}
         }
@@ -450,6 +457,28 @@ mod tests {
             b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: rta/x11\r\n\
               Capsule-Protocol: ?1\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn trailers_are_announced_where_they_can_be_sent() {
+        let mut fields = Fields::new();
+        fields.announce(&["X-Sum"]).unwrap();
+        let head = |status, framing| {
+            let mut out = Vec::new();
+            let response = Response::new(status).with_fields(&fields);
+            response.write_head(&mut out, &Date::at(0), Form::default(), framing);
+            String::from_utf8(out).unwrap()
+        };
+        for (status, framing, expected) in [
+            (Status::OK, ContentFraming::Chunked, true),
+            (Status::OK, ContentFraming::Length(0), false),
+            (Status::OK, ContentFraming::Close, false),
+            (Status::NOT_MODIFIED, ContentFraming::Length(0), false),
+        ] {
+            let head = head(status, framing);
+            assert_eq!(head.contains("\r\nTrailer: X-Sum\r\n"), expected, "{head}");
+            assert_eq!(head.contains("Trailer"), expected, "{head}");
+        }
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub enum TargetForm {
     Origin,
     /// `http://authority/path?query`
     Absolute,
+    /// The same with another scheme: what it names is not to be had from a connection in cleartext.
+    Elsewhere,
     /// `host:port`, only with CONNECT
     Authority,
     /// `*`, only with OPTIONS
@@ -118,7 +120,7 @@ fn read_authority_form(bytes: &[u8], target: &[u8]) -> Result<Target, HeadError>
 
 /// RFC 9112 §3.2.2: a server must accept absolute-form, although only clients of proxies send it.
 fn read_absolute_form(bytes: &[u8], target: &[u8]) -> Result<Target, HeadError> {
-    let rest = without_scheme(target).ok_or(HeadError::TargetForm)?;
+    let (form, rest) = split_scheme(target).ok_or(HeadError::TargetForm)?;
     let end = memchr2(b'/', b'?', rest).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     // RFC 9110 §4.2.1 and §4.2.4: an empty host is invalid, and user information is treated as an
@@ -126,16 +128,24 @@ fn read_absolute_form(bytes: &[u8], target: &[u8]) -> Result<Target, HeadError> 
     if !is_authority(authority) {
         return Err(HeadError::TargetAuthority);
     }
-    Ok(split_query(bytes, TargetForm::Absolute, Some(authority), path))
+    Ok(split_query(bytes, form, Some(authority), path))
 }
 
-/// What follows `http://` or `https://`, in any case (RFC 3986 §3.1). Targets of other schemes are
-/// not ours to answer.
-fn without_scheme(target: &[u8]) -> Option<&[u8]> {
-    [b"http://".as_slice(), b"https://".as_slice()].into_iter().find_map(|scheme| {
-        let (start, rest) = target.split_at_checked(scheme.len())?;
-        start.eq_ignore_ascii_case(scheme).then_some(rest)
-    })
+/// What a target's scheme makes of it, and what follows `://`. RFC 9110 §7.4: that another scheme
+/// than `http` is not ours is answered when the framing is known (U-63), not here.
+fn split_scheme(target: &[u8]) -> Option<(TargetForm, &[u8])> {
+    let (scheme, rest) = split_once(target, b':')?;
+    let rest = rest.strip_prefix(b"//")?;
+    // RFC 3986 §3.1: in any case.
+    if scheme.eq_ignore_ascii_case(b"http") {
+        return Some((TargetForm::Absolute, rest));
+    }
+    let (first, others) = scheme.split_first()?;
+    let is_scheme = first.is_ascii_alphabetic()
+        && others
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
+    is_scheme.then_some((TargetForm::Elsewhere, rest))
 }
 
 #[cfg(test)]
@@ -162,7 +172,10 @@ mod tests {
             (Method::Get, "//a/b", "Origin - //a/b -"),
             (Method::Get, "/a|\"{}", "Origin - /a|\"{} -"),
             (Method::Get, "http://a/e?x", "Absolute a /e x"),
-            (Method::Get, "HTTPS://a:1?x", "Absolute a:1  x"),
+            (Method::Get, "HTTP://a:1?x", "Absolute a:1  x"),
+            (Method::Get, "HTTPS://a:1?x", "Elsewhere a:1  x"),
+            (Method::Get, "ws://a/e", "Elsewhere a /e -"),
+            (Method::Other, "x+1-2.3://a", "Elsewhere a  -"),
             (Method::Other, "http://[::1]", "Absolute [::1]  -"),
             (Method::Options, "*", "Asterisk - * -"),
             (Method::Connect, "x:443", "Authority x:443  -"),
@@ -173,7 +186,9 @@ mod tests {
 
     #[test]
     fn u_64_refuses_forms_that_do_not_fit_the_method() {
-        for target in ["*", "a:80", "a", "ftp://a/", "http:/a", "httpx://a", "?x", "http:"] {
+        for target in
+            ["*", "a:80", "a", "ftp:a", "http:/a", "://a", "1x://a", "a_b://c", "?x", "http:"]
+        {
             let found = parts(Method::Get, target);
             assert_eq!(found, Err(HeadError::TargetForm), "{target}");
         }
@@ -194,7 +209,9 @@ mod tests {
 
     #[test]
     fn refuses_absolute_targets_without_a_plain_host() {
-        for target in ["http://", "http:///e", "http://u@a/", "http://a:x/", "http://a,b/"] {
+        for target in
+            ["http://", "http:///e", "http://u@a/", "http://a:x/", "http://a,b/", "file:///e"]
+        {
             let found = parts(Method::Get, target);
             assert_eq!(found, Err(HeadError::TargetAuthority), "{target}");
         }

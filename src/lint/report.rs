@@ -125,6 +125,20 @@ impl Report {
         self.count("FAIL") == 0
     }
 
+    /// Why nothing was tried, each reason once; nothing if something was.
+    pub fn untried(&self) -> Option<String> {
+        if self.count("skip") < self.results.len() {
+            return None;
+        }
+        let mut reasons: Vec<&str> = Vec::new();
+        for why in self.results.iter().map(|result| result.verdict.why()) {
+            if !reasons.contains(&why) {
+                reasons.push(why);
+            }
+        }
+        Some(reasons.join("; "))
+    }
+
     /// The line at the end.
     pub fn totals(&self) -> String {
         let words = Verdict::WORDS.iter().filter(|word| **word != "DIED");

@@ -2,16 +2,18 @@
 
 use std::fmt;
 
+use super::registry::without_port;
 use super::{Answer, Reply, Takes};
 use crate::http::{Method, Request, Response, Status};
 
 /// Says that what is asked for is elsewhere (RFC 9110 §15.4).
 ///
-/// The location may have places in braces, which each request fills: `{host}`, `{target}` (path and
+/// The location may have places in braces, which each request fills: `{host}` (with the port, if the
+/// client named one), `{hostname}` (without it, as another scheme needs it), `{target}` (path and
 /// query as they were sent), `{path}`, `{query}` (with its question mark, or nothing), and the names
 /// of the route's parameters.
 ///
-/// Where the location names a host, only `{host}` may stand, or `{path}`, `{target}` and `{query}`
+/// Where the location names a host, only `{host}` or `{hostname}` may stand, or `{path}`, `{target}` and `{query}`
 /// directly behind it. A location that names none never does: a request that would make it name one
 /// is answered with 400.
 ///
@@ -19,7 +21,7 @@ use crate::http::{Method, Request, Response, Status};
 /// use upring::{Redirect, Resource, Status};
 ///
 /// # fn main() -> Result<(), upring::resource::RedirectError> {
-/// let to_https = Redirect::new(Status::PERMANENT_REDIRECT, "https://{host}{target}")?;
+/// let to_https = Redirect::new(Status::PERMANENT_REDIRECT, "https://{hostname}{target}")?;
 /// let moved = Redirect::new(Status::MOVED_PERMANENTLY, "/articles/{name}{query}")?;
 /// # let _ = (Resource::new().get(to_https), Resource::new().get(moved));
 /// # Ok(())
@@ -37,6 +39,7 @@ pub struct Redirect {
 enum Piece {
     Text(Box<str>),
     Host,
+    Hostname,
     Target,
     Path,
     Query,
@@ -57,7 +60,9 @@ pub enum RedirectError {
     #[error("a place in a location is a name in braces")]
     Place,
     /// A place could make the location name any host.
-    #[error("the host in a location is said by the location or by {{host}}, by nothing else")]
+    #[error(
+        "the host in a location is said by the location, by {{host}} or by {{hostname}}, by nothing else"
+    )]
     Host,
 }
 
@@ -110,6 +115,7 @@ fn pieces(location: &str) -> Result<Vec<Piece>, RedirectError> {
         pieces.push(Piece::Text(text.into()));
         pieces.push(match name {
             "host" => Piece::Host,
+            "hostname" => Piece::Hostname,
             "target" => Piece::Target,
             "path" => Piece::Path,
             "query" => Piece::Query,
@@ -138,7 +144,7 @@ fn names_host(location: impl Iterator<Item = u8> + Clone) -> bool {
 }
 
 /// Whether the host of a location that begins with `text` and names one is the same for whatever a
-/// request has in the places, `{host}` apart.
+/// request has in the places, `{host}` and `{hostname}` apart.
 fn settles_host(text: &str, pieces: &[Piece]) -> bool {
     let Some((_, authority)) = text.split_once("//") else { return pieces.len() == 1 };
     let mut is_empty = true;
@@ -151,7 +157,7 @@ fn settles_host(text: &str, pieces: &[Piece]) -> bool {
                     break;
                 }
             }
-            Piece::Host => is_empty = false,
+            Piece::Host | Piece::Hostname => is_empty = false,
             // What begins with a slash ends a host.
             Piece::Target | Piece::Path => break,
             Piece::Query => {}
@@ -168,7 +174,8 @@ impl Answer for Redirect {
     }
 
     fn answer(&self, request: &Request<'_>, _: &[u8], reply: &mut Reply<'_>) {
-        if self.pieces.contains(&Piece::Host) && request.host().is_none_or(<[u8]>::is_empty) {
+        let needs_host = |piece: &Piece| matches!(piece, Piece::Host | Piece::Hostname);
+        if self.pieces.iter().any(needs_host) && request.host().is_none_or(<[u8]>::is_empty) {
             let text = "This resource is elsewhere, and where depends on Host.\n";
             return reply.send(&Response::text(Status::BAD_REQUEST, text));
         }
@@ -205,6 +212,7 @@ impl<'a> Location<'a> {
         match piece {
             Piece::Text(text) => [text.as_bytes(), b"", b""],
             Piece::Host => [request.host().unwrap_or_default(), b"", b""],
+            Piece::Hostname => [without_port(request.host().unwrap_or_default()), b"", b""],
             // In absolute-form the authority has been said by then, or is not wanted.
             Piece::Target => {
                 [path(request), question(request), request.query().unwrap_or_default()]
@@ -263,6 +271,7 @@ mod tests {
             (Status::FOUND, "https://example.org{a}", RedirectError::Host),
             (Status::FOUND, "https://example.org:{a}/", RedirectError::Host),
             (Status::FOUND, "https://{host}{query}{a}", RedirectError::Host),
+            (Status::FOUND, "https://{hostname}{a}", RedirectError::Host),
         ] {
             assert_eq!(Redirect::new(status, location), Err(expected), "{location:?}");
         }
@@ -300,6 +309,12 @@ mod tests {
             ("{host}/x", "", "GET /", None),
             ("/{host}/x", "", "GET /", Some("/a:80/x")),
             ("https://{host}{target}", "", "GET //b?c", Some("https://a:80//b?c")),
+            ("https://{hostname}{target}", "", "GET //b?c", Some("https://a//b?c")),
+            ("https://{hostname}:8443{path}", "", "GET /", Some("https://a:8443/")),
+            ("https://{hostname}{target}", "", "GET http://[::1]:8080/", Some("https://[::1]/")),
+            ("https://{hostname}{target}", "", "GET http://[::1]/", Some("https://[::1]/")),
+            ("https://{hostname}{target}", "", "GET http://b:/", Some("https://b/")),
+            ("{hostname}/x", "", "GET /", Some("a/x")),
             ("https://example.org{path}", "", "OPTIONS *", Some("https://example.org/")),
             ("//cdn{query}", "", "GET /?a", Some("//cdn?a")),
             ("//cdn/{rest}", "/old/{*rest}", "GET /old//evil.com", Some("//cdn//evil.com")),

@@ -198,8 +198,11 @@ impl Registry {
     /// begins so.
     ///
     /// An exact path goes before parameters, parameters before a prefix, a longer prefix before a
-    /// shorter one; a second resource at the same pattern replaces the first. Paths are compared as
-    /// they were sent: nothing is decoded, and `//` or `/../` are segments like others.
+    /// shorter one; a second resource at the same pattern replaces the first.
+    ///
+    /// Paths and patterns are compared in their normal form (RFC 9110 §4.2.3, RFC 3986 §6.2.2):
+    /// `/%63ontent` is `/content`, and `%2f` is `%2F`, but not `/`. `//` and `/../` are segments like
+    /// others, and a reserved character such as `!` is another one when it is encoded.
     pub fn insert(&mut self, pattern: &str, resource: Resource) {
         let inserted = self.everywhere.insert(pattern, resource);
         self.note(inserted);
@@ -231,7 +234,7 @@ impl Registry {
         self.tunnel = Some(Resource::new().upgrade(protocol));
     }
 
-    /// What is at a path of a host. Allocates nothing.
+    /// What is at a path of a host. Allocates nothing for a path in its normal form.
     pub fn find(&self, host: Option<&[u8]>, path: &[u8]) -> Option<Match<'_>> {
         let found = match (self.hosts.is_empty(), host) {
             (false, Some(host)) => self.find_on(plain_host(host), path),
@@ -290,13 +293,18 @@ impl Host {
 
 /// A host without its port and the dot that may end it.
 fn plain_host(host: &[u8]) -> &[u8] {
+    let name = without_port(host);
+    name.strip_suffix(b".").unwrap_or(name)
+}
+
+/// A host without its port.
+pub(super) fn without_port(host: &[u8]) -> &[u8] {
     let is_digits = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_digit);
-    let name = match memchr::memrchr(b':', host) {
+    match memchr::memrchr(b':', host) {
         // The colons of an IPv6 address stand within brackets.
         Some(at) if is_digits(&host[at + 1..]) => &host[..at],
         _ => host,
-    };
-    name.strip_suffix(b".").unwrap_or(name)
+    }
 }
 
 impl fmt::Debug for Registry {

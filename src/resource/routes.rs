@@ -1,9 +1,11 @@
-//! The routes of one host: which resource is at a path.
+//! The routes of one host: which resource is at a path. Patterns are kept in normal form, so that a path
+//! that is none in any spelling but its own is found as it came.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::Resource;
-use crate::http::Method;
+use crate::http::{Method, normal_path};
 
 /// Paths and their resources: exact ones, patterns with parameters, prefixes, tried in this order.
 #[derive(Clone, Default)]
@@ -73,8 +75,9 @@ impl Routes {
         }
         if pattern.contains(['{', '}']) {
             check_parameters(pattern).map_err(wrong)?;
-            return self.insert_pattern(pattern, resource).map_err(wrong);
+            return self.insert_pattern(&normal_pattern(pattern), resource).map_err(wrong);
         }
+        let pattern = &*normal_pattern(pattern);
         let (entries, path) = match pattern.strip_suffix('*').filter(|rest| !rest.is_empty()) {
             Some(prefix) => (&mut self.prefixes, prefix),
             None => (&mut self.exact, pattern),
@@ -102,9 +105,20 @@ impl Routes {
     /// The resource at a path, and the pattern that its parameters follow from; empty if it has
     /// none.
     pub(super) fn find(&self, path: &[u8]) -> Option<(&Resource, &str)> {
-        if let Ok(index) = self.exact.binary_search_by(|(at, _)| (**at).cmp(path)) {
-            return Some((&self.exact[index].1, ""));
-        }
+        // A path that a pattern in normal form equals is in normal form.
+        self.find_exact(path).or_else(|| match normal_path(path) {
+            Cow::Borrowed(path) => self.find_beyond(path),
+            Cow::Owned(path) => self.find_exact(&path).or_else(|| self.find_beyond(&path)),
+        })
+    }
+
+    fn find_exact(&self, path: &[u8]) -> Option<(&Resource, &str)> {
+        let index = self.exact.binary_search_by(|(at, _)| (**at).cmp(path)).ok()?;
+        Some((&self.exact[index].1, ""))
+    }
+
+    /// What is at a path in normal form that is not an exact one.
+    fn find_beyond(&self, path: &[u8]) -> Option<(&Resource, &str)> {
         if !self.patterned.is_empty()
             // A target is ASCII: one that is not was refused.
             && let Ok(path) = std::str::from_utf8(path)
@@ -130,6 +144,15 @@ impl Routes {
         let prefixes = prefixes.map(move |(path, resource)| (text(path) + "*", resource));
         exact.chain(patterned).chain(prefixes)
     }
+}
+
+/// A pattern with its own text in normal form, and the names of its parameters as they are.
+fn normal_pattern(pattern: &str) -> String {
+    let segment = |segment: &str| match segment.starts_with('{') {
+        true => segment.to_owned(),
+        false => String::from_utf8_lossy(&normal_path(segment.as_bytes())).into_owned(),
+    };
+    pattern.split('/').map(segment).collect::<Vec<_>>().join("/")
 }
 
 /// Parameters are whole segments with names of their own.
@@ -203,6 +226,45 @@ mod tests {
         }
         assert_eq!(found(&["/files/{*path}", "/f*"], "/files/a/b"), Some(0));
         assert_eq!(found(&["/files/{*path}", "/f*"], "/files/"), Some(1));
+    }
+
+    // RFC 3986 §6.2.2, RFC 9110 §4.2.3.
+    #[test]
+    fn a_path_is_found_in_each_of_its_spellings_and_in_no_other() {
+        let patterns =
+            ["/content", "/a%2fb", "/%7Euser", "/users/{id}/posts", "/pri%76ate/*", "/100%", "/*"];
+        for (path, expected) in [
+            ("/content", 0),
+            ("/%63ontent", 0),
+            ("/%63%6F%6e%74%65%6E%74", 0),
+            ("/Content", 6),
+            ("/%43ontent", 6),
+            ("/content%2F", 6),
+            ("/content/", 6),
+            ("/%2563ontent", 6),
+            ("//content", 6),
+            ("/x/../content", 6),
+            ("/x/%2e%2e/content", 6),
+            ("/a%2Fb", 1),
+            ("/%61%2fb", 1),
+            ("/a/b", 6),
+            ("/~user", 2),
+            ("/%7euser", 2),
+            ("/users/a%2Fb/%70osts", 3),
+            ("/users/%61/posts", 3),
+            ("/users%2Fa/posts", 6),
+            ("/private/x", 4),
+            ("/%70rivate/%zz", 4),
+            ("/private%2Fx", 6),
+            ("/100%", 5),
+            ("/100%25", 5),
+        ] {
+            assert_eq!(found(&patterns, path), Some(expected), "{path}");
+        }
+        let mut routes = routes(&["/a%7eb", "/{x}/%62"]);
+        routes.insert("/a~b", Resource::new()).expect("it is the same");
+        routes.insert("/{x}/b", Resource::new()).expect("it is the same");
+        assert_eq!(routes.all().count(), 2, "the second replaces the first");
     }
 
     #[test]

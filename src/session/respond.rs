@@ -9,7 +9,7 @@ use super::{Core, Port};
 use crate::buffer::LeaseQueue;
 use crate::http::{
     CONTINUE, ContentFraming, Form, Framing, Head, HeadError, Method, Persistence, Request,
-    Response, Status, Version, framing, write_switching,
+    Response, Status, TargetForm, Version, framing, write_switching,
 };
 use crate::resource::{Match, Outgoing, Registry, Reply, ReplyState, Resource, Takes};
 use crate::upgrade::{
@@ -67,6 +67,9 @@ pub(super) fn begin(
     let incoming = |bytes_max: u64, core: &Core| {
         Incoming::new(framing, request.head().expects_continue, bytes_max, core)
     };
+    if request.head().form == TargetForm::Elsewhere {
+        return misdirected(request, incoming(0, port.core), control, port);
+    }
     let Some(route) = Route::of(registry, request, has_content) else {
         return unrouted(request, incoming(0, port.core), control, port);
     };
@@ -367,6 +370,21 @@ impl Missed {
         }
         .raise();
     }
+}
+
+/// RFC 9110 §7.4: what an https URI names must not be had from a connection in cleartext, and what
+/// other schemes name is not here either. Where the next request begins is in no doubt.
+fn misdirected(
+    request: Request<'_>,
+    incoming: Incoming,
+    control: &mut Control,
+    port: &mut Port<'_>,
+) -> Step {
+    port.core.counters.requests_misdirected.raise();
+    let text =
+        "What the target names is not to be had from this connection, which is plain http.\n";
+    let response = Response::text(Status::MISDIRECTED_REQUEST, text);
+    conclude(request, &response, incoming, false, control, port)
 }
 
 /// Nothing is at the path, or the method needs no path.

@@ -356,7 +356,7 @@ fn no_clock_of_the_client_runs_while_its_requests_wait_for_the_outbox() {
 
 #[test]
 fn behind_a_last_answer_no_clock_runs_that_would_write_another() {
-    let (session, sent) = received(&[b'a'; 100], 0);
+    let (session, sent) = received(&[b"GET /", &[b'a'; 100][..]].concat(), 0);
     assert!(sent.starts_with("HTTP/1.1 414 "), "{sent}");
     assert!(session.control().is_closing);
     assert_eq!(session.control().deadline, NEVER);
