@@ -28,6 +28,9 @@ pub enum SubscribeError {
     /// There are as many as there may be (`TopicLimits::topics_max`).
     #[error("there are as many topics as there may be")]
     TooMany,
+    /// It is closing, or over.
+    #[error("the connection is closing")]
+    Closed,
 }
 
 /// One connection's.
