@@ -156,7 +156,7 @@ impl Channel {
     }
 
     pub(super) fn poll_outcome(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
-        match self.outcome.take_if(|_| self.flow.outgoing.is_empty()) {
+        match self.outcome.take() {
             Some(outcome) => Poll::Ready(outcome),
             None if self.close.is_some() => Poll::Ready(Err(SubscribeError::Closed)),
             None => {
