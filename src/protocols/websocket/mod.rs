@@ -50,6 +50,8 @@ pub use frame::{CloseCode, Fault};
 pub use handshake::Origins;
 pub use mask::unmask;
 pub use message::{Binary, Message, Text};
+#[doc(hidden)]
+pub use reader::read_messages;
 pub use settings::{Compression, Context, WebSocketLimits};
 pub use socket::{Sent, Socket};
 pub use topics::{SubscribeError, TopicLimits, Topics, WhenSlow};
