@@ -601,9 +601,7 @@ async fn member(mut socket: AsyncSocket) {
 /// Clients on both of two cores.
 async fn on_both_cores(served: &Served) -> Vec<Client> {
     let mut clients = Vec::new();
-    while clients.len() < 4
-        || served.running.counter_by_core("upgrades_switched").iter().any(|count| *count == 0)
-    {
+    while clients.len() < 4 || served.running.counter_by_core("upgrades_switched").contains(&0) {
         assert!(clients.len() < 64, "the kernel gives all connections to one core");
         clients.push(served.open().await);
         // The core may count after its 101 has come.
