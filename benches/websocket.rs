@@ -1,6 +1,6 @@
-//! WebSocket: unmasking beside what a copy and a plain loop take, and messages through the whole
-//! engine on the simulated kernel, whose own work is in the figure: echoed, compressed, and said to
-//! everybody.
+//! WebSocket: unmasking beside what a copy and a plain loop take, frames read out of a receive buffer,
+//! and messages through the whole engine on the simulated kernel, whose own work is in the figure:
+//! echoed, compressed, and said to everybody.
 
 #[path = "support/mod.rs"]
 mod support;
@@ -8,14 +8,17 @@ mod support;
 use std::cell::Cell;
 use std::hint::black_box;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use flate2::{Compress, Compression, FlushCompress};
 use support::Simulated;
-use support::websocket::{COMPRESSED_TEXT, OFFER, TEXT, echoed, frame, open, registry};
-use upring::websocket;
+use support::websocket::{BINARY, COMPRESSED_TEXT, OFFER, TEXT, echoed, frame, open, registry};
+use upring::buffer::{Lease, Pool};
+use upring::websocket::{self, Message};
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const SUBSCRIBERS: usize = 10_000;
+/// Receive buffers that are read in one go.
+const LEASES: u16 = 64;
 
 fn unmask(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("websocket/unmask");
@@ -39,6 +42,31 @@ fn unmask(criterion: &mut Criterion) {
 fn unmask_plainly(payload: &mut [u8], key: [u8; 4]) {
     for (at, byte) in payload.iter_mut().enumerate() {
         *byte ^= key[at % 4];
+    }
+}
+
+/// From received bytes to messages: headers read, payloads unmasked, text looked at, messages made and
+/// dropped. The copy into the buffer, which is the kernel's work, is not in the figure.
+fn frames(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("websocket/frame");
+    for (first, kind) in [(TEXT, "text"), (BINARY, "binary")] {
+        for (len, count) in [(64, 1), (64, 16), (1024, 1), (16 * 1024, 1)] {
+            let bytes = frame(first, &vec![b'x'; len]).repeat(count);
+            let pool = Pool::new(LEASES, 32 * 1024);
+            let fill = || pool.take().expect("as many as a batch").fill(&bytes);
+            let read = |lease: Lease| {
+                let mut read = 0;
+                let take = |message: Message| read += usize::from(black_box(message).len() == len);
+                websocket::read_messages(lease, take).expect("they are valid");
+                assert_eq!(read, count);
+            };
+            group.throughput(Throughput::Elements(count as u64));
+            let name = if count == 1 { "alone" } else { "16 at once" };
+            group.bench_function(BenchmarkId::new(format!("{kind}, {name}"), len), |bencher| {
+                let batch = BatchSize::NumIterations(u64::from(LEASES));
+                bencher.iter_batched(fill, read, batch);
+            });
+        }
     }
 }
 
@@ -121,5 +149,5 @@ fn broadcast(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, unmask, echo, deflate, broadcast);
+criterion_group!(benches, unmask, frames, echo, deflate, broadcast);
 criterion_main!(benches);

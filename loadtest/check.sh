@@ -15,7 +15,8 @@ for host in hosted native; do
   trap 'kill "$server" 2>/dev/null || true' EXIT
   sleep 0.5
   for load in "plaintext --connections 64" "plaintext --connections 64 --depth 16" \
-              "echo --connections 64 --bytes 4096" "switch --connections 64 --bytes 100 --sources 8"; do
+              "echo --connections 64 --bytes 4096" "websocket --connections 64 --bytes 1024 --depth 16" \
+              "switch --connections 64 --bytes 100 --sources 8"; do
     # shellcheck disable=SC2086 # the words of a load are arguments
     examples/burst $load --target 127.0.0.1:18080 --seconds 1
   done
@@ -27,5 +28,7 @@ done
 examples/measure syscalls --target "$hosted" --target "$native" --target "$baseline" \
   --limit hosted=4.0,0.6,0.12 --limit native=2.0,0.3,0.08
 examples/measure memory --connections 10000 --target "$hosted" --target "$native" --limit 256
+examples/measure memory --mode websocket --connections 10000 --target "$hosted" --target "$native" --limit 256
 examples/measure faults --seconds 1 --connections 5000 --failed-max 0 --target "$hosted" --target "$native"
 examples/measure cpu --rounds 3 --target "$baseline" --target "$hosted" --target "$native"
+examples/measure cpu --rounds 3 --mode websocket --connections 1,64 --depth 1,16 --target "$hosted" --target "$native"

@@ -9,8 +9,9 @@ use super::Simulated;
 /// Offered by a client, compression is agreed where the service has it.
 pub const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
 
-/// First bytes of whole messages: of text, and of compressed text.
+/// First bytes of whole messages: of text, of bytes, and of compressed text.
 pub const TEXT: u8 = 0x81;
+pub const BINARY: u8 = 0x82;
 pub const COMPRESSED_TEXT: u8 = 0xc1;
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];

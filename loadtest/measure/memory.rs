@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::record::Table;
@@ -25,7 +25,6 @@ const WARM_UP_CONNECTIONS: usize = 2000;
 /// while others close.
 const SOURCES: usize = 8;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-const MESSAGE: &[u8] = b"a small message";
 /// Memory is settled when it stays the same for this long.
 const SETTLE: Duration = Duration::from_millis(300);
 const SETTLE_TRIES: usize = 20;
@@ -41,9 +40,40 @@ pub(crate) struct Options {
     /// The most bytes a connection may take.
     #[arg(long)]
     limit: Option<u64>,
+    /// What a connection is switched to.
+    #[arg(long, value_enum, default_value_t = Mode::Echo)]
+    mode: Mode,
     /// Leave transparent huge pages as the machine has them.
     #[arg(long)]
     huge_pages: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Mode {
+    /// `echo`, at /echo.
+    Echo,
+    /// `websocket`, at /ws.
+    Websocket,
+}
+
+impl Mode {
+    /// The path, what is asked for there, and what it needs besides.
+    fn opening(self) -> (&'static str, &'static str, &'static str) {
+        let handshake =
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        match self {
+            Mode::Echo => ("/echo", "echo", ""),
+            Mode::Websocket => ("/ws", "websocket", handshake),
+        }
+    }
+
+    /// A message, and as what it comes back: a WebSocket's is text, masked by zeros.
+    fn message(self) -> (&'static [u8], &'static [u8]) {
+        match self {
+            Mode::Echo => (b"a small message", b"a small message"),
+            Mode::Websocket => (b"\x81\x8f\0\0\0\0a small message", b"\x81\x0fa small message"),
+        }
+    }
 }
 
 pub(crate) fn measure(options: &Options) -> Result<Finding, Box<dyn Error>> {
@@ -63,7 +93,7 @@ pub(crate) fn measure(options: &Options) -> Result<Finding, Box<dyn Error>> {
     ]);
     let mut exceeded = Vec::new();
     for target in &options.targets {
-        let held = hold(target, options.connections)?;
+        let held = hold(target, options.connections, options.mode)?;
         table.push(&[
             target.name.as_str().into(),
             options.connections.into(),
@@ -109,23 +139,27 @@ struct Memory {
     anon_bytes: u64,
 }
 
-fn hold(target: &Target, connections: usize) -> Result<Held, Box<dyn Error>> {
+fn hold(target: &Target, connections: usize, mode: Mode) -> Result<Held, Box<dyn Error>> {
     let server = Server::start(target, Policy::Usual)?;
-    drop(open(server.address, 0..WARM_UP_CONNECTIONS)?);
+    drop(open(server.address, mode, 0..WARM_UP_CONNECTIONS)?);
     let before = settled(&server)?;
-    let _first = open(server.address, 0..connections / 2)?;
+    let _first = open(server.address, mode, 0..connections / 2)?;
     let half = settled(&server)?;
-    let _second = open(server.address, connections / 2..connections)?;
+    let _second = open(server.address, mode, connections / 2..connections)?;
     let after = settled(&server)?;
     Ok(Held { connections: connections as u64, before, half, after })
 }
 
 /// Connections that have switched, have echoed one message, and are idle.
-fn open(target: SocketAddr, numbers: std::ops::Range<usize>) -> io::Result<Vec<TcpStream>> {
-    numbers.map(|number| open_one(target, number)).collect()
+fn open(
+    target: SocketAddr,
+    mode: Mode,
+    numbers: std::ops::Range<usize>,
+) -> io::Result<Vec<TcpStream>> {
+    numbers.map(|number| open_one(target, mode, number)).collect()
 }
 
-fn open_one(target: SocketAddr, number: usize) -> io::Result<TcpStream> {
+fn open_one(target: SocketAddr, mode: Mode, number: usize) -> io::Result<TcpStream> {
     let source = Ipv4Addr::new(127, 0, 0, 1 + (number % SOURCES) as u8);
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.bind(&SocketAddr::from((source, 0)).into())?;
@@ -133,8 +167,9 @@ fn open_one(target: SocketAddr, number: usize) -> io::Result<TcpStream> {
     socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     let mut stream = TcpStream::from(socket);
 
+    let (path, token, fields) = mode.opening();
     let request = format!(
-        "GET /echo HTTP/1.1\r\nHost: {target}\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {target}\r\nConnection: Upgrade\r\nUpgrade: {token}\r\n{fields}\r\n"
     );
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
@@ -147,10 +182,11 @@ fn open_one(target: SocketAddr, number: usize) -> io::Result<TcpStream> {
         return Err(io::Error::other(String::from_utf8_lossy(&answer)));
     }
 
-    stream.write_all(MESSAGE)?;
-    let mut echoed = [0; MESSAGE.len()];
+    let (message, expected) = mode.message();
+    stream.write_all(message)?;
+    let mut echoed = vec![0; expected.len()];
     stream.read_exact(&mut echoed)?;
-    if echoed == MESSAGE { Ok(stream) } else { Err(io::Error::other("the echo differs")) }
+    if echoed == expected { Ok(stream) } else { Err(io::Error::other("the echo differs")) }
 }
 
 fn settled(server: &Server) -> io::Result<Memory> {

@@ -285,8 +285,8 @@ impl<E: Endpoint> Handler for Connection<E> {
     }
 
     fn on_wake(&mut self, io: &mut Io<'_>) {
-        if self.link.phase == Phase::Open {
-            self.deliver_topics(io);
+        self.deliver_topics(io);
+        if self.link.phase != Phase::Closed {
             self.call(io, |endpoint, socket| endpoint.on_wake(socket));
         }
     }
@@ -372,6 +372,7 @@ impl Link {
         when_slow: WhenSlow,
         io: &mut Io<'_>,
     ) -> Result<(), SubscribeError> {
+        // RFC 6455 §5.5.1: nothing is sent behind our Close.
         if self.phase != Phase::Open {
             return Err(SubscribeError::Closed);
         }

@@ -68,6 +68,13 @@ pub(super) struct Terms {
     pub(super) compression: Option<Compression>,
 }
 
+impl Terms {
+    /// The name of a sub-protocol that was chosen.
+    pub(super) fn subprotocol(&self, index: Option<usize>) -> Option<&str> {
+        index.and_then(|index| self.subprotocols.get(index)).map(|name| &**name)
+    }
+}
+
 /// A handshake that can be accepted.
 #[derive(Debug)]
 pub(super) struct Accepted {

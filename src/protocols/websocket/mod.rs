@@ -42,12 +42,16 @@ mod tests;
 mod topics;
 mod utf8;
 
-pub use asynchronous::{AsyncSocket, Disconnected, MessageReceiver, MessageSender, SendError};
+pub use asynchronous::{
+    AsyncSocket, Disconnected, MessageReceiver, MessageSender, Missed, SendError,
+};
 pub use endpoint::{Close, ClosedBy, Endpoint};
 pub use frame::{CloseCode, Fault};
 pub use handshake::Origins;
 pub use mask::unmask;
 pub use message::{Binary, Message, Text};
+#[doc(hidden)]
+pub use reader::read_messages;
 pub use settings::{Compression, Context, WebSocketLimits};
 pub use socket::{Sent, Socket};
 pub use topics::{SubscribeError, TopicLimits, Topics, WhenSlow};
@@ -164,7 +168,27 @@ impl WebSocket {
         self
     }
 
-    /// The protocol `websocket`, with an endpoint that `make` makes for each connection.
+    /// The protocol `websocket`, with an endpoint that `make` makes for each connection. One that has
+    /// to know its sub-protocol is made by [`WebSocket::decide`]:
+    ///
+    /// ```
+    /// use upring::websocket::{Endpoint, Message, Socket, WebSocket};
+    ///
+    /// struct Chat {
+    ///     is_binary: bool,
+    /// }
+    /// # impl Endpoint for Chat {
+    /// #     fn on_message(&mut self, _: Message, _: &mut Socket<'_>) {
+    /// #         let _ = self.is_binary;
+    /// #     }
+    /// # }
+    ///
+    /// let chat = WebSocket::new().subprotocols(["chat.v2", "chat.v1"]).decide(|_, handshake| {
+    ///     let is_binary = handshake.subprotocol() == Some("chat.v2");
+    ///     handshake.accept(Chat { is_binary }).into()
+    /// });
+    /// # let _ = chat;
+    /// ```
     pub fn endpoint<E: Endpoint>(
         self,
         make: impl Fn(&Opening<'_>) -> E + Send + Sync + 'static,
@@ -236,8 +260,7 @@ pub struct Handshake {
 impl Handshake {
     /// The sub-protocol that was chosen.
     pub fn subprotocol(&self) -> Option<&str> {
-        let names = &self.local.service.terms.subprotocols;
-        self.accepted.subprotocol.and_then(|index| names.get(index)).map(|name| &**name)
+        self.local.service.terms.subprotocol(self.accepted.subprotocol)
     }
 
     /// Switches to the future that `run` makes; it begins when the connection is switched. The protocol
@@ -246,8 +269,8 @@ impl Handshake {
     where
         Task: Future<Output = ()> + 'static,
     {
-        let bytes_max = self.local.service.limits.queue_bytes_max;
-        self.accept(asynchronous::endpoint(bytes_max, run))
+        let (local, subprotocol) = (Rc::clone(&self.local), self.accepted.subprotocol);
+        self.accept(asynchronous::endpoint(local, subprotocol, run))
     }
 
     /// Switches to `endpoint`.

@@ -44,6 +44,24 @@ pub(super) struct Reader {
     partial: Option<Box<Partial>>,
 }
 
+/// Reads the messages in `bytes`, for benches: frames between an engine's receive and an endpoint's
+/// message, and nothing else.
+///
+/// # Errors
+/// What a peer that sends such frames is closed for.
+#[doc(hidden)]
+#[inline]
+pub fn read_messages(mut bytes: Lease, mut take: impl FnMut(Message)) -> Result<(), Fault> {
+    let bounds = Bounds { message_bytes_max: 1024 * 1024, fragments_max: 1 };
+    let mut reader = Reader::default();
+    while let Some(incoming) = reader.next(&mut bytes, &bounds, None)? {
+        if let Incoming::Message(message) = incoming {
+            take(message);
+        }
+    }
+    Ok(())
+}
+
 /// What has begun and not ended.
 #[derive(Debug, Default)]
 struct Partial {

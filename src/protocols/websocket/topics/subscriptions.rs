@@ -28,7 +28,7 @@ pub enum SubscribeError {
     /// There are as many as there may be (`TopicLimits::topics_max`).
     #[error("there are as many topics as there may be")]
     TooMany,
-    /// Nothing can be sent to it any more.
+    /// It is closing, or over.
     #[error("the connection is closing")]
     Closed,
 }
