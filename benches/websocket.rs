@@ -7,6 +7,7 @@ mod support;
 
 use std::cell::Cell;
 use std::hint::black_box;
+use std::sync::Arc;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use flate2::{Compress, Compression, FlushCompress};
@@ -49,6 +50,7 @@ fn unmask_plainly(payload: &mut [u8], key: [u8; 4]) {
 /// dropped. The copy into the buffer, which is the kernel's work, is not in the figure.
 fn frames(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("websocket/frame");
+    let counters = Arc::default();
     for (first, kind) in [(TEXT, "text"), (BINARY, "binary")] {
         for (len, count) in [(64, 1), (64, 16), (1024, 1), (16 * 1024, 1)] {
             let bytes = frame(first, &vec![b'x'; len]).repeat(count);
@@ -57,7 +59,7 @@ fn frames(criterion: &mut Criterion) {
             let read = |lease: Lease| {
                 let mut read = 0;
                 let take = |message: Message| read += usize::from(black_box(message).len() == len);
-                websocket::read_messages(lease, take).expect("they are valid");
+                websocket::read_messages(lease, &counters, take).expect("they are valid");
                 assert_eq!(read, count);
             };
             group.throughput(Throughput::Elements(count as u64));

@@ -9,12 +9,15 @@
 //! Between two messages a reader owns nothing. What it answers does not depend on where its input
 //! was cut.
 
+use std::sync::Arc;
+
 use super::deflate::Inflater;
 use super::frame::{CLIENT_HEADER_MAX, CloseCode, Fault, Header, Opcode};
 use super::mask::unmask;
 use super::message::{Body, Message};
 use super::utf8::{self, Utf8};
 use crate::buffer::{Collected, Lease, Ledger, NoRoom};
+use crate::counters::Counters;
 
 /// Frames of which nothing is to be told that are taken at once: a segment may have hundreds.
 const FRAMES_AT_ONCE: usize = 16;
@@ -51,10 +54,15 @@ pub(super) struct Reader {
 /// What a peer that sends such frames is closed for.
 #[doc(hidden)]
 #[inline]
-pub fn read_messages(mut bytes: Lease, mut take: impl FnMut(Message)) -> Result<(), Fault> {
+pub fn read_messages(
+    mut bytes: Lease,
+    counters: &Arc<Counters>,
+    mut take: impl FnMut(Message),
+) -> Result<(), Fault> {
+    let ledger = Ledger { counters, bytes_max: u64::MAX };
     let bounds = Bounds { message_bytes_max: 1024 * 1024, fragments_max: 1 };
     let mut reader = Reader::default();
-    while let Some(incoming) = reader.next(&mut bytes, &bounds, None)? {
+    while let Some(incoming) = reader.next(&mut bytes, &bounds, None, ledger)? {
         if let Incoming::Message(message) = incoming {
             take(message);
         }

@@ -171,7 +171,8 @@ impl Stager {
         let now = (
             self.world.now(),
             self.counters.bytes_received.value() + self.counters.bytes_sent.value(),
-            self.counters.connections_accepted.value(),
+            // A connection that has used its share of a turn has done something in it.
+            self.counters.connections_accepted.value() + self.counters.turns_used_up.value(),
         );
         let is_calm = !has_kept && !stage::is_waiting() && now == self.before;
         self.calm = if is_calm { self.calm + 1 } else { 0 };
