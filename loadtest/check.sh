@@ -5,14 +5,17 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo build --release --bins --examples
 cd target/release
-hosted='hosted=./upring --listen 127.0.0.1:PORT --workers 1 --host hosted'
-native='native=./upring --listen 127.0.0.1:PORT --workers 1 --host native'
+files=$(mktemp -d)
+truncate -s 20M "$files/large"
+trap 'rm -rf "$files"' EXIT
+hosted="hosted=./upring --listen 127.0.0.1:PORT --workers 1 --root $files --host hosted"
+native="native=./upring --listen 127.0.0.1:PORT --workers 1 --root $files --host native"
 baseline='baseline=examples/baseline --listen 127.0.0.1:PORT --workers 1'
 
 for host in hosted native; do
   ./upring --listen 127.0.0.1:18080 --host "$host" >/dev/null &
   server=$!
-  trap 'kill "$server" 2>/dev/null || true' EXIT
+  trap 'kill "$server" 2>/dev/null || true; rm -rf "$files"' EXIT
   sleep 0.5
   for load in "plaintext --connections 64" "plaintext --connections 64 --depth 16" \
               "echo --connections 64 --bytes 4096" "websocket --connections 64 --bytes 1024 --depth 16" \
@@ -22,7 +25,7 @@ for host in hosted native; do
   done
   kill -TERM "$server"
   wait "$server"
-  trap - EXIT
+  trap 'rm -rf "$files"' EXIT
 done
 
 examples/measure syscalls --target "$hosted" --target "$native" --target "$baseline" \

@@ -20,12 +20,12 @@ const SOURCES: u64 = 16;
 const DRIP: Duration = Duration::from_secs(2);
 /// How long the connections of an attack may take to be there.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-/// Connections that ask and never read: many more cost the machine, not the server.
-const NON_READERS: usize = 500;
-/// What such a connection's socket takes in of the answers.
+/// Connections that say much: many more cost the machine, not the server.
+const TALKERS: usize = 500;
+/// The same of those whose every byte is work for a server.
+const FEW_TALKERS: usize = 50;
+/// What the socket of one that does not read takes in of the answers.
 const UNREAD_BYTES: usize = 2304;
-/// Requests each of them sends at once.
-const PIPELINED: usize = 2000;
 const HEAD: &[u8] = b"GET /plaintext HTTP/1.1\r\nHost: a\r\nX: ";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -40,6 +40,16 @@ pub(crate) enum Kind {
     Descriptors,
     /// Connections that send as many requests as they can and read no answer.
     NonReaders,
+    /// Connections that ask for the file `/large`, do not read it, and are reset for the next.
+    Files,
+    /// Connections that send a content but for its last bytes.
+    Contents,
+    /// WebSockets that send messages of four thousand empty fragments.
+    Fragments,
+    /// WebSockets that send empty messages and read the echoes.
+    Messages,
+    /// WebSockets that send pings.
+    Pings,
 }
 
 impl Kind {
@@ -50,6 +60,70 @@ impl Kind {
             Kind::Flood => "flood",
             Kind::Descriptors => "descriptors",
             Kind::NonReaders => "non-readers",
+            Kind::Files => "unread files",
+            Kind::Contents => "contents",
+            Kind::Fragments => "fragments",
+            Kind::Messages => "messages",
+            Kind::Pings => "pings",
+        }
+    }
+
+    /// What each connection says, if that is what the attack is about.
+    fn speech(self) -> Option<Speech> {
+        let http = |begin: &[u8]| Speech { begin: begin.to_vec(), ..Speech::default() };
+        let websocket = |then: Vec<u8>| Speech {
+            begin: WEBSOCKET.to_vec(),
+            then,
+            is_read: true,
+            talkers: FEW_TALKERS,
+        };
+        match self {
+            Kind::NonReaders => {
+                Some(Speech { then: PLAIN.repeat(2000), talkers: TALKERS, ..http(b"") })
+            }
+            Kind::Contents => {
+                const HEAD: &[u8] =
+                    b"POST /content HTTP/1.1\r\nHost: a\r\nContent-Length: 1048576\r\n\r\n";
+                let content = [HEAD, &vec![b'x'; 1024 * 1024 - 16]].concat();
+                Some(Speech { talkers: TALKERS, ..http(&content) })
+            }
+            Kind::Fragments => {
+                let fragments = frame(0x00).repeat(4000);
+                Some(websocket([&frame(0x02)[..], &fragments, &frame(0x80)].concat()))
+            }
+            Kind::Messages => Some(websocket(frame(0x82).repeat(4000))),
+            Kind::Pings => Some(websocket(frame(0x89).repeat(4000))),
+            Kind::SlowHeads | Kind::Resets | Kind::Flood | Kind::Descriptors | Kind::Files => None,
+        }
+    }
+}
+
+const PLAIN: &[u8] = b"GET /plaintext HTTP/1.1\r\nHost: a\r\n\r\n";
+const WEBSOCKET: &[u8] =
+    b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// An empty frame of a client.
+fn frame(first: u8) -> [u8; 6] {
+    [first, 0x80, 1, 2, 3, 4]
+}
+
+/// What a connection sends: something once, and something over and over.
+#[derive(Default)]
+struct Speech {
+    begin: Vec<u8>,
+    then: Vec<u8>,
+    is_read: bool,
+    talkers: usize,
+}
+
+impl Speech {
+    /// What comes behind `place` bytes, up to where it begins anew.
+    fn from(&self, place: usize) -> &[u8] {
+        match self.begin.get(place..) {
+            Some(rest) if !rest.is_empty() => rest,
+            _ if self.then.is_empty() => &[],
+            _ => &self.then[(place - self.begin.len()) % self.then.len()..],
         }
     }
 }
@@ -86,7 +160,8 @@ impl Attack {
                 Kind::SlowHeads => attacker.drip(),
                 Kind::Resets => attacker.reset(),
                 Kind::Flood | Kind::Descriptors => attacker.flood(),
-                Kind::NonReaders => attacker.pipeline(),
+                Kind::Files => attacker.ask_for_files(),
+                talk => attacker.talk(&talk.speech().expect("it says something")),
             }
         });
         let attack = Attack { thread: Some(thread), shared };
@@ -200,7 +275,7 @@ impl Attacker {
             // A part of a head, a whole request, or nothing: by turns.
             let _ = match self.opened % 3 {
                 0 => socket.send(HEAD),
-                1 => socket.send(b"GET /plaintext HTTP/1.1\r\nHost: a\r\n\r\n"),
+                1 => socket.send(PLAIN),
                 _ => Ok(0),
             };
         }
@@ -219,26 +294,49 @@ impl Attacker {
         Ok(())
     }
 
-    fn pipeline(&mut self) -> io::Result<()> {
-        let requests = b"GET /plaintext HTTP/1.1\r\nHost: a\r\n\r\n".repeat(PIPELINED);
-        while self.held.len() < self.connections.min(NON_READERS) {
+    fn ask_for_files(&mut self) -> io::Result<()> {
+        self.ready();
+        while !self.is_over() {
+            if self.held.len() == self.connections.min(TALKERS) {
+                self.held.clear();
+            }
             let socket = self.open_deaf()?;
+            let _ = socket.send(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+            self.held.push_back(socket);
+        }
+        Ok(())
+    }
+
+    fn talk(&mut self, speech: &Speech) -> io::Result<()> {
+        let open = |this: &mut Attacker| match speech.is_read {
+            true => this.open(),
+            false => this.open_deaf(),
+        };
+        while self.held.len() < self.connections.min(speech.talkers) {
+            let socket = open(self)?;
             self.held.push_back(socket);
         }
         self.ready();
-        // Where in the requests each of them goes on.
         let mut places = vec![0; self.held.len()];
+        let mut heard = [std::mem::MaybeUninit::uninit(); 16 * 1024];
         while !self.is_over() {
             let mut sent = 0;
             for (number, place) in places.iter_mut().enumerate() {
-                match self.held[number].send(&requests[*place..]) {
+                let mut is_lost = false;
+                let bytes = speech.from(*place);
+                match self.held[number].send(bytes) {
                     Ok(len) => {
-                        *place = (*place + len) % requests.len();
-                        sent += 1;
+                        *place += len;
+                        sent += u64::from(len > 0);
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    // It was reset: another takes its place.
-                    Err(_) => (self.held[number], *place) = (self.open_deaf()?, 0),
+                    Err(error) => is_lost = error.kind() != io::ErrorKind::WouldBlock,
+                }
+                if speech.is_read {
+                    is_lost |= matches!(self.held[number].recv(&mut heard), Ok(0));
+                }
+                if is_lost {
+                    // It was closed: another takes its place.
+                    (self.held[number], *place) = (open(self)?, 0);
                 }
             }
             self.shared.acts.fetch_add(sent, Ordering::Relaxed);

@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use super::connection::Phase;
+use super::connection::{Appetite, Phase};
 use super::{Connection, Engine};
 use crate::config::REFUSING_MAX;
 use crate::http::{Response, Status};
@@ -85,6 +85,7 @@ impl<K: Kernel> Engine<K> {
             let Some(token) = self.line.pop_front() else { break };
             if let Some(connection) = self.connections.of(token) {
                 connection.is_in_line = false;
+                connection.appetite = Appetite::of_stranger(self.core.is_crowded);
                 self.touch(token);
             }
         }

@@ -11,7 +11,7 @@
 
 use crate::buffer::{Batch, Load};
 use crate::config::{Millis, NEVER};
-use crate::ring::{Handle, Manner};
+use crate::ring::{Handle, Manner, Receipts};
 use crate::session::Session;
 use crate::upgrade::CloseReason;
 
@@ -49,6 +49,7 @@ pub(super) struct Connection {
     pub(super) has_received: bool,
     /// The kernel was asked who the peer is, and has not said it.
     pub(super) is_identifying: bool,
+    pub(super) appetite: Appetite,
     /// It was accepted, and is received on when it is its turn.
     pub(super) is_in_line: bool,
     /// It is not served, and told so at most.
@@ -65,10 +66,37 @@ pub(super) enum Phase {
     Installing,
 }
 
+/// How much one connection sends beside others: one that sends more in a turn, while turns are full, is
+/// received on one buffer at a time. The kernel may bring some thirty before it looks at the next.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Appetite(u8);
+
+impl Appetite {
+    /// Buffers in one turn that are more than others have.
+    const GREEDY: u8 = 4;
+
+    /// Of one of which is not known how much it has to say.
+    pub(super) fn of_stranger(is_crowded: bool) -> Appetite {
+        if is_crowded { Appetite(Appetite::GREEDY) } else { Appetite::default() }
+    }
+
+    /// A buffer was received.
+    pub(super) fn note(&mut self) {
+        self.0 = self.0.saturating_add(1);
+    }
+
+    /// Ends a turn: whether it is one buffer at a time from here on.
+    pub(super) fn is_slowed(&mut self, is_crowded: bool) -> bool {
+        let is_slowed = is_crowded && self.0 >= Appetite::GREEDY;
+        self.0 = if is_slowed { Appetite::GREEDY } else { 0 };
+        is_slowed
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Receive {
     Idle,
-    Armed,
+    Armed(Receipts),
     /// Asked to end; its last completion has not come.
     Stopping,
 }
@@ -97,6 +125,7 @@ impl Connection {
             is_watch_stopped: false,
             has_received: false,
             is_identifying: false,
+            appetite: Appetite::default(),
             is_in_line: false,
             is_refused: false,
         }

@@ -302,6 +302,7 @@ impl<K: Kernel> Engine<K> {
             if !more {
                 connection.receive = Receive::Idle;
             }
+            connection.appetite.note();
             match (connection.phase, result) {
                 (Phase::Open | Phase::Detaching, Ok(Some(bytes))) => {
                     connection.call(core, key, |session, port| session.received(bytes, port));

@@ -272,21 +272,22 @@ impl Connection {
         core: &Core,
         receipts: Receipts,
     ) {
+        let is_slowed = self.appetite.is_slowed(core.is_crowded);
         if self.wants_receive(core) && !self.is_starved {
-            self.receive = Receive::Armed;
             // The kernel hears of a stop only after it has delivered many: one that had to be stopped
             // gets one buffer at a time until it has caught up.
             let was_held = self.is_held;
             self.is_held = was_held && self.session.unread() > 0;
-            let receipts = if self.is_held { Receipts::One } else { receipts };
+            let receipts = if self.is_held || is_slowed { Receipts::One } else { receipts };
+            self.receive = Receive::Armed(receipts);
             kernel.receive(token, self.handle, receipts);
             let is_usual = !was_held && receipts == Receipts::Many;
             if std::mem::replace(&mut self.has_received, true) && is_usual {
                 core.counters.rearmed.raise();
             }
-        } else if self.receive == Receive::Armed
+        } else if let Receive::Armed(receipts) = self.receive
             && self.phase == Phase::Open
-            && self.session.is_full(&core.limits)
+            && (self.session.is_full(&core.limits) || (is_slowed && receipts == Receipts::Many))
         {
             core.counters.backpressure.raise();
             self.is_held = true;
@@ -308,7 +309,7 @@ impl Connection {
     }
 
     fn stop_receive<K: Kernel>(&mut self, token: Token, kernel: &mut K) {
-        if self.receive == Receive::Armed {
+        if matches!(self.receive, Receive::Armed(_)) {
             self.receive = Receive::Stopping;
             kernel.stop_receive(token);
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::outgoing::Outgoing;
 use crate::buffer::{Lease, Load, Payload};
 use crate::http::{Date, Fields, Response, Trailers};
-use crate::upgrade::{CloseReason, ConnectionWaker, Io, sending_cost};
+use crate::upgrade::{CloseReason, ConnectionWaker, Io, moving_cost};
 
 /// A handler of one request. Every method is called on the connection's own core, and none may
 /// block it. A panic is answered with 500, or with a reset when the answer has begun.
@@ -105,7 +105,7 @@ impl StreamIo<'_> {
     /// Sends content without copying it.
     pub fn send(&mut self, payload: impl Into<Payload>) {
         let payload = payload.into();
-        self.io.spend(sending_cost(payload.len()));
+        self.io.spend(moving_cost(payload.len()));
         self.outgoing.send(payload, &mut self.io);
     }
 

@@ -41,9 +41,12 @@ use crate::buffer::{Lease, LeaseQueue};
 use crate::config::{Limits, NEVER};
 use crate::http::{Form, Persistence, Response};
 use crate::resource::{StreamIo, Streaming};
-use crate::upgrade::{CloseReason, Control, Detached, Handler};
+use crate::upgrade::{CloseReason, Control, Detached, Handler, moving_cost};
 use exchange::Exchange;
 use std::os::fd::OwnedFd;
+
+/// What it costs to deliver a buffer, whatever is in it.
+const BUFFER_COST: u32 = 2;
 
 /// One connection.
 #[derive(Default)]
@@ -108,10 +111,9 @@ impl Session {
     /// Bytes were received.
     pub fn received(&mut self, bytes: Lease, port: &mut Port<'_>) {
         port.core.counters.bytes_received.add(bytes.len() as u64);
+        port.core.spend(moving_cost(bytes.len()));
         self.input.push(bytes);
-        // Who has work left over goes on when those are called that have, and so does who sends content
-        // when enough was done.
-        self.has_more |= port.core.has_done_enough() && self.is_amid_request();
+        // Who has work left over goes on when those are called that have.
         if !self.has_more {
             self.advance(port);
         }
@@ -249,11 +251,6 @@ impl Session {
     /// Whether enough room is left to receive again.
     pub fn has_room(&self, limits: &Limits) -> bool {
         self.input.bytes_aside() == 0 && self.input.len() <= usize::from(limits.leases_max / 2)
-    }
-
-    /// Whether a request has begun and is not answered.
-    fn is_amid_request(&self) -> bool {
-        matches!(&self.state, State::Http(exchange) if !exchange.is_idle())
     }
 
     /// Whether the connection was switched to a protocol.

@@ -13,7 +13,7 @@ use crate::http::{
 };
 use crate::resource::{Match, Outgoing, Registry, Reply, ReplyState, Resource, Takes};
 use crate::upgrade::{
-    Control, Decision, EarlyData, Offer, Opening, Outcome, Protocol, Switch, Unusable, sending_cost,
+    Control, Decision, EarlyData, Offer, Opening, Outcome, Protocol, Switch, Unusable, moving_cost,
 };
 
 /// What a request leads to, before its content is read. A pure function of the request and the
@@ -496,7 +496,7 @@ fn answer(
         ReplyState::Answered => {
             port.core.counters.requests.raise();
             let written = port.outbox().queued().bytes.saturating_sub(before);
-            port.core.spend(sending_cost(written));
+            port.core.spend(moving_cost(written));
             end(incoming, form, control, port)
         }
         ReplyState::Later(awaiting) => {

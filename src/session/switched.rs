@@ -3,12 +3,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Core, InputEnd, Port, Session, State};
+use super::{BUFFER_COST, Core, InputEnd, Port, Session, State};
 use crate::buffer::Outbox;
 use crate::upgrade::{CloseReason, Detached, Handler, Io};
-
-/// What it costs to deliver a buffer, whatever is in it.
-const DELIVERY_COST: u32 = 4;
 
 impl Session {
     /// Delivers what was received until the handler pauses, closes, or has written enough for now, or
@@ -27,7 +24,7 @@ impl Session {
             }
             let Some(bytes) = self.input.pop() else { break };
             let bytes = port.core.lendable(bytes);
-            port.core.spend(DELIVERY_COST);
+            port.core.spend(BUFFER_COST);
             self.with_handler(port, |handler, io| {
                 io.share_end = share_end;
                 handler.on_bytes(bytes, io);

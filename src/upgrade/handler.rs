@@ -172,8 +172,8 @@ impl Default for Control {
     }
 }
 
-/// What it costs to find and send `bytes`, in tenths of a microsecond: as a rule of thumb.
-pub(crate) fn sending_cost(bytes: usize) -> u32 {
+/// What it costs to receive `bytes`, or to find and send them, in tenths of a microsecond: as a rule of thumb.
+pub(crate) fn moving_cost(bytes: usize) -> u32 {
     (bytes / 256) as u32
 }
 

@@ -31,7 +31,7 @@ mod promise;
 mod protocol;
 mod wake;
 
-pub(crate) use handler::sending_cost;
+pub(crate) use handler::moving_cost;
 pub use handler::{CloseReason, Control, Detached, Handler, Io};
 pub use negotiate::{Order, Outcome, negotiate};
 pub use offer::{Offer, Unusable};
