@@ -10,13 +10,6 @@ use crate::counters::Counters;
 /// Memory of the first piece, if as much may come: as much as a receive buffer.
 const CAPACITY_MIN: usize = 4096;
 
-/// From so much on, memory is set aside for all that may come: growing by copies costs more than what
-/// is received, and a page that nothing was written to is no memory yet.
-const CAPACITY_EARNEST: usize = 16 * 1024;
-
-/// But no more than this at once.
-const AT_ONCE_MAX: usize = 1024 * 1024;
-
 /// What one core may hold of what has not come whole, and the gauge that says how much it does.
 #[derive(Clone, Copy)]
 pub(crate) struct Ledger<'a> {
@@ -40,7 +33,7 @@ impl Ledger<'_> {
     }
 }
 
-/// Bytes that are counted from when they are written to when they are dropped or handed on.
+/// Bytes that are counted from when their memory is taken to when they are dropped or handed on.
 #[derive(Debug)]
 pub(crate) struct Collected {
     bytes: Vec<u8>,
@@ -53,30 +46,29 @@ impl Collected {
         Collected { bytes: Vec::new(), counters: Arc::clone(ledger.counters) }
     }
 
-    /// Adds `piece`, if there is room for it. No memory is set aside for more than `len_max`, which is
-    /// all that may come.
+    /// Adds `piece`, if there is room for the memory that takes: four times of what there was, but never
+    /// more than `len_max`, which is all that may come. Twice would copy three times as much, and all at
+    /// once would be memory for a few bytes: what an allocator hands out again has been written to.
     pub(crate) fn extend(
         &mut self,
         piece: &[u8],
         len_max: u64,
         ledger: Ledger<'_>,
     ) -> Result<(), NoRoom> {
-        if !ledger.has_room_for(piece.len() as u64) {
-            return Err(NoRoom);
-        }
         let (capacity, len) = (self.bytes.capacity(), self.bytes.len() + piece.len());
         if len > capacity {
             let len_max = usize::try_from(len_max).unwrap_or(usize::MAX);
-            let wanted = capacity.saturating_mul(2).max(CAPACITY_MIN);
-            let wanted = if wanted > CAPACITY_EARNEST { wanted.max(AT_ONCE_MAX) } else { wanted };
-            let grown = wanted.min(len_max).max(len);
-            self.bytes.reserve_exact(grown - self.bytes.len());
+            let grown = capacity.saturating_mul(4).max(CAPACITY_MIN).min(len_max).max(len);
+            if !ledger.has_room_for((grown - capacity) as u64) {
+                return Err(NoRoom);
+            }
+            self.counting(|bytes| bytes.reserve_exact(grown - bytes.len()));
         }
-        self.counting(|bytes| bytes.extend_from_slice(piece));
+        self.bytes.extend_from_slice(piece);
         Ok(())
     }
 
-    /// Has `write` append to the bytes, as many as it will; then there may be no room.
+    /// Has `write` append to the bytes, which takes the memory it takes; then there may be no room.
     pub(crate) fn append<T>(
         &mut self,
         ledger: Ledger<'_>,
@@ -88,15 +80,15 @@ impl Collected {
 
     /// The bytes, which are counted no longer.
     pub(crate) fn into_bytes(mut self) -> Vec<u8> {
-        self.counters.bytes_collected.subtract(self.bytes.len() as u64);
+        self.counters.bytes_collected.subtract(self.bytes.capacity() as u64);
         std::mem::take(&mut self.bytes)
     }
 
-    /// Has `change` append to the bytes, and counts how many.
+    /// Has `change` grow the bytes, and counts by how much.
     fn counting<T>(&mut self, change: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-        let before = self.bytes.len();
+        let before = self.bytes.capacity();
         let changed = change(&mut self.bytes);
-        self.counters.bytes_collected.add((self.bytes.len() - before) as u64);
+        self.counters.bytes_collected.add((self.bytes.capacity() - before) as u64);
         changed
     }
 }
@@ -111,7 +103,7 @@ impl Deref for Collected {
 
 impl Drop for Collected {
     fn drop(&mut self) {
-        self.counters.bytes_collected.subtract(self.bytes.len() as u64);
+        self.counters.bytes_collected.subtract(self.bytes.capacity() as u64);
     }
 }
 
@@ -120,21 +112,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_doubles_until_the_peer_means_it_and_ends_at_what_may_come() {
+    fn memory_grows_fourfold_and_ends_at_what_may_come() {
         let counters = Arc::default();
         let ledger = Ledger { counters: &counters, bytes_max: u64::MAX };
         let mut collected = Collected::new(ledger);
         let mut capacities = Vec::new();
         for _ in 0..10 {
-            collected.extend(&[b'x'; 2000], 300_000, ledger).expect("there is room");
-            capacities.push(collected.bytes.capacity());
-            assert_eq!(counters.bytes_collected.value(), collected.len() as u64);
+            collected.extend(&[b'x'; 2000], 20_000, ledger).expect("there is room");
+            capacities.push(counters.bytes_collected.value());
         }
         capacities.dedup();
-        assert_eq!(capacities, [4096, 8192, 16_384, 300_000]);
-        collected.extend(&[b'x'; 300_000], u64::MAX, ledger).expect("there is room");
-        assert_eq!(collected.bytes.capacity(), AT_ONCE_MAX);
-        assert_eq!(collected.into_bytes().len(), 320_000);
+        assert_eq!(capacities, [4096, 16_384, 20_000]);
+        assert_eq!(collected.len(), 20_000);
+        assert_eq!(collected.into_bytes().capacity(), 20_000);
         assert_eq!(counters.bytes_collected.value(), 0);
     }
 
@@ -149,8 +139,7 @@ mod tests {
         drop(one);
         other.extend(b"abc", 3, ledger).expect("there is room again");
         assert_eq!((&*other, counters.bytes_collected.value()), (&b"abc"[..], 3));
-        let write = |bytes: &mut Vec<u8>| bytes.extend([0; 20]);
-        other.append(ledger, write).expect_err("that was too much");
+        other.append(ledger, |bytes| bytes.reserve_exact(20)).expect_err("that was too much");
         drop(other);
         assert_eq!(counters.bytes_collected.value(), 0);
     }

@@ -247,7 +247,8 @@ impl<E: Endpoint> Handler for Connection<E> {
             let taken = match reader.next(&mut bytes, &local.bounds, inflater, io.ledger()) {
                 Ok(None) => return,
                 Ok(Some(incoming)) => {
-                    io.spend(cost(&incoming, before - bytes.len()));
+                    let is_inflated = self.link.deflate.is_some();
+                    io.spend(cost(&incoming, before - bytes.len(), is_inflated));
                     self.take(incoming, io)
                 }
                 Err(fault) => Err(fault),
@@ -307,10 +308,13 @@ impl<E: Endpoint> Handler for Connection<E> {
 }
 
 /// What it costs to take what `len` bytes said, in tenths of a microsecond: as a rule of thumb.
-fn cost(incoming: &Incoming, len: usize) -> u32 {
+fn cost(incoming: &Incoming, len: usize, is_inflated: bool) -> u32 {
     let cost = match incoming {
         Incoming::Fragments => 16,
-        // Inflated or put together, and as likely as not sent back.
+        Incoming::Message(message) if !message.is_received() && is_inflated => {
+            100 + message.len() / 32
+        }
+        // Put together, and as likely as not sent back.
         Incoming::Message(message) if !message.is_received() => 2 + message.len() / 256,
         _ => 2 + len / 1024,
     };
@@ -343,12 +347,13 @@ impl Link {
     }
 
     /// Deflates a message, if that was agreed and is worth it.
-    pub(super) fn deflate(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn deflate(&mut self, message: &[u8], io: &mut Io<'_>) -> Option<Vec<u8>> {
         let deflate = self.deflate.as_mut()?;
         let compression = self.local.service.terms.compression.as_ref()?;
         if message.len() < compression.bytes_min {
             return None;
         }
+        io.spend(compression.cost(message.len()));
         deflate.deflate(message, &mut self.local.compressors.borrow_mut(), compression.level)
     }
 

@@ -78,6 +78,11 @@ pub enum Context {
 }
 
 impl Compression {
+    /// What it costs to compress `len` bytes, in tenths of a microsecond: as a rule of thumb.
+    pub(super) fn cost(&self, len: usize) -> u32 {
+        (100 + len as u32 / 16).saturating_mul(1 + u32::from(self.level) / 3)
+    }
+
     /// The first that is wrong, if one is.
     pub(super) fn fault(&self) -> Option<&'static str> {
         let windows = WINDOW_BITS_MIN..=WINDOW_BITS_MAX;

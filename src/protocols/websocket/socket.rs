@@ -65,7 +65,7 @@ impl Socket<'_> {
         }
         let opcode = if message.is_text() { Opcode::Text } else { Opcode::Binary };
         self.count_sent();
-        match self.link.deflate(message.as_bytes()) {
+        match self.link.deflate(message.as_bytes(), &mut self.io) {
             Some(deflated) => write(&mut self.io, opcode, true, Body::owned(deflated)),
             None => write(&mut self.io, opcode, false, message.into_body()),
         }
@@ -198,7 +198,7 @@ impl Socket<'_> {
             return admitted;
         }
         self.count_sent();
-        match self.link.deflate(bytes) {
+        match self.link.deflate(bytes, &mut self.io) {
             Some(deflated) => write(&mut self.io, opcode, true, Body::owned(deflated)),
             None => write_copy(&mut self.io, opcode, false, bytes),
         }
