@@ -9,7 +9,7 @@ use crate::config::{Limits, Millis};
 use crate::counters::Counters;
 use crate::http::{ChunkLimits, Date, Field, HeadLimits};
 use crate::resource::Registry;
-use crate::upgrade::{Mailbox, Spawn};
+use crate::upgrade::{Control, Io, Mailbox, Spawn};
 
 /// What the sessions of one core share: start-up data, the time, and memory that is used again.
 pub struct Core {
@@ -217,6 +217,31 @@ impl Port<'_> {
             self.in_flight,
             self.core.limits.outbox_bytes_max,
         )
+    }
+
+    /// A handler's grip on the connection for one call, which has no share of the turn that ends; and
+    /// the date, which answers have.
+    pub(super) fn grip<'io>(
+        &'io mut self,
+        control: &'io mut Control,
+        rest: &'io mut Option<Lease>,
+    ) -> (Io<'io>, &'io Date) {
+        let Core { batches, limits, counters, mailbox, spawn, now, date, spent_in_turn, .. } =
+            &mut *self.core;
+        let io = Io {
+            outbox: Outbox::new(self.batch, batches, self.in_flight, limits.outbox_bytes_max),
+            control,
+            rest,
+            limits,
+            counters,
+            mailbox,
+            spawn: spawn.as_ref(),
+            key: self.key,
+            now: *now,
+            spent: spent_in_turn,
+            share_end: u32::MAX,
+        };
+        (io, date)
     }
 
     /// Appends to the outbox what `write` makes of the time.

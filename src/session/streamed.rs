@@ -7,11 +7,11 @@ use super::respond::leave;
 use super::switched::fenced;
 use super::waiting::{Next, Stage, count_fault};
 use super::{Core, Port};
-use crate::buffer::{LeaseQueue, Outbox};
+use crate::buffer::LeaseQueue;
 use crate::config::{Millis, NEVER};
 use crate::http::{CONTINUE, Response, Status};
 use crate::resource::{Outgoing, StreamIo, Streaming};
-use crate::upgrade::{CloseReason, Control, Io};
+use crate::upgrade::{CloseReason, Control};
 
 /// What it costs to open a handler of its own for a request, as a rule of thumb: files do.
 const OPENING_COST: u32 = 200;
@@ -72,24 +72,8 @@ impl Streamed {
         let must_close =
             control.is_last_request || port.core.is_draining || self.incoming.is_awaited();
         let is_much_unread = !self.incoming.is_discardable(&port.core.limits);
-        let Core { batches, limits, counters, mailbox, spawn, now, date, spent_in_turn, .. } =
-            &mut *port.core;
-        let outbox = Outbox::new(port.batch, batches, port.in_flight, limits.outbox_bytes_max);
-        let (spawn, key, now) = (spawn.as_ref(), port.key, *now);
-        let (rest, spent, share_end) = (&mut None, spent_in_turn, u32::MAX);
-        let io = Io {
-            outbox,
-            control,
-            rest,
-            limits,
-            counters,
-            mailbox,
-            spawn,
-            key,
-            now,
-            spent,
-            share_end,
-        };
+        let mut rest = None;
+        let (io, date) = port.grip(control, &mut rest);
         let outgoing = &mut self.outgoing;
         let mut io = StreamIo { io, outgoing, date, must_close, is_much_unread };
         if !fenced(|| call(&mut *self.handler, &mut io)) {

@@ -4,7 +4,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{BUFFER_COST, Core, InputEnd, Port, Session, State};
-use crate::buffer::Outbox;
 use crate::upgrade::{CloseReason, Detached, Handler, Io};
 
 impl Session {
@@ -48,23 +47,8 @@ impl Session {
         call: impl FnOnce(&mut dyn Handler, &mut Io<'_>),
     ) {
         let State::Switched(handler) = &mut self.state else { return };
-        let Core { batches, limits, counters, mailbox, spawn, now, spent_in_turn, .. } =
-            &mut *port.core;
-        let outbox = Outbox::new(port.batch, batches, port.in_flight, limits.outbox_bytes_max);
         let mut rest = None;
-        let mut io = Io {
-            outbox,
-            control: &mut self.control,
-            rest: &mut rest,
-            limits,
-            counters,
-            mailbox,
-            spawn: spawn.as_ref(),
-            key: port.key,
-            now: *now,
-            spent: spent_in_turn,
-            share_end: u32::MAX,
-        };
+        let (mut io, _) = port.grip(&mut self.control, &mut rest);
         let is_fine = fenced(|| call(&mut **handler, &mut io));
         if let Some(rest) = rest {
             self.input.push_front(rest);
