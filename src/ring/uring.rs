@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::mem::{self, ManuallyDrop};
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
@@ -192,6 +192,19 @@ impl<'r> Ring<'r> {
     /// How other threads get this core's attention.
     pub fn control(&self) -> Control {
         self.control.clone()
+    }
+
+    /// Takes in a connection that was not accepted here: a client's. It is this ring's until it is closed
+    /// through [`Kernel::close`].
+    ///
+    /// # Errors
+    /// [`Unsupported`](io::ErrorKind::Unsupported) on a ring with direct descriptors, whose places are
+    /// given by accepting alone.
+    pub fn adopt(&mut self, connection: OwnedFd) -> io::Result<Handle> {
+        match self.tier {
+            Tier::Direct => Err(io::ErrorKind::Unsupported.into()),
+            Tier::Plain => Ok(Handle(connection.into_raw_fd().cast_unsigned())),
+        }
     }
 
     /// Makes the descriptor that tells a host's own reactor when this ring has work; silent until

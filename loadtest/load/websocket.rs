@@ -1,5 +1,5 @@
 //! WebSocket messages (RFC 6455), framed and masked once, before the first is sent: what a message
-//! costs the generator is a write, a read and a comparison. Called by `client.rs`.
+//! costs the generator is a write, a read and a comparison. Called by `script.rs`.
 
 use crate::expect::Pattern;
 
@@ -10,6 +10,10 @@ pub(crate) const HANDSHAKE_FIELDS: &str =
 /// The answer to that key.
 pub(crate) const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
+/// A Close frame with 1000, masked by zeros, and the one that answers it (RFC 6455 §5.5.1).
+pub(crate) const CLOSE: &[u8] = b"\x88\x82\0\0\0\0\x03\xe8";
+pub(crate) const CLOSED: &[u8] = b"\x88\x02\x03\xe8";
+
 /// A connection sends so many messages before it begins anew: a prime, so that rounds of any depth
 /// are different.
 const DISTINCT: u32 = 17;
@@ -18,33 +22,33 @@ const DISTINCT: u32 = 17;
 const FIRST: u8 = 0x82;
 const MASKED: u8 = 0x80;
 
-/// What one round of one connection sends.
+/// Messages of one length.
 #[derive(Clone, Copy)]
 pub(crate) struct Messages {
-    /// Bytes of one.
+    /// Bytes of the payload.
     bytes: usize,
-    /// Bytes of the round as they are sent, and as they have to come back.
+    /// Bytes of a message as it is sent, and as it has to come back.
     pub(crate) sent_bytes: usize,
     pub(crate) echoed_bytes: usize,
 }
 
 impl Messages {
-    /// `depth` messages of `bytes`.
-    pub(crate) fn new(bytes: usize, depth: usize) -> Messages {
-        let sent_bytes = depth * masked(bytes, 0).len();
-        Messages { bytes, sent_bytes, echoed_bytes: depth * plain(bytes, 0).len() }
+    /// Messages of `bytes`.
+    pub(crate) fn new(bytes: usize) -> Messages {
+        let (sent_bytes, echoed_bytes) = (masked(bytes, 0).len(), plain(bytes, 0).len());
+        Messages { bytes, sent_bytes, echoed_bytes }
     }
 
-    /// All that a connection sends.
-    pub(crate) fn sent(self) -> Pattern {
+    /// All that a connection sends, `depth` messages at once.
+    pub(crate) fn sent(self, depth: usize) -> Pattern {
         let frames = (0..DISTINCT).flat_map(|number| masked(self.bytes, number));
-        Pattern::repeat(&frames.collect::<Vec<_>>(), self.sent_bytes)
+        Pattern::repeat(&frames.collect::<Vec<_>>(), depth * self.sent_bytes)
     }
 
     /// All that comes back.
-    pub(crate) fn echoed(self) -> Pattern {
+    pub(crate) fn echoed(self, depth: usize) -> Pattern {
         let frames = (0..DISTINCT).flat_map(|number| plain(self.bytes, number));
-        Pattern::repeat(&frames.collect::<Vec<_>>(), self.echoed_bytes)
+        Pattern::repeat(&frames.collect::<Vec<_>>(), depth * self.echoed_bytes)
     }
 }
 

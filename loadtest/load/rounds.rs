@@ -1,0 +1,518 @@
+//! Requests, switches and messages on the connections of one thread: who says what when, and
+//! whether what comes back is right.
+//!
+//! ```text
+//!                 connect            101                    all is answered
+//!   Vacant ──────────────► Opening ──────► Open ──────────────────────────────► Ending ──► Vacant
+//!      ▲    (requests: Open at once)        │ ▲    (last request, one message)              │
+//!      │                                    └─┘ a round, its answers                        │
+//!      └──────────────────────────── closed, rightly or after a fault ◄─────────────────────┘
+//! ```
+//!
+//! A connection that goes wrong is one error, is reset, and its seat begins anew; after too many of
+//! them the run is given up.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::Duration;
+
+use upring::ring::Manner;
+
+use crate::clients::{Clients, Event, Patience, Place};
+use crate::expect::{Expectation, Fault, Met, Reference};
+use crate::pace::{Pace, patience};
+use crate::run::News;
+use crate::script::{Course, Protocol, Script};
+use crate::tally::Tally;
+use crate::websocket;
+
+/// Connections that open at the same time before the run: a listener's queue is bounded.
+const OPENING_MAX: usize = 256;
+const TELL_EVERY_NS: u64 = 1_000_000_000;
+
+/// How much one thread does.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) pace: Pace,
+    pub(crate) requests_max: u64,
+    pub(crate) time: Duration,
+    pub(crate) errors_max: u64,
+    /// When the run is given up, counted from when its clients were made.
+    pub(crate) limit: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Vacant,
+    /// The 101 is owed.
+    Opening,
+    Open,
+    /// It says nothing any more, and closes.
+    Ending,
+}
+
+struct Seat {
+    stage: Stage,
+    expectation: Expectation,
+    /// When each of the requests or messages under way was due.
+    due_ns: VecDeque<u64>,
+    /// Requests or messages sent on this connection.
+    said: u64,
+    /// Those that wait for the 101.
+    waiting: usize,
+    /// Whether it is on the list of those that can be given something to do.
+    is_free: bool,
+}
+
+impl Seat {
+    fn vacant() -> Seat {
+        Seat {
+            stage: Stage::Vacant,
+            expectation: Expectation::default(),
+            due_ns: VecDeque::new(),
+            said: 0,
+            waiting: 0,
+            is_free: false,
+        }
+    }
+}
+
+/// The seats of one thread and what they have done so far.
+pub(crate) struct Rounds {
+    script: &'static Script,
+    plan: Plan,
+    reference: Reference,
+    seats: Vec<Seat>,
+    free: VecDeque<Place>,
+    begun_ns: u64,
+    /// Requests or messages begun, and those not answered yet.
+    begun: u64,
+    under_way: usize,
+    /// Seats that are opening, and that are ending.
+    opening: usize,
+    ending: usize,
+    is_given_up: bool,
+    tally: Tally,
+    errors: u64,
+    told_ns: u64,
+    tell: Sender<News>,
+}
+
+impl Rounds {
+    pub(crate) fn new(
+        script: &'static Script,
+        plan: Plan,
+        seats: usize,
+        tell: Sender<News>,
+    ) -> Rounds {
+        Rounds {
+            script,
+            plan,
+            reference: script.reference(),
+            seats: (0..seats).map(|_| Seat::vacant()).collect(),
+            free: VecDeque::new(),
+            begun_ns: 0,
+            begun: 0,
+            under_way: 0,
+            opening: 0,
+            ending: 0,
+            is_given_up: false,
+            tally: Tally::default(),
+            errors: 0,
+            told_ns: 0,
+            tell,
+        }
+    }
+
+    /// Opens every connection that more than one round is made on.
+    ///
+    /// # Errors
+    /// The kernel will have no more of the ring.
+    pub(crate) fn open(&mut self, clients: &mut Clients<'_>) -> io::Result<()> {
+        let opens_before = match self.script.course {
+            Course::Requests { per_connection } => per_connection == u64::MAX,
+            Course::Messages => true,
+            Course::Once { .. } => false,
+        };
+        let mut places = 0..self.seats.len();
+        while !self.is_given_up {
+            while self.opening < OPENING_MAX
+                && let Some(place) = places.next()
+            {
+                if opens_before {
+                    self.connect(place, clients);
+                } else {
+                    self.set_free(place);
+                }
+            }
+            if places.is_empty() && self.opening == 0 {
+                break;
+            }
+            self.turn(clients, patience(None))?;
+        }
+        // What was opened is the server's by the time the run begins.
+        clients.turn(patience(Some(0)))?;
+        Ok(())
+    }
+
+    /// Makes the rounds; what time they took. The connections stay open.
+    ///
+    /// # Errors
+    /// The kernel will have no more of the ring.
+    pub(crate) fn run(&mut self, clients: &mut Clients<'_>) -> io::Result<Duration> {
+        self.begun_ns = clients.clock_ns();
+        self.told_ns = self.begun_ns;
+        let mut now_ns = self.begun_ns;
+        while !self.is_given_up {
+            let next_ns = self.begin(now_ns, clients);
+            let is_over = next_ns.is_none() && self.may_begin(now_ns) == 0;
+            if is_over && self.under_way + self.ending == 0 {
+                break;
+            }
+            self.turn(clients, patience(next_ns))?;
+            now_ns = clients.now_ns();
+        }
+        let taken = Duration::from_nanos(clients.now_ns().saturating_sub(self.begun_ns));
+        self.give_up(clients);
+        self.tell();
+        Ok(taken)
+    }
+
+    /// Begins what is due; in how many nanoseconds the next is.
+    fn begin(&mut self, now_ns: u64, clients: &mut Clients<'_>) -> Option<u64> {
+        match self.plan.pace {
+            Pace::Closed => self.begin_all(now_ns, clients),
+            Pace::LockStep { pause } => {
+                if self.under_way + self.ending == 0 {
+                    thread::sleep(pause);
+                    self.begin_all(clients.clock_ns(), clients);
+                }
+            }
+            Pace::Open { .. } => return self.begin_due(now_ns, clients),
+        }
+        None
+    }
+
+    fn begin_all(&mut self, now_ns: u64, clients: &mut Clients<'_>) {
+        for _ in 0..self.free.len() {
+            let count = self.may_begin(now_ns);
+            if count == 0 {
+                break;
+            }
+            let Some(place) = self.take_free() else { break };
+            self.say(place, now_ns, count, clients);
+        }
+    }
+
+    fn begin_due(&mut self, now_ns: u64, clients: &mut Clients<'_>) -> Option<u64> {
+        loop {
+            let due_ns = self.begun_ns + self.plan.pace.due_ns(self.begun)?;
+            if self.begun == self.plan.requests_max || due_ns >= self.ends_ns() {
+                return None;
+            }
+            if due_ns > now_ns {
+                return Some(due_ns - now_ns);
+            }
+            // None is free: it is late, and its latency counts from when it was due.
+            let Some(place) = self.take_free() else { return Some(u64::MAX) };
+            self.say(place, due_ns, 1, clients);
+        }
+    }
+
+    fn ends_ns(&self) -> u64 {
+        self.begun_ns + self.plan.time.as_nanos() as u64
+    }
+
+    /// How many a connection may begin at once.
+    fn may_begin(&self, now_ns: u64) -> usize {
+        let is_open = matches!(self.plan.pace, Pace::Open { .. });
+        if is_open || now_ns >= self.ends_ns() {
+            return 0;
+        }
+        let left = self.plan.requests_max - self.begun;
+        left.min(self.script.depth as u64) as usize
+    }
+
+    /// Sends up to `count` requests or messages that were due at a time.
+    fn say(&mut self, place: Place, due_ns: u64, count: usize, clients: &mut Clients<'_>) {
+        let count = match self.script.course {
+            Course::Requests { per_connection } => {
+                count.min(usize::try_from(per_connection - self.seats[place].said).unwrap_or(count))
+            }
+            Course::Messages => count,
+            Course::Once { .. } => 1,
+        };
+        self.begun += count as u64;
+        self.under_way += count;
+        self.seats[place].due_ns.extend(std::iter::repeat_n(due_ns, count));
+        if self.seats[place].stage == Stage::Vacant && !self.connect(place, clients) {
+            return;
+        }
+        match self.script.course {
+            Course::Requests { per_connection } => {
+                self.request(place, count, per_connection, clients);
+            }
+            Course::Messages if self.seats[place].stage == Stage::Opening => {
+                self.seats[place].waiting += count;
+            }
+            Course::Messages => self.message(place, count, clients),
+            // It was sent behind the request to switch, or is sent when the 101 has come.
+            Course::Once { .. } => {}
+        }
+        let is_open = matches!(self.plan.pace, Pace::Open { .. });
+        if is_open && self.seats[place].due_ns.len() < self.script.depth {
+            self.set_free_if_open(place);
+        }
+    }
+
+    fn request(
+        &mut self,
+        place: Place,
+        count: usize,
+        per_connection: u64,
+        clients: &mut Clients<'_>,
+    ) {
+        let seat = &mut self.seats[place];
+        seat.expectation.expect_answers(count);
+        seat.said += count as u64;
+        let is_last = seat.said == per_connection;
+        let usual = count - usize::from(is_last);
+        if usual > 0 {
+            clients.send(place, self.script.requests(usual));
+        }
+        if is_last {
+            clients.send(place, self.script.last_request());
+        }
+    }
+
+    fn message(&mut self, place: Place, count: usize, clients: &mut Clients<'_>) {
+        let seat = &mut self.seats[place];
+        seat.expectation.expect_echo(self.script.echoed_bytes * count);
+        clients.send(place, self.script.messages(seat.said, count));
+        seat.said += count as u64;
+    }
+
+    /// Connects a vacant seat, and asks to switch. False: it could not.
+    fn connect(&mut self, place: Place, clients: &mut Clients<'_>) -> bool {
+        if let Err(fault) = clients.connect(place) {
+            self.note(place, fault);
+            self.set_free(place);
+            return false;
+        }
+        let seat = &mut self.seats[place];
+        seat.stage = match self.script.course {
+            Course::Requests { .. } => Stage::Open,
+            Course::Messages | Course::Once { .. } => Stage::Opening,
+        };
+        if seat.stage == Stage::Open {
+            self.set_free_if_idle(place);
+            return true;
+        }
+        self.opening += 1;
+        seat.expectation.expect_switch(self.script.protocol.clone());
+        if self.script.course == (Course::Once { is_late: false }) {
+            seat.expectation.expect_echo(self.script.echoed_bytes);
+        }
+        clients.send(place, &self.script.opening);
+        true
+    }
+
+    /// Waits for something to happen, and sees to it.
+    fn turn(&mut self, clients: &mut Clients<'_>, patience: Patience) -> io::Result<()> {
+        clients.turn(patience)?;
+        while let Some(event) = clients.next() {
+            self.hear(event, clients);
+        }
+        let now_ns = clients.now_ns();
+        if now_ns - self.told_ns >= TELL_EVERY_NS {
+            self.told_ns = now_ns;
+            self.tell();
+        }
+        let is_late = u128::from(now_ns) >= self.plan.limit.as_nanos();
+        self.is_given_up |= is_late || self.errors >= self.plan.errors_max;
+        Ok(())
+    }
+
+    fn hear(&mut self, event: Event, clients: &mut Clients<'_>) {
+        match event {
+            Event::Received(place, bytes) => {
+                let expectation = &mut self.seats[place].expectation;
+                match expectation.receive(&bytes, &mut self.reference) {
+                    Ok(met) => self.met(place, met, clients),
+                    Err(fault) => self.fail(place, fault, clients),
+                }
+            }
+            Event::Ended(place) => {
+                let seat = &self.seats[place];
+                match seat.stage {
+                    Stage::Ending if seat.expectation.is_met() => {
+                        clients.close(place, Manner::Close);
+                    }
+                    Stage::Open if self.is_idle(place) => {
+                        self.tally.reopened += 1;
+                        self.end(place);
+                        clients.close(place, Manner::Close);
+                    }
+                    _ => self.fail(place, Fault::Closed, clients),
+                }
+            }
+            Event::Lost(place, errno) => self.fail(place, Fault::Socket(errno), clients),
+            Event::Closed(place) => {
+                self.ending -= usize::from(self.seats[place].stage == Stage::Ending);
+                self.seats[place] = Seat { is_free: self.seats[place].is_free, ..Seat::vacant() };
+                self.set_free(place);
+            }
+        }
+    }
+
+    /// Whether nothing is owed on a connection of requests: the server may close it.
+    fn is_idle(&self, place: Place) -> bool {
+        let is_requests = matches!(self.script.course, Course::Requests { .. });
+        is_requests && self.seats[place].due_ns.is_empty()
+    }
+
+    fn met(&mut self, place: Place, met: Met, clients: &mut Clients<'_>) {
+        let now_ns = clients.now_ns();
+        for _ in 0..met.units {
+            self.answered(place, now_ns);
+        }
+        if met.has_switched {
+            self.switched(place, clients);
+        }
+        let seat = &self.seats[place];
+        if seat.stage != Stage::Open {
+            return;
+        }
+        match self.script.course {
+            Course::Requests { per_connection } => {
+                if met.is_last || (seat.said == per_connection && seat.expectation.is_met()) {
+                    // The server closes now.
+                    self.end(place);
+                } else {
+                    self.set_free_if_idle(place);
+                }
+            }
+            Course::Messages => self.set_free_if_idle(place),
+            Course::Once { .. } if seat.expectation.is_met() => self.finish(place, clients),
+            Course::Once { .. } => {}
+        }
+    }
+
+    fn answered(&mut self, place: Place, now_ns: u64) {
+        if let Some(due_ns) = self.seats[place].due_ns.pop_front() {
+            self.under_way -= 1;
+            self.tally.answered(now_ns.saturating_sub(due_ns));
+        }
+    }
+
+    fn switched(&mut self, place: Place, clients: &mut Clients<'_>) {
+        self.opening -= 1;
+        let seat = &mut self.seats[place];
+        seat.stage = Stage::Open;
+        match self.script.course {
+            Course::Once { .. } if self.script.echoed_bytes == 0 => {
+                self.answered(place, clients.now_ns());
+            }
+            Course::Once { is_late: true } => self.message(place, 1, clients),
+            _ => {
+                let waiting = std::mem::take(&mut seat.waiting);
+                if waiting > 0 {
+                    self.message(place, waiting, clients);
+                }
+            }
+        }
+    }
+
+    /// The one message is back: the connection ends in the order of its protocol.
+    fn finish(&mut self, place: Place, clients: &mut Clients<'_>) {
+        match self.script.protocol {
+            Protocol::WebSocket => {
+                self.seats[place].expectation.expect_farewell(websocket::CLOSED);
+                clients.send(place, websocket::CLOSE);
+            }
+            Protocol::Raw(_) => clients.finish(place),
+        }
+        self.end(place);
+    }
+
+    fn end(&mut self, place: Place) {
+        self.ending += 1;
+        self.seats[place].stage = Stage::Ending;
+    }
+
+    /// One error, and the end of this connection.
+    fn fail(&mut self, place: Place, fault: Fault, clients: &mut Clients<'_>) {
+        self.note(place, fault);
+        match self.seats[place].stage {
+            Stage::Opening => self.opening -= 1,
+            Stage::Ending | Stage::Vacant => self.ending -= 1,
+            Stage::Open => {}
+        }
+        self.end(place);
+        clients.close(place, Manner::Reset);
+    }
+
+    /// Counts an error, and what was under way as not to come any more.
+    fn note(&mut self, place: Place, fault: Fault) {
+        self.errors += 1;
+        self.tally.failed(&fault);
+        let seat = &mut self.seats[place];
+        self.under_way -= seat.due_ns.len();
+        seat.due_ns.clear();
+        seat.waiting = 0;
+    }
+
+    /// Every connection something is owed on at the end is an error.
+    fn give_up(&mut self, clients: &mut Clients<'_>) {
+        for place in 0..self.seats.len() {
+            let seat = &self.seats[place];
+            let is_owed = match seat.stage {
+                Stage::Vacant => false,
+                Stage::Opening | Stage::Ending => true,
+                Stage::Open => !seat.due_ns.is_empty(),
+            };
+            if is_owed {
+                self.fail(place, Fault::Late, clients);
+            }
+        }
+    }
+
+    fn set_free_if_idle(&mut self, place: Place) {
+        let is_open = matches!(self.plan.pace, Pace::Open { .. });
+        let room = if is_open { self.script.depth } else { 1 };
+        if self.seats[place].due_ns.len() < room {
+            self.set_free(place);
+        }
+    }
+
+    fn set_free_if_open(&mut self, place: Place) {
+        if self.seats[place].stage == Stage::Open {
+            self.set_free(place);
+        }
+    }
+
+    fn set_free(&mut self, place: Place) {
+        if !std::mem::replace(&mut self.seats[place].is_free, true) {
+            self.free.push_back(place);
+        }
+    }
+
+    /// The seat that has been free longest and still is.
+    fn take_free(&mut self) -> Option<Place> {
+        while let Some(place) = self.free.pop_front() {
+            self.seats[place].is_free = false;
+            if matches!(self.seats[place].stage, Stage::Vacant | Stage::Open) {
+                return Some(place);
+            }
+        }
+        None
+    }
+
+    /// Has whoever reports know what came since the last time.
+    fn tell(&mut self) {
+        // Nobody may be there to hear it any more.
+        let _ = self.tell.send(News::Progress(std::mem::take(&mut self.tally)));
+    }
+}
