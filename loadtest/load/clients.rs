@@ -180,13 +180,19 @@ impl<'r> Clients<'r> {
     }
 
     /// Connects a vacant seat, and receives on it. What is sent before the connection stands is sent
-    /// once it does.
+    /// once it does. `unread_bytes` are what its socket takes in of what is not received, if that is
+    /// not the kernel's to choose.
     ///
     /// # Errors
     /// The kernel refuses at once; a peer that refuses later is [`Event::Lost`].
-    pub(crate) fn connect(&mut self, place: Place) -> Result<(), Fault> {
+    pub(crate) fn connect(
+        &mut self,
+        place: Place,
+        unread_bytes: Option<usize>,
+    ) -> Result<(), Fault> {
         debug_assert!(self.is_vacant(place), "a seat has one connection");
-        let socket = source::connect(self.target, place, self.sources).map_err(Fault::Connect)?;
+        let socket = source::connect(self.target, place, self.sources, unread_bytes)
+            .map_err(Fault::Connect)?;
         let handle = self.ring.adopt(socket).map_err(Fault::Connect)?;
         let generation = (self.seats[place].generation + 1) & Token::GENERATION_MASK;
         let receipts = Some(Receipts::Many);

@@ -22,6 +22,8 @@ use crate::options::{Echo, Http, Mode, Options, Switch};
 
 mod clients;
 mod expect;
+mod idle;
+mod memory;
 mod options;
 mod pace;
 #[path = "../process.rs"]
@@ -34,7 +36,11 @@ mod run;
 mod script;
 #[allow(unsafe_code)] // sets a socket option that neither the standard library nor socket2 offers
 mod source;
+mod storm;
 mod tally;
+#[path = "../tree.rs"]
+#[allow(dead_code, reason = "each program takes the part of it that it needs")]
+mod tree;
 mod websocket;
 
 #[global_allocator]
@@ -63,6 +69,7 @@ fn load(mode: &'static Mode) -> Result<bool, Box<dyn Error>> {
         Mode::Http(Http { run, .. })
         | Mode::Switch(Switch { run, .. })
         | Mode::Echo(Echo { run, .. }) => run::run(mode, run),
-        Mode::Idle(_) | Mode::Storm(_) => Err("not there yet".into()),
+        Mode::Idle(options) => idle::run(mode, options),
+        Mode::Storm(options) => storm::run(options),
     }
 }

@@ -162,6 +162,7 @@ impl Rounds {
     /// # Errors
     /// The kernel will have no more of the ring.
     pub(crate) fn run(&mut self, clients: &mut Clients<'_>) -> io::Result<Duration> {
+        self.begun = 0;
         self.begun_ns = clients.clock_ns();
         self.told_ns = self.begun_ns;
         let mut now_ns = self.begun_ns;
@@ -178,6 +179,24 @@ impl Rounds {
         self.give_up(clients);
         self.tell();
         Ok(taken)
+    }
+
+    /// Closes every connection.
+    ///
+    /// # Errors
+    /// The kernel will have no more of the ring.
+    pub(crate) fn close(&mut self, clients: &mut Clients<'_>) -> io::Result<()> {
+        for place in 0..self.seats.len() {
+            if matches!(self.seats[place].stage, Stage::Open) {
+                self.end(place);
+                clients.close(place, Manner::Close);
+            }
+        }
+        while self.ending > 0 && !self.is_given_up {
+            self.turn(clients, patience(None))?;
+        }
+        self.tell();
+        Ok(())
     }
 
     /// Begins what is due; in how many nanoseconds the next is.
@@ -222,7 +241,8 @@ impl Rounds {
     }
 
     fn ends_ns(&self) -> u64 {
-        self.begun_ns + self.plan.time.as_nanos() as u64
+        let time_ns = u64::try_from(self.plan.time.as_nanos()).unwrap_or(u64::MAX);
+        self.begun_ns.saturating_add(time_ns)
     }
 
     /// How many a connection may begin at once.
@@ -296,7 +316,7 @@ impl Rounds {
 
     /// Connects a vacant seat, and asks to switch. False: it could not.
     fn connect(&mut self, place: Place, clients: &mut Clients<'_>) -> bool {
-        if let Err(fault) = clients.connect(place) {
+        if let Err(fault) = clients.connect(place, None) {
             self.note(place, fault);
             self.set_free(place);
             return false;
@@ -320,7 +340,10 @@ impl Rounds {
     }
 
     /// Waits for something to happen, and sees to it.
-    fn turn(&mut self, clients: &mut Clients<'_>, patience: Patience) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The kernel will have no more of the ring.
+    pub(crate) fn turn(&mut self, clients: &mut Clients<'_>, patience: Patience) -> io::Result<()> {
         clients.turn(patience)?;
         while let Some(event) = clients.next() {
             self.hear(event, clients);

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use crate::expect::{Pattern, Reference};
-use crate::options::{Echo, Http, Mode, Switch};
+use crate::options::{Echo, Http, Idle, Mode, Switch};
 use crate::websocket::{self, Messages};
 
 /// What a 101 has to name.
@@ -91,7 +91,8 @@ impl Script {
             Mode::Http(http) => Script::http(http, http.common.target),
             Mode::Switch(switch) => Script::switch(switch, switch.common.target),
             Mode::Echo(echo) => Script::echo(echo, echo.common.target),
-            Mode::Idle(_) | Mode::Storm(_) => unreachable!("they have loops of their own"),
+            Mode::Idle(idle) => Script::idle(idle, idle.common.target),
+            Mode::Storm(_) => unreachable!("what it says is in its own file"),
         }
     }
 
@@ -116,6 +117,16 @@ impl Script {
         Script {
             opening: protocol.opening(path, target),
             ..Script::switched(Course::Messages, protocol, options.bytes, options.depth)
+        }
+    }
+
+    fn idle(options: &Idle, target: SocketAddr) -> Script {
+        const BYTES: usize = 16;
+        let protocol = Protocol::named(&options.token);
+        let path = options.path.as_deref().unwrap_or(protocol.usual_path());
+        Script {
+            opening: protocol.opening(path, target),
+            ..Script::switched(Course::Messages, protocol, BYTES, 1)
         }
     }
 

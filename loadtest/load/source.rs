@@ -9,12 +9,20 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Begins to connect to `target`. Loopback has connected when this returns, or the server's queue is
 /// full; what is sent until then waits. The `number`-th connection comes from one of `sources`
 /// addresses, if the target is on IPv4's loopback: each of them has 28 000 ports.
-pub(crate) fn connect(target: SocketAddr, number: usize, sources: u8) -> io::Result<OwnedFd> {
+pub(crate) fn connect(
+    target: SocketAddr,
+    number: usize,
+    sources: u8,
+    unread_bytes: Option<usize>,
+) -> io::Result<OwnedFd> {
     let kind = Type::STREAM.nonblocking();
     let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))?;
     if sources > 1 && is_loopback_v4(target) {
         let source = Ipv4Addr::new(127, 0, 0, 1 + (number % usize::from(sources)) as u8);
         bind_address(&socket, source)?;
+    }
+    if let Some(bytes) = unread_bytes {
+        socket.set_recv_buffer_size(bytes)?;
     }
     socket.set_tcp_nodelay(true)?;
     match socket.connect(&target.into()) {

@@ -1,0 +1,419 @@
+//! Clients that are slow, rude or gone, and beside them honest ones whose answers are timed. Called
+//! by `main.rs`.
+//!
+//! ```text
+//!   slow heads     a byte now and then               an answer, a refusal or a close is right
+//!   slow readers   many requests, a buffer at times  every answer right, or the connection is cut
+//!   resets         a request, and RST                nothing comes
+//!   half-closes    a request, and FIN                the answer, and then the end
+//!   honest         a request on a connection of its own, all the time: the answer, soon
+//! ```
+//!
+//! A byte that is wrong is an error whoever gets it; so is a half-close or an honest request that is
+//! not answered.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use upring::ring::{Manner, Receipts, setup};
+
+use crate::clients::{Clients, Event, Patience, Place, ring_config};
+use crate::expect::{Expectation, Fault, Pattern, Reference};
+use crate::options::{Kind, Storm};
+use crate::process;
+use crate::tally::Tally;
+
+/// Between two bytes of a slow head.
+const DRIP_NS: u64 = 250_000_000;
+/// Between two buffers of a slow reader, and how much it has asked for.
+const SIP_NS: u64 = 100_000_000;
+const SLOW_READER_REQUESTS: usize = 2000;
+/// What its socket takes in of the answers: the rest is the server's to hold.
+const UNREAD_BYTES: usize = 2304;
+/// Longest time from a request to the reset behind it.
+const RESET_NS_MAX: u64 = 3_000_000;
+/// Honest clients, and how long each thinks.
+const HONEST: usize = 8;
+const THINK_NS: u64 = 10_000_000;
+/// How long an answer may take once the storm is over.
+const AFTERWARDS: Duration = Duration::from_secs(5);
+/// Refusals that are the right answer to a client that is slow, or one of too many.
+const REFUSALS: [u16; 3] = [408, 429, 503];
+
+/// What a client is like.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Client {
+    SlowHead,
+    SlowReader,
+    Reset,
+    HalfClose,
+    Honest,
+}
+
+const CLIENTS: [Client; 5] =
+    [Client::SlowHead, Client::SlowReader, Client::Reset, Client::HalfClose, Client::Honest];
+
+impl Client {
+    /// That of a seat, of those asked for.
+    fn of(asked: Kind, place: Place) -> Client {
+        match asked {
+            _ if place < HONEST => Client::Honest,
+            Kind::SlowHeads => Client::SlowHead,
+            Kind::SlowReaders => Client::SlowReader,
+            Kind::Resets => Client::Reset,
+            Kind::HalfCloses => Client::HalfClose,
+            Kind::All => CLIENTS[place % (CLIENTS.len() - 1)],
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Client::SlowHead => "slow-heads",
+            Client::SlowReader => "slow-readers",
+            Client::Reset => "resets",
+            Client::HalfClose => "half-closes",
+            Client::Honest => "honest",
+        }
+    }
+}
+
+/// What one kind of client met with.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    begun: u64,
+    answered: u64,
+    refused: u64,
+    cut: u64,
+    errors: u64,
+}
+
+struct Seat {
+    client: Client,
+    expectation: Expectation,
+    begun_ns: u64,
+    /// Bytes of the head sent so far.
+    dripped: usize,
+    /// Which tenant of the seat this is: an alarm of an earlier one is void.
+    tenant: u32,
+    is_closing: bool,
+}
+
+struct Weather<'o> {
+    options: &'o Storm,
+    reference: Reference,
+    request: &'static [u8],
+    many: &'static [u8],
+    slow: &'static [u8],
+    seats: Vec<Seat>,
+    alarms: BinaryHeap<Reverse<(u64, Place, u32)>>,
+    counts: [Counts; CLIENTS.len()],
+    honest: Tally,
+    is_over: bool,
+    random: u64,
+}
+
+/// Whether nothing was wrong.
+pub(crate) fn run(options: &Storm) -> Result<bool, Box<dyn Error>> {
+    if let Some(core) = options.common.core {
+        process::pin_to_core(core)?;
+    }
+    let mut uring = setup::build(&ring_config())?;
+    let seats = options.common.connections + HONEST;
+    let common = &options.common;
+    let mut clients = Clients::new(&mut uring, common.target, common.sources, seats)?;
+    let mut weather = Weather::new(options, seats);
+    weather.rage(&mut clients)?;
+    println!("{}", if common.json { weather.json() } else { weather.text() });
+    for (fault, count) in &weather.honest.faults {
+        eprintln!("error: {fault} ({count} times)");
+    }
+    Ok(weather.honest.errors == 0)
+}
+
+impl<'o> Weather<'o> {
+    fn new(options: &'o Storm, seats: usize) -> Weather<'o> {
+        let Storm { path, common, .. } = options;
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n", common.target);
+        let request = format!("{head}\r\n").into_bytes();
+        let leak = |bytes: Vec<u8>| -> &'static [u8] { Box::leak(bytes.into_boxed_slice()) };
+        let seat = |place| Seat {
+            client: Client::of(options.kind, place),
+            expectation: Expectation::default(),
+            begun_ns: 0,
+            dripped: 0,
+            tenant: 0,
+            is_closing: false,
+        };
+        Weather {
+            options,
+            reference: Reference::new(None, Box::leak(Box::new(Pattern::new(0))), 1),
+            many: leak(request.repeat(SLOW_READER_REQUESTS)),
+            request: leak(request),
+            slow: leak(format!("{head}X-Slow: {}\r\n\r\n", "x".repeat(200)).into_bytes()),
+            seats: (0..seats).map(seat).collect(),
+            alarms: BinaryHeap::new(),
+            counts: Default::default(),
+            honest: Tally::default(),
+            is_over: false,
+            random: 0x9e37_79b9_7f4a_7c15,
+        }
+    }
+
+    fn rage(&mut self, clients: &mut Clients<'_>) -> Result<(), Box<dyn Error>> {
+        let until = Instant::now() + Duration::from_secs_f64(self.options.seconds);
+        for place in 0..self.seats.len() {
+            self.begin(place, clients);
+        }
+        while Instant::now() < until {
+            self.turn(until, clients)?;
+        }
+        // Who is owed an answer is to get it; the others are not waited for.
+        self.is_over = true;
+        for place in 0..self.seats.len() {
+            if !matches!(self.seats[place].client, Client::Honest | Client::HalfClose) {
+                self.close(place, Manner::Reset, clients);
+            }
+        }
+        let until = Instant::now() + AFTERWARDS;
+        while Instant::now() < until && (0..clients.len()).any(|place| !clients.is_vacant(place)) {
+            self.turn(until, clients)?;
+        }
+        for place in 0..self.seats.len() {
+            if !clients.is_vacant(place) {
+                self.fail(place, &Fault::Late, clients);
+            }
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, until: Instant, clients: &mut Clients<'_>) -> Result<(), Box<dyn Error>> {
+        let now_ns = clients.clock_ns();
+        while let Some(Reverse((at_ns, place, tenant))) = self.alarms.peek().copied()
+            && at_ns <= now_ns
+        {
+            self.alarms.pop();
+            if self.seats[place].tenant == tenant {
+                self.alarmed(place, clients);
+            }
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        let next = self.alarms.peek().map_or(left, |Reverse((at_ns, ..))| {
+            left.min(Duration::from_nanos(at_ns.saturating_sub(now_ns)))
+        });
+        clients.turn(Patience::For(next))?;
+        while let Some(event) = clients.next() {
+            self.hear(event, clients);
+        }
+        Ok(())
+    }
+
+    /// A new connection.
+    fn begin(&mut self, place: Place, clients: &mut Clients<'_>) {
+        let seat = &mut self.seats[place];
+        (seat.expectation, seat.dripped, seat.is_closing) = (Expectation::default(), 0, false);
+        seat.begun_ns = clients.clock_ns();
+        let client = seat.client;
+        self.counts[client as usize].begun += 1;
+        let unread = (client == Client::SlowReader).then_some(UNREAD_BYTES);
+        if let Err(fault) = clients.connect(place, unread) {
+            self.note(place, &fault);
+            return self.alarm(place, THINK_NS, clients);
+        }
+        let expectation = &mut self.seats[place].expectation;
+        match client {
+            Client::SlowHead => {
+                expectation.expect_answers(1);
+                self.alarm(place, 0, clients);
+            }
+            Client::SlowReader => {
+                expectation.expect_answers(SLOW_READER_REQUESTS);
+                clients.receive(place, None);
+                clients.send(place, self.many);
+                self.alarm(place, SIP_NS, clients);
+            }
+            Client::Reset => {
+                expectation.expect_answers(1);
+                clients.send(place, self.request);
+                let soon_ns = self.random() % RESET_NS_MAX;
+                self.alarm(place, soon_ns, clients);
+            }
+            Client::HalfClose => {
+                expectation.expect_answers(1);
+                clients.send(place, self.request);
+                clients.finish(place);
+            }
+            Client::Honest => {
+                expectation.expect_answers(1);
+                clients.send(place, self.request);
+            }
+        }
+    }
+
+    fn alarmed(&mut self, place: Place, clients: &mut Clients<'_>) {
+        if clients.is_vacant(place) {
+            if !self.is_over {
+                self.begin(place, clients);
+            }
+            return;
+        }
+        match self.seats[place].client {
+            Client::SlowHead => {
+                let seat = &mut self.seats[place];
+                if let Some(byte) = self.slow.get(seat.dripped..=seat.dripped) {
+                    seat.dripped += 1;
+                    clients.send(place, byte);
+                    self.alarm(place, DRIP_NS, clients);
+                }
+            }
+            Client::SlowReader => {
+                clients.receive(place, Some(Receipts::One));
+                self.alarm(place, SIP_NS, clients);
+            }
+            Client::Reset => self.close(place, Manner::Reset, clients),
+            Client::HalfClose | Client::Honest => {}
+        }
+    }
+
+    fn hear(&mut self, event: Event, clients: &mut Clients<'_>) {
+        match event {
+            Event::Received(place, bytes) => {
+                let seat = &mut self.seats[place];
+                match seat.expectation.receive(&bytes, &mut self.reference) {
+                    Ok(_) => self.received(place, clients),
+                    Err(fault) => self.refused(place, &fault, clients),
+                }
+            }
+            Event::Ended(place) | Event::Lost(place, _) => self.ended(place, clients),
+            Event::Closed(place) => {
+                self.seats[place].tenant += 1;
+                if !self.is_over {
+                    let think_ns =
+                        if self.seats[place].client == Client::Honest { THINK_NS } else { 0 };
+                    self.alarm(place, think_ns, clients);
+                }
+            }
+        }
+    }
+
+    fn received(&mut self, place: Place, clients: &mut Clients<'_>) {
+        let seat = &self.seats[place];
+        // Behind its answer, a half-closed connection has to end by itself.
+        if !seat.expectation.is_met() || seat.client == Client::HalfClose {
+            return;
+        }
+        self.answered(place, clients);
+        self.close(place, Manner::Close, clients);
+    }
+
+    fn answered(&mut self, place: Place, clients: &mut Clients<'_>) {
+        let seat = &self.seats[place];
+        self.counts[seat.client as usize].answered += 1;
+        if seat.client == Client::Honest {
+            self.honest.answered(clients.now_ns().saturating_sub(seat.begun_ns));
+        }
+    }
+
+    /// What came is not the answer: it may be what a slow client deserves.
+    fn refused(&mut self, place: Place, fault: &Fault, clients: &mut Clients<'_>) {
+        let client = self.seats[place].client;
+        let is_slow = matches!(client, Client::SlowHead | Client::SlowReader);
+        if is_slow && matches!(fault, Fault::Status(status) if REFUSALS.contains(status)) {
+            self.counts[client as usize].refused += 1;
+            self.close(place, Manner::Close, clients);
+        } else {
+            self.fail(place, fault, clients);
+        }
+    }
+
+    fn ended(&mut self, place: Place, clients: &mut Clients<'_>) {
+        let seat = &self.seats[place];
+        match seat.client {
+            _ if seat.is_closing => {}
+            Client::HalfClose if seat.expectation.is_met() => {
+                self.answered(place, clients);
+                self.close(place, Manner::Close, clients);
+            }
+            Client::HalfClose | Client::Honest => self.fail(place, &Fault::Closed, clients),
+            Client::SlowHead | Client::SlowReader | Client::Reset => {
+                self.counts[seat.client as usize].cut += 1;
+                self.close(place, Manner::Close, clients);
+            }
+        }
+    }
+
+    fn fail(&mut self, place: Place, fault: &Fault, clients: &mut Clients<'_>) {
+        self.note(place, fault);
+        self.close(place, Manner::Reset, clients);
+    }
+
+    fn note(&mut self, place: Place, fault: &Fault) {
+        self.counts[self.seats[place].client as usize].errors += 1;
+        self.honest.failed(fault);
+    }
+
+    fn close(&mut self, place: Place, manner: Manner, clients: &mut Clients<'_>) {
+        self.seats[place].is_closing = true;
+        clients.close(place, manner);
+    }
+
+    fn alarm(&mut self, place: Place, in_ns: u64, clients: &Clients<'_>) {
+        let at_ns = clients.clock_ns() + in_ns;
+        self.alarms.push(Reverse((at_ns, place, self.seats[place].tenant)));
+    }
+
+    /// The same every run (xorshift).
+    fn random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+
+    fn json(&self) -> String {
+        let clients = CLIENTS.iter().map(|client| {
+            let Counts { begun, answered, refused, cut, errors } = self.counts[*client as usize];
+            let counts = serde_json::json!({
+                "begun": begun, "answered": answered, "refused": refused, "cut": cut,
+                "errors": errors,
+            });
+            (client.name().to_owned(), counts)
+        });
+        let faults: Vec<&String> = self.honest.faults.iter().map(|(fault, _)| fault).collect();
+        serde_json::json!({
+            "mode": "storm",
+            "connections": self.options.common.connections,
+            "clients": clients.collect::<serde_json::Map<_, _>>(),
+            "errors": self.honest.errors,
+            "honest_p50_us": self.honest.us(0.5),
+            "honest_p99_us": self.honest.us(0.99),
+            "honest_max_us": self.honest.us(1.0),
+            "faults": faults,
+        })
+        .to_string()
+    }
+
+    fn text(&self) -> String {
+        let mut lines = vec![format!(
+            "{:>12}  {:>9}  {:>9}  {:>9}  {:>9}  {:>9}",
+            "client", "begun", "answered", "refused", "cut", "errors"
+        )];
+        for client in CLIENTS {
+            let Counts { begun, answered, refused, cut, errors } = self.counts[client as usize];
+            if begun > 0 {
+                lines.push(format!(
+                    "{:>12}  {begun:9}  {answered:9}  {refused:9}  {cut:9}  {errors:9}",
+                    client.name()
+                ));
+            }
+        }
+        lines.push(format!(
+            "an honest answer on a new connection: p50 {:.1}, p99 {:.1}, max {:.1} us",
+            self.honest.us(0.5),
+            self.honest.us(0.99),
+            self.honest.us(1.0)
+        ));
+        lines.join("\n")
+    }
+}
