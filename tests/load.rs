@@ -1,0 +1,279 @@
+//! The load generator against upring, of which it finds nothing wrong, and against servers that lie,
+//! of each of which it says what is wrong.
+
+#[path = "support/serving.rs"]
+#[allow(dead_code, reason = "each test takes the part of it that it needs")]
+mod serving;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output};
+use std::thread;
+
+use serde_json::Value;
+use serving::Serving;
+
+const HOSTS: [&str; 2] = ["hosted", "native"];
+const SWITCH: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+
+fn load(arguments: &str, target: SocketAddr) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_upring-load"))
+        .args(arguments.split_whitespace())
+        .args(["--target", &target.to_string(), "--json"])
+        .output()
+        .expect("the binary is built with its tests")
+}
+
+fn report(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!("{error}: {output:?}");
+    })
+}
+
+#[test]
+fn of_upring_every_answer_is_right() {
+    for host in HOSTS {
+        let Some(server) = Serving::start(&["--workers", "1", "--host", host]) else { return };
+        for arguments in [
+            "http --requests 2000",
+            "http --requests 2000 --depth 16 --content Hello,World! --path /plaintext",
+            "http --requests 2000 --depth 3 --requests-per-connection 7",
+            "http --requests 300 --requests-per-connection 1 --threads 2 --connections 9",
+            "http --requests 640 --lock-step --pause-us 50",
+            "http --seconds 0.5 --rate 2000 --depth 2",
+            "switch --requests 1000",
+            "switch --requests 500 --late",
+            "switch --requests 500 --bytes 0",
+            "switch --requests 500 --token websocket",
+            "switch --seconds 0.5 --rate 1000 --token websocket --late --bytes 70000",
+            "echo --requests 2000 --bytes 100000 --connections 8",
+            "echo --requests 2000 --token websocket --bytes 300 --depth 5",
+            "echo --requests 1000 --rate 4000 --depth 4",
+        ] {
+            // What is served there has a blank in it, which words of arguments have not.
+            let arguments = arguments.replace(" --content Hello,World!", "");
+            let output = load(&arguments, server.address());
+            let report = report(&output);
+            assert_eq!(report["errors"], 0, "{host}, {arguments}: {report}");
+            assert!(output.status.success(), "{host}, {arguments}");
+            if let Some((_, count)) = arguments.split_once("--requests ")
+                && let Ok(count) = count.split(' ').next().unwrap_or_default().parse::<u64>()
+                && !arguments.contains("--rate")
+            {
+                assert_eq!(report["requests"], count, "{host}, {arguments}: {report}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rate_is_held_and_what_was_late_counts_from_when_it_was_due() {
+    let Some(server) = Serving::start(&["--workers", "1"]) else { return };
+    let output = load("http --rate 500 --seconds 1", server.address());
+    assert_eq!(report(&output)["requests"], 500);
+
+    // A server that sleeps 300 ms once: in a closed loop one answer would be slow; at a rate of one a
+    // millisecond every request that was due meanwhile is.
+    let target = serve_each(|mut stream| {
+        let mut count = 0;
+        while read_head(&mut stream) {
+            count += 1;
+            if count == 100 {
+                thread::sleep(std::time::Duration::from_millis(300));
+            }
+            stream.write_all(ANSWER).unwrap_or_default();
+        }
+    });
+    let output = load("http --rate 1000 --seconds 1 --connections 1", target);
+    let report = report(&output);
+    assert_eq!((report["requests"].as_u64(), report["errors"].as_u64()), (Some(1000), Some(0)));
+    let p90 = report["p90_us"].as_f64().unwrap_or_default();
+    assert!(
+        p90 > 100_000.0,
+        "a tenth of them were due in the first two thirds of the pause: {p90}"
+    );
+}
+
+#[test]
+fn what_is_wrong_is_said_counted_and_in_the_status() {
+    type Lie = fn(&mut TcpStream);
+    let lies: [(&str, Lie, &str); 13] = [
+        (
+            "http",
+            |stream| answer(stream, b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"),
+            "the status is 500",
+        ),
+        ("http --content ha", |stream| answer(stream, ANSWER), "the content differs"),
+        (
+            "http",
+            |stream| answer(stream, &ANSWER[..ANSWER.len() - 1]),
+            "the server closed the connection",
+        ),
+        (
+            "http",
+            |stream| answer(stream, &[ANSWER, b"!"].concat()),
+            "bytes came that nobody asked for",
+        ),
+        (
+            "http",
+            |stream| answer(stream, b"HTTP/1.1 200 OK\r\n\r\nhi"),
+            "Content-Length is missing",
+        ),
+        ("http", |stream| answer(stream, b"ICY 200 OK\r\n\r\n"), "the head is malformed"),
+        ("http", |stream| answer(stream, b""), "the server closed the connection"),
+        ("echo", |stream| answer(stream, ANSWER), "the status is 200"),
+        (
+            "echo",
+            |stream| answer(stream, b"HTTP/1.1 101 \r\nUpgrade: other\r\n\r\n"),
+            "does not name the protocol",
+        ),
+        (
+            "echo --token websocket",
+            |stream| answer(stream, b"HTTP/1.1 101 \r\nUpgrade: websocket\r\n\r\n"),
+            "Sec-WebSocket-Accept",
+        ),
+        ("switch", |stream| echo(stream, 63, |byte| byte), "the server closed the connection"),
+        (
+            "switch",
+            |stream| echo(stream, 64, |byte| if byte == 5 { 6 } else { byte }),
+            "byte 5 of the echo differs",
+        ),
+        ("switch", |stream| echo(stream, 65, |byte| byte), "bytes came that nobody asked for"),
+    ];
+    for (arguments, lie, wrong) in lies {
+        let target = serve_each(move |mut stream| lie(&mut stream));
+        let arguments = format!("{arguments} --requests 20 --connections 2 --errors-max 5");
+        let output = load(&arguments, target);
+        let report = report(&output);
+        assert!(report["errors"].as_u64() >= Some(1), "{arguments}: {report}");
+        assert_eq!(output.status.code(), Some(1), "{arguments}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(wrong), "{arguments}, {wrong}: {said}");
+    }
+}
+
+#[test]
+fn a_server_that_does_not_answer_or_is_not_there_is_an_error_within_the_limit() {
+    let target = serve_each(|mut stream| drop(stream.read(&mut [0; 4096])));
+    // It took the request and went away only when its thread ended; one that stays does not answer.
+    let silent = serve_each(|stream| {
+        let _ = (&stream).read(&mut [0; 4096]);
+        let _ = (&stream).read_to_end(&mut Vec::new());
+    });
+    let gone = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    for (target, wrong) in [
+        (target, "the server closed the connection"),
+        (silent, "not whole at the time limit"),
+        (gone.expect("loopback is there"), "Connection refused"),
+    ] {
+        let arguments = "http --requests 4 --connections 2 --limit 1 --errors-max 3";
+        let output = load(arguments, target);
+        assert_eq!(output.status.code(), Some(1), "{wrong}: {output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(wrong), "{wrong}: {said}");
+    }
+}
+
+#[test]
+fn another_machine_is_only_tried_if_it_is_said_to_be_ones_own() {
+    let target = SocketAddr::from(([192, 0, 2, 1], 80));
+    let output = load("http --seconds 0.1", target);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--remote"));
+    for arguments in
+        ["http --connections 0", "echo --bytes 0", "http --rate 0", "http --seconds -1"]
+    {
+        let output = load(arguments, SocketAddr::from(([127, 0, 0, 1], 1)));
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {output:?}");
+    }
+}
+
+#[test]
+fn idle_connections_are_held_and_weighed() {
+    // So few connections are weighed coarsely; `idle_memory.rs` has the limit.
+    for (token, most) in [("echo", 512), ("websocket", 512)] {
+        let Some(server) = Serving::start(&["--workers", "1"]) else { return };
+        let pid = server.pid();
+        let arguments = format!(
+            "idle --pid {pid} --token {token} --connections 3000 --warm-up 500 --seconds 0.2"
+        );
+        let output = load(&arguments, server.address());
+        let report = report(&output);
+        assert!(output.status.success(), "{report}");
+        assert!(report["anon_after"].as_u64() > Some(1 << 20), "{report}");
+        assert!(report["mean"].as_u64() <= Some(most), "{report}");
+    }
+    // One that hangs up on those it holds is found out.
+    let target = serve_each(|mut stream| echo(&mut stream, 16, |byte| byte));
+    let output = load("idle --connections 3 --warm-up 0 --seconds 0.5", target);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+#[test]
+fn in_a_storm_the_honest_are_served() {
+    for host in HOSTS {
+        let Some(server) = Serving::start(&["--workers", "1", "--host", host]) else { return };
+        let output = load("storm --connections 80 --seconds 1.5", server.address());
+        let report = report(&output);
+        assert!(output.status.success(), "{host}: {report}");
+        for client in ["slow-heads", "slow-readers", "resets", "half-closes", "honest"] {
+            assert!(report["clients"][client]["begun"].as_u64() >= Some(8), "{client}: {report}");
+        }
+        assert!(report["clients"]["half-closes"]["answered"].as_u64() >= Some(8), "{report}");
+    }
+    // A server that answers nobody who has sent FIN.
+    let target = serve_each(|mut stream| {
+        if read_head(&mut stream) && stream.read(&mut [0]).is_ok_and(|read| read > 0) {
+            stream.write_all(ANSWER).unwrap_or_default();
+        }
+    });
+    let output = load("storm --kind half-closes --connections 4 --seconds 0.5", target);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+/// Calls `serve` with each connection, in a thread of its own.
+fn serve_each(serve: impl Fn(TcpStream) + Send + Copy + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+    let address = listener.local_addr().expect("it is bound");
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+/// Reads to the end of a head; what is behind it waits.
+fn read_head(stream: &mut TcpStream) -> bool {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        match stream.read(&mut byte) {
+            Ok(1) => head.push(byte[0]),
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// One answer, and the end.
+fn answer(stream: &mut TcpStream, bytes: &[u8]) {
+    if read_head(stream) {
+        stream.write_all(bytes).unwrap_or_default();
+        stream.shutdown(Shutdown::Write).unwrap_or_default();
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+}
+
+/// A switch, and `count` bytes of the echo, each as `change` has it.
+fn echo(stream: &mut TcpStream, count: usize, change: fn(u8) -> u8) {
+    if read_head(stream) {
+        stream.write_all(SWITCH).unwrap_or_default();
+        let bytes: Vec<u8> = (0..count).map(|at| change((at % 251) as u8)).collect();
+        stream.write_all(&bytes).unwrap_or_default();
+        stream.shutdown(Shutdown::Write).unwrap_or_default();
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+}
