@@ -222,6 +222,7 @@ impl Lease {
     ///
     /// # Panics
     /// If there are fewer.
+    #[inline]
     pub fn advance(&mut self, count: usize) {
         let count = self.checked(count);
         self.start += count;
@@ -237,6 +238,7 @@ impl Lease {
     ///
     /// # Panics
     /// If there are fewer.
+    #[inline(always)]
     pub fn split_to(&mut self, count: usize) -> Lease {
         let front = self.checked(count);
         let holders = &self.pool.memory.holders[usize::from(self.buffer)];

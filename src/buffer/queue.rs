@@ -54,6 +54,7 @@ impl LeaseQueue {
     }
 
     /// Puts a lease before all others: the rest of one that was taken and not used up.
+    #[inline(always)]
     pub fn push_front(&mut self, lease: Lease) {
         if self.is_foreign(&lease) {
             self.aside = Some(Box::new(lease));
@@ -70,6 +71,7 @@ impl LeaseQueue {
     }
 
     /// Takes the oldest lease.
+    #[inline]
     pub fn pop(&mut self) -> Option<Lease> {
         if let Some(lease) = self.aside.take() {
             return Some(*lease);

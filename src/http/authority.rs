@@ -49,9 +49,17 @@ pub(super) fn is_authority_at(bytes: &[u8], end: usize) -> bool {
     match bytes.get(end..).unwrap_or_default() {
         [] => end > 0,
         // What nearly every port looks like.
-        [b':', digits @ ..] if end > 0 && digits.len() < 5 => digits.iter().all(u8::is_ascii_digit),
+        [b':', digits @ ..] if end > 0 && digits.len() <= 5 => is_port(digits),
         _ => split_at(bytes, end).is_some(),
     }
+}
+
+/// Whether so few digits are a port.
+#[inline]
+fn is_port(digits: &[u8]) -> bool {
+    let add =
+        |port: u32, digit: &u8| digit.is_ascii_digit().then(|| port * 10 + u32::from(digit - b'0'));
+    digits.iter().try_fold(0, add).is_some_and(|port| port <= u32::from(u16::MAX))
 }
 
 fn split_at(bytes: &[u8], end: usize) -> Option<Port> {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Answer;
-use super::routes::{RouteError, Routes};
+use super::routes::{Match, RouteError, Routes};
 use crate::http::{Method, MethodSet};
 use crate::upgrade::{Offer, Order, Outcome, Protocol, negotiate};
 
@@ -183,15 +183,6 @@ struct Host {
     is_wildcard: bool,
 }
 
-/// What was found for a request.
-#[derive(Clone, Copy)]
-pub struct Match<'a> {
-    /// The resource.
-    pub resource: &'a Resource,
-    /// The pattern its parameters follow from; empty without parameters.
-    pub pattern: &'a str,
-}
-
 impl Registry {
     /// Puts a resource at `pattern`, for every host: a path, a path with parameters (`{name}` is a
     /// segment, `{*name}` at the end all that is left), or with a `*` at its end every path that
@@ -235,17 +226,17 @@ impl Registry {
     }
 
     /// What is at a path of a host. Allocates nothing for a path in its normal form.
-    pub fn find(&self, host: Option<&[u8]>, path: &[u8]) -> Option<Match<'_>> {
+    #[inline]
+    pub fn find(&self, host: Option<&[u8]>, path: &[u8]) -> Option<&Match> {
         let found = match (self.hosts.is_empty(), host) {
             (false, Some(host)) => self.find_on(plain_host(host), path),
             _ => None,
         };
-        let (resource, pattern) = found.or_else(|| self.everywhere.find(path))?;
-        Some(Match { resource, pattern })
+        found.or_else(|| self.everywhere.find(path))
     }
 
     #[cold]
-    fn find_on(&self, host: &[u8], path: &[u8]) -> Option<(&Resource, &str)> {
+    fn find_on(&self, host: &[u8], path: &[u8]) -> Option<&Match> {
         let mut own = self.hosts.iter().filter(|(at, _)| at.fits(host));
         own.find_map(|(_, routes)| routes.find(path))
     }
@@ -313,7 +304,7 @@ impl fmt::Debug for Registry {
     }
 }
 
-impl fmt::Debug for Match<'_> {
+impl fmt::Debug for Match {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Match").field("pattern", &self.pattern).finish_non_exhaustive()
     }

@@ -2,6 +2,7 @@
 //! that is none in any spelling but its own is found as it came.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
 
 use super::Resource;
@@ -10,13 +11,22 @@ use crate::http::{Method, normal_path};
 /// Paths and their resources: exact ones, patterns with parameters, prefixes, tried in this order.
 #[derive(Clone, Default)]
 pub(super) struct Routes {
-    /// Sorted by path.
-    exact: Vec<(Box<[u8]>, Resource)>,
+    /// Sorted by path, the short ones first.
+    exact: Vec<(Box<[u8]>, Match)>,
     /// Indices of `patterned` by pattern.
     patterns: matchit::Router<usize>,
-    patterned: Vec<(Box<str>, Resource)>,
+    patterned: Vec<Match>,
     /// Longest prefix first.
-    prefixes: Vec<(Box<[u8]>, Resource)>,
+    prefixes: Vec<(Box<[u8]>, Match)>,
+}
+
+/// What is found for a request.
+#[derive(Clone)]
+pub struct Match {
+    /// The resource.
+    pub resource: Resource,
+    /// The pattern its parameters follow from; empty without parameters.
+    pub pattern: Box<str>,
 }
 
 /// A pattern that cannot be served. The developer is at fault, and the server does not start.
@@ -83,52 +93,56 @@ impl Routes {
             None => (&mut self.exact, pattern),
         };
         entries.retain(|(at, _)| **at != *path.as_bytes());
-        entries.push((path.as_bytes().into(), resource));
-        self.exact.sort_by(|a, b| a.0.cmp(&b.0));
+        entries.push((path.as_bytes().into(), Match { resource, pattern: "".into() }));
+        self.exact.sort_by(|a, b| by_length(&a.0, &b.0));
         self.prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         Ok(())
     }
 
     fn insert_pattern(&mut self, pattern: &str, resource: Resource) -> Result<(), RouteFault> {
-        if let Some(known) = self.patterned.iter_mut().find(|(at, _)| **at == *pattern) {
-            known.1 = resource;
+        if let Some(known) = self.patterned.iter_mut().find(|known| *known.pattern == *pattern) {
+            known.resource = resource;
             return Ok(());
         }
         match self.patterns.insert(pattern, self.patterned.len()) {
-            Ok(()) => self.patterned.push((pattern.into(), resource)),
+            Ok(()) => self.patterned.push(Match { resource, pattern: pattern.into() }),
             Err(matchit::InsertError::Conflict { with }) => return Err(RouteFault::Conflict(with)),
             Err(_) => return Err(RouteFault::Parameter),
         }
         Ok(())
     }
 
-    /// The resource at a path, and the pattern that its parameters follow from; empty if it has
-    /// none.
-    pub(super) fn find(&self, path: &[u8]) -> Option<(&Resource, &str)> {
+    /// What is at a path.
+    #[inline]
+    pub(super) fn find(&self, path: &[u8]) -> Option<&Match> {
         // A path that a pattern in normal form equals is in normal form.
-        self.find_exact(path).or_else(|| match normal_path(path) {
-            Cow::Borrowed(path) => self.find_beyond(path),
-            Cow::Owned(path) => self.find_exact(&path).or_else(|| self.find_beyond(&path)),
-        })
+        self.find_exact(path).or_else(|| self.find_other(path))
     }
 
-    fn find_exact(&self, path: &[u8]) -> Option<(&Resource, &str)> {
-        let index = self.exact.binary_search_by(|(at, _)| (**at).cmp(path)).ok()?;
-        Some((&self.exact[index].1, ""))
+    fn find_other(&self, path: &[u8]) -> Option<&Match> {
+        match normal_path(path) {
+            Cow::Borrowed(path) => self.find_beyond(path),
+            Cow::Owned(path) => self.find_exact(&path).or_else(|| self.find_beyond(&path)),
+        }
+    }
+
+    #[inline]
+    fn find_exact(&self, path: &[u8]) -> Option<&Match> {
+        let index = self.exact.binary_search_by(|(at, _)| by_length(at, path)).ok()?;
+        Some(&self.exact[index].1)
     }
 
     /// What is at a path in normal form that is not an exact one.
-    fn find_beyond(&self, path: &[u8]) -> Option<(&Resource, &str)> {
+    fn find_beyond(&self, path: &[u8]) -> Option<&Match> {
         if !self.patterned.is_empty()
             // A target is ASCII: one that is not was refused.
             && let Ok(path) = std::str::from_utf8(path)
             && let Ok(found) = self.patterns.at(path)
         {
-            let (pattern, resource) = &self.patterned[*found.value];
-            return Some((resource, pattern));
+            return Some(&self.patterned[*found.value]);
         }
         let prefix = self.prefixes.iter().find(|(prefix, _)| path.starts_with(prefix));
-        prefix.map(|(_, resource)| (resource, ""))
+        prefix.map(|(_, found)| found)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -138,12 +152,17 @@ impl Routes {
     /// Everything there is, with its pattern.
     pub(super) fn all(&self) -> impl Iterator<Item = (String, &Resource)> {
         let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
-        let exact = self.exact.iter().map(move |(path, resource)| (text(path), resource));
-        let patterned = self.patterned.iter().map(|(path, resource)| (path.to_string(), resource));
+        let exact = self.exact.iter().map(move |(path, at)| (text(path), &at.resource));
+        let patterned = self.patterned.iter().map(|at| (at.pattern.to_string(), &at.resource));
         let prefixes = self.prefixes.iter();
-        let prefixes = prefixes.map(move |(path, resource)| (text(path) + "*", resource));
+        let prefixes = prefixes.map(move |(path, at)| (text(path) + "*", &at.resource));
         exact.chain(patterned).chain(prefixes)
     }
+}
+
+/// Few paths have the same length: most are told apart without a look at their bytes.
+fn by_length(a: &[u8], b: &[u8]) -> Ordering {
+    a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
 /// A pattern with its own text in normal form, and the names of its parameters as they are.
@@ -199,8 +218,8 @@ mod tests {
     /// The index of the pattern whose resource is found.
     fn found(patterns: &[&str], path: &str) -> Option<usize> {
         let routes = routes(patterns);
-        let (resource, _) = routes.find(path.as_bytes())?;
-        resource.content_max().map(|index| index as usize)
+        let found = routes.find(path.as_bytes())?;
+        found.resource.content_max().map(|index| index as usize)
     }
 
     #[test]
@@ -314,7 +333,7 @@ mod tests {
             let second = Resource::new().content_bytes_max(99);
             routes.insert(pattern, second).expect("it is as valid as the first");
             let path = pattern.replace(['{', '}', '*'], "");
-            let (resource, _) = routes.find(path.as_bytes()).expect("one is there");
+            let Match { resource, .. } = routes.find(path.as_bytes()).expect("one is there");
             assert_eq!(resource.content_max(), Some(99), "{pattern}");
             assert_eq!(routes.all().count(), 1);
         }
@@ -350,7 +369,9 @@ mod tests {
             }
             let wanted: Vec<&&str> = patterns.iter().filter(|at| fits(at, &path)).collect();
             match routes.find(path.as_bytes()) {
-                Some((_, pattern)) => assert!(wanted.contains(&&pattern), "{path}: {pattern}"),
+                Some(Match { pattern, .. }) => {
+                    assert!(wanted.contains(&&&**pattern), "{path}: {pattern}");
+                }
                 None => assert!(wanted.is_empty(), "{path} fits {wanted:?}"),
             }
         }

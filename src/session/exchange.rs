@@ -63,6 +63,15 @@ pub(super) enum Step {
     Switched(Box<dyn Handler>),
 }
 
+/// What was found of the next head.
+enum Found {
+    /// Not all of it.
+    Part,
+    /// All of it.
+    Whole,
+    Fault(Refused),
+}
+
 /// A head that is not processed.
 struct Refused {
     fault: HeadError,
@@ -73,6 +82,12 @@ struct Refused {
 pub(super) enum HeadBytes {
     Received(Lease),
     Assembled(Vec<u8>),
+}
+
+impl Default for HeadBytes {
+    fn default() -> HeadBytes {
+        HeadBytes::Assembled(Vec::new())
+    }
 }
 
 impl Deref for HeadBytes {
@@ -96,7 +111,8 @@ impl Exchange {
         port: &mut Port<'_>,
     ) -> Progress {
         let mut budget = self.budget(port.core);
-        let mut head = Head::EMPTY;
+        // Places that are written to: what is returned in pieces and put together again stalls.
+        let (mut head, mut bytes) = (Head::EMPTY, HeadBytes::default());
         while !control.is_closing && !control.is_reset {
             let step = match self.waiting.take() {
                 Some(waiting) => waiting.advance(input, is_ended, control, port),
@@ -109,18 +125,18 @@ impl Exchange {
                     port.core.counters.turns_used_up.raise();
                     return self.pause(Progress::More, control);
                 }
-                None => match self.next_head(input, &mut head, port.core) {
-                    None => break,
-                    Some(Err(Refused { fault, method })) => {
+                None => match self.next_head(input, &mut head, &mut bytes, port.core) {
+                    Found::Part => break,
+                    Found::Fault(Refused { fault, method }) => {
                         refuse(fault, method, control, port);
                         break;
                     }
-                    Some(Ok(bytes)) => {
+                    Found::Whole => {
                         budget -= 1;
                         self.begun_in_turn = self.begun_in_turn.saturating_add(1);
                         port.core.note_begun();
                         self.count_request(control, port.core);
-                        begin(bytes, &head, input, control, port)
+                        begin(&mut bytes, &head, input, control, port)
                     }
                 },
             };
@@ -230,18 +246,19 @@ impl Exchange {
         }
     }
 
-    /// Reads the next whole head, its fields into those of the core; what follows it stays in
-    /// `input`, where it was received.
+    /// Reads the next whole head into its places, its fields into those of the core; what follows it
+    /// stays in `input`, where it was received.
     fn next_head(
         &mut self,
         input: &mut LeaseQueue,
         head: &mut Head,
+        place: &mut HeadBytes,
         core: &mut Core,
-    ) -> Option<Result<HeadBytes, Refused>> {
+    ) -> Found {
         while let Some(mut bytes) = input.pop() {
             if let Err(fault) = self.skip_empty_lines(&mut bytes) {
                 // No request has begun.
-                return Some(Err(Refused::of(fault, Method::Other, core)));
+                return Found::Fault(Refused::of(fault, Method::Other, core));
             }
             if bytes.is_empty() {
                 continue;
@@ -252,7 +269,8 @@ impl Exchange {
             let scanned = if self.assembly.is_empty() {
                 if let Some(len) = read_whole_head(visible, head, &mut core.fields, &limits) {
                     self.empty_lines = 0;
-                    return Some(Ok(HeadBytes::Received(split_off(bytes, len, input))));
+                    *place = HeadBytes::Received(split_off(bytes, len, input));
+                    return Found::Whole;
                 }
                 head_end(visible, 0)
             } else {
@@ -261,29 +279,35 @@ impl Exchange {
             match scanned {
                 Scanned::BareLf(_) => {
                     let method = method_begun(&self.assembly, &bytes);
-                    return Some(Err(Refused::of(HeadError::BareLf, method, core)));
+                    return Found::Fault(Refused::of(HeadError::BareLf, method, core));
                 }
                 Scanned::Complete(len) => {
-                    let found = self.complete(split_off(bytes, len, input), core);
-                    return Some(match read_head(&found, &mut core.fields, &limits) {
-                        Ok(read) => {
-                            *head = read;
-                            Ok(found)
-                        }
-                        Err(fault) => Err(Refused::of(fault, method_begun(&found, b""), core)),
-                    });
+                    *place = self.complete(split_off(bytes, len, input), core);
+                    return self.read_again(head, place, core);
                 }
                 Scanned::Partial => {
                     let is_over = bytes.len() >= room;
                     bytes.truncate(room);
                     self.assemble(&bytes, core);
                     if is_over {
-                        return Some(Err(Refused::as_too_large(&self.assembly, core)));
+                        return Found::Fault(Refused::as_too_large(&self.assembly, core));
                     }
                 }
             }
         }
-        None
+        Found::Part
+    }
+
+    /// Reads a head that is whole, but did not come so or is not plain.
+    fn read_again(&self, head: &mut Head, bytes: &HeadBytes, core: &mut Core) -> Found {
+        let limits = core.head_limits();
+        match read_head(bytes, &mut core.fields, &limits) {
+            Ok(read) => {
+                *head = read;
+                Found::Whole
+            }
+            Err(fault) => Found::Fault(Refused::of(fault, method_begun(bytes, b""), core)),
+        }
     }
 
     /// RFC 9112 §2.2: empty lines before the request line are skipped, a few of them.
@@ -366,6 +390,8 @@ fn method_begun(front: &[u8], behind: &[u8]) -> Method {
 }
 
 /// The first `len` of `bytes`; the others go back to the front of `input`.
+// Where it is called a lease stays in registers: written in halves and read whole, it stalls.
+#[inline(always)]
 fn split_off(mut bytes: Lease, len: usize, input: &mut LeaseQueue) -> Lease {
     let front = bytes.split_to(len);
     if !bytes.is_empty() {
@@ -382,9 +408,9 @@ fn first_byte_fault(first: u8) -> HeadError {
     }
 }
 
-/// Goes on with the request of a head, whose fields are those of the core.
+/// Goes on with the request of a head, whose fields are those of the core. Its bytes are done with then.
 fn begin(
-    bytes: HeadBytes,
+    bytes: &mut HeadBytes,
     head: &Head,
     input: &mut LeaseQueue,
     control: &mut Control,
@@ -392,11 +418,12 @@ fn begin(
 ) -> Step {
     let fields = std::mem::take(&mut port.core.fields);
     let registry = Rc::clone(&port.core.registry);
-    let request = Request::new(&bytes, head, &fields);
+    let request = Request::new(bytes, head, &fields);
     let step = super::respond::begin(&registry, request, input, control, port);
     port.core.fields = fields;
-    if let HeadBytes::Assembled(bytes) = bytes {
-        port.core.keep_assembly(bytes);
+    match bytes {
+        HeadBytes::Received(_) => *bytes = HeadBytes::default(),
+        HeadBytes::Assembled(bytes) => port.core.keep_assembly(std::mem::take(bytes)),
     }
     step
 }

@@ -70,7 +70,9 @@ pub(super) fn begin(
     if request.head().form == TargetForm::Elsewhere {
         return misdirected(request, incoming(0, port.core), control, port);
     }
-    let Some(route) = Route::of(registry, request, has_content) else {
+    let route = Route::of(registry, request, has_content);
+    // Looked at where it was made: copied at once, it would stall.
+    let Some(route) = &route else {
         return unrouted(request, incoming(0, port.core), control, port);
     };
     let request = request.with_pattern(route.pattern);
@@ -86,26 +88,26 @@ pub(super) fn begin(
         return conclude(request, &refusal, incoming(0, port.core), must_close, control, port);
     }
     if !has_content {
-        return finish(&route, request, b"", incoming(0, port.core), input, control, port);
+        return finish(route, request, b"", incoming(0, port.core), input, control, port);
     }
     let incoming = incoming(route.content_max(request, port.core), port.core);
     if incoming.is_too_large() {
-        return too_large(&route, request, control, port);
+        return too_large(route, request, control, port);
     }
-    if let Some(refusal) = screen(&route, request, port) {
+    if let Some(refusal) = screen(route, request, port) {
         port.core.counters.upgrades_declined.raise();
         return conclude(request, &refusal, incoming, route.is_guarded, control, port);
     }
     if route.takes(request) != Takes::Whole {
-        return answer(&route, request, b"", incoming, input, control, port);
+        return answer(route, request, b"", incoming, input, control, port);
     }
     if let Some(content) = at_hand(framing, input) {
         let incoming = Incoming::new(Framing::None, false, 0, port.core);
-        return finish(&route, request, &content, incoming, input, control, port);
+        return finish(route, request, &content, incoming, input, control, port);
     }
     // No 100 for what could not be kept.
     if !port.core.ledger().has_room_for(incoming.announced()) {
-        return crowded_out(&route, request, control, port);
+        return crowded_out(route, request, control, port);
     }
     Step::Begun(Box::new(Waiting::for_content(request.into_owned(), incoming, port.core)))
 }
@@ -205,6 +207,7 @@ pub(super) fn leave(
 
 impl<'a> Route<'a> {
     /// The route of a request, or `None` if nothing is at its path.
+    #[inline(always)]
     pub(super) fn of(
         registry: &'a Registry,
         request: Request<'a>,
@@ -216,12 +219,12 @@ impl<'a> Route<'a> {
             _ => {}
         }
         let Match { resource, pattern } = registry.find(request.host(), request.path())?;
-        let mut route = Route::at(resource, pattern);
+        let route = Route::at(resource, pattern);
         // One flag test for all who do not upgrade (U-115).
-        if request.head().has_upgrade {
-            route.choose(request, has_content);
+        match request.head().has_upgrade {
+            true => Some(route.choosing(request, has_content)),
+            false => Some(route),
         }
-        Some(route)
     }
 
     fn at(resource: &'a Resource, pattern: &'a str) -> Route<'a> {
@@ -248,22 +251,26 @@ impl<'a> Route<'a> {
         route
     }
 
-    fn choose(&mut self, request: Request<'a>, has_content: bool) {
+    /// The same with what is chosen of what the request offers.
+    fn choosing(self, request: Request<'a>, has_content: bool) -> Route<'a> {
         let offer = match Offer::read(&request) {
             Ok(offer) => offer,
-            Err(unusable) => return self.missed = Some(Missed::Unusable(unusable)),
+            Err(unusable) => return Route { missed: Some(Missed::Unusable(unusable)), ..self },
         };
         match self.resource.negotiate(&offer, request.method()) {
             Outcome::Chosen { protocol, version } if !has_content || protocol.content_max() > 0 => {
-                self.chosen = Some((protocol, version));
+                Route { chosen: Some((protocol, version)), ..self }
             }
-            Outcome::Unknown => self.missed = Some(Missed::Unknown),
+            Outcome::Unknown => Route { missed: Some(Missed::Unknown), ..self },
             Outcome::Chosen { .. } | Outcome::Unfit => {
-                self.missed = Some(Missed::Unfit);
                 let offered =
                     || self.resource.protocols().iter().filter(|at| is_offered(at, &offer));
-                self.is_guarded = offered().any(|at| at.early_data() == EarlyData::Forbidden);
-                self.is_misused = offered().any(Protocol::is_exacting);
+                Route {
+                    missed: Some(Missed::Unfit),
+                    is_guarded: offered().any(|at| at.early_data() == EarlyData::Forbidden),
+                    is_misused: offered().any(Protocol::is_exacting),
+                    ..self
+                }
             }
         }
     }
