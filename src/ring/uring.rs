@@ -547,8 +547,18 @@ impl Kernel for Ring<'_> {
     }
 
     fn shutdown(&mut self, connection: Token, handle: Handle) {
-        let user_data = UserData::new(Kind::ShutDown, connection);
-        self.push([self.tier.shutdown(handle).user_data(user_data.pack())]);
+        match self.tier {
+            Tier::Direct => {
+                let user_data = UserData::new(Kind::ShutDown, connection);
+                self.push([self.tier.shutdown(handle).user_data(user_data.pack())]);
+            }
+            // On the ring it would go by a worker thread of the kernel's, always.
+            Tier::Plain => {
+                // A failure is a peer that is gone: whoever waits for its end hears of that.
+                let _ = rustix::net::shutdown(plain(handle), rustix::net::Shutdown::Write);
+                self.done.push_back(Completion::ShutDown { connection });
+            }
+        }
     }
 
     fn close(&mut self, connection: Token, handle: Handle, manner: Manner) {
