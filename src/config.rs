@@ -280,6 +280,15 @@ pub struct RingConfig {
     /// Receive buffers lent to the kernel at first; doubled when it runs out. Default 256, one
     /// megabyte: what circulates stays in the second-level cache.
     pub buffers_lent: u16,
+    /// Receive buffers of one core for connections that fill several of the others at once; 0 for
+    /// none. A power of two, at most 32 768. Default 256: who finds none uses the others.
+    pub large_buffers: u16,
+    /// Bytes of one of these. Default 32 KiB: larger than most messages that are not files. No more
+    /// than `buffer_bytes` is as none.
+    pub large_bytes: u32,
+    /// How many of these are lent to the kernel at first; doubled when it runs out. Default 32, one
+    /// megabyte.
+    pub large_lent: u16,
     /// Connections pending on each listener (`listen(2)`). Default 4096.
     pub backlog: i32,
     /// Features of the kernel to leave unused even where it has them.
@@ -294,6 +303,9 @@ impl Default for RingConfig {
             buffers: 2048,
             buffer_bytes: 4096,
             buffers_lent: 256,
+            large_buffers: 256,
+            large_bytes: 32 * 1024,
+            large_lent: 32,
             backlog: 4096,
             without: Without::default(),
         }

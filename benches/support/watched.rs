@@ -4,7 +4,7 @@
 
 use std::io;
 
-use upring::buffer::{Batch, Pool};
+use upring::buffer::{Batch, Pool, Size};
 use upring::config::Millis;
 use upring::ring::{
     Accepts, Completion, Handle, Kernel, ListenerId, Manner, Receipts, Token, Wait,
@@ -137,12 +137,12 @@ impl<K: Kernel> Kernel for Watched<K> {
         self.inside(|this| this.kernel.has_work())
     }
 
-    fn receivable(&self) -> usize {
-        self.kernel.receivable()
+    fn receivable(&self, size: Size) -> usize {
+        self.kernel.receivable(size)
     }
 
-    fn starved(&mut self) {
-        self.inside(|this| this.kernel.starved());
+    fn starved(&mut self, size: Size) {
+        self.inside(|this| this.kernel.starved(size));
     }
 }
 

@@ -15,5 +15,5 @@ mod queue;
 
 pub(crate) use collected::{Collected, Ledger, NoRoom};
 pub use outbox::{Batch, Load, Outbox, Payload};
-pub use pool::{Lease, Pool, Vacant};
+pub use pool::{Lease, Pool, Size, Vacant};
 pub use queue::LeaseQueue;

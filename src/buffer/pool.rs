@@ -7,7 +7,8 @@
 //!
 //! A buffer is in exactly one of these places. A lease can be split; the buffer is vacant again
 //! when the last lease on it is dropped. Vacant buffers are kept as a stack, so that warm memory is
-//! used first.
+//! used first. Most are a page; some are large, for who sends much at once, and numbered behind the
+//! others.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::{Cell, RefCell};
@@ -18,6 +19,15 @@ use std::rc::Rc;
 
 const PAGE: usize = 4096;
 
+/// Which of a pool's buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// Those that nearly everything is received into.
+    Usual,
+    /// Those for who fills several of the others at once.
+    Large,
+}
+
 /// A core's receive buffers. Cloning shares them; they live until the last lease is gone.
 #[derive(Clone)]
 pub struct Pool {
@@ -27,12 +37,33 @@ pub struct Pool {
 struct Memory {
     base: NonNull<u8>,
     layout: Layout,
-    buffer_bytes: u32,
+    usual: Shelf,
+    large: Shelf,
     /// Leases on each buffer.
     holders: Box<[Cell<u32>]>,
     /// What follows each buffer in a [`LeaseQueue`](super::LeaseQueue).
     links: Box<[Cell<Parts>]>,
+}
+
+/// The buffers of one size: those numbered from `first` on, from `offset` on.
+struct Shelf {
+    first: u16,
+    count: u16,
+    bytes: u32,
+    offset: usize,
     vacant: RefCell<Vec<u16>>,
+}
+
+impl Shelf {
+    fn new(first: u16, offset: usize, count: u16, bytes: u32) -> Shelf {
+        let vacant = (0..count).rev().map(|index| first + index).collect();
+        Shelf { first, count, bytes, offset, vacant: RefCell::new(vacant) }
+    }
+
+    /// Where the next shelf begins.
+    fn end(&self) -> usize {
+        self.offset + usize::from(self.count) * self.bytes as usize
+    }
 }
 
 /// A lease without its owner, as a queue links it.
@@ -46,9 +77,18 @@ pub(super) struct Parts {
 impl Pool {
     /// `count` buffers of `buffer_bytes` each. The memory is not touched before it is used.
     pub fn new(count: u16, buffer_bytes: u32) -> Pool {
+        Pool::with_large(count, buffer_bytes, 0, 0)
+    }
+
+    /// The same, and `large` buffers of `large_bytes` each.
+    pub fn with_large(count: u16, buffer_bytes: u32, large: u16, large_bytes: u32) -> Pool {
         assert!(count > 0 && buffer_bytes > 0, "a pool holds at least one byte");
-        let bytes = usize::from(count) * buffer_bytes as usize;
-        let layout = Layout::from_size_align(bytes, PAGE).expect("a pool fits the address space");
+        assert!(u32::from(count) + u32::from(large) <= 1 << 16, "a buffer's number has 16 bits");
+        let usual = Shelf::new(0, 0, count, buffer_bytes);
+        let large = Shelf::new(count, usual.end(), large, large_bytes);
+        let buffers = usize::from(usual.count) + usize::from(large.count);
+        let layout =
+            Layout::from_size_align(large.end(), PAGE).expect("a pool fits the address space");
         // SAFETY: the layout has a size above zero, asserted above.
         let base =
             NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
@@ -56,17 +96,22 @@ impl Pool {
             memory: Rc::new(Memory {
                 base,
                 layout,
-                buffer_bytes,
-                holders: (0..count).map(|_| Cell::new(0)).collect(),
-                links: (0..count).map(|_| Cell::new(Parts::default())).collect(),
-                vacant: RefCell::new((0..count).rev().collect()),
+                usual,
+                large,
+                holders: (0..buffers).map(|_| Cell::new(0)).collect(),
+                links: (0..buffers).map(|_| Cell::new(Parts::default())).collect(),
             }),
         }
     }
 
-    /// A buffer that nobody holds, the most recently used one first.
+    /// A buffer of the usual size that nobody holds, the most recently used one first.
     pub fn take(&self) -> Option<Vacant> {
-        let buffer = self.memory.vacant.borrow_mut().pop()?;
+        self.take_of(Size::Usual)
+    }
+
+    /// The same of either size.
+    pub fn take_of(&self, size: Size) -> Option<Vacant> {
+        let buffer = self.memory.shelf(size).vacant.borrow_mut().pop()?;
         debug_assert_eq!(
             self.memory.holders[usize::from(buffer)].get(),
             0,
@@ -75,19 +120,34 @@ impl Pool {
         Some(Vacant { pool: self.clone(), buffer })
     }
 
-    /// Buffers nobody holds.
+    /// Buffers of the usual size that nobody holds.
     pub fn vacant(&self) -> usize {
-        self.memory.vacant.borrow().len()
+        self.vacant_of(Size::Usual)
     }
 
-    /// Buffers in all.
+    /// Buffers of a size that nobody holds.
+    pub fn vacant_of(&self, size: Size) -> usize {
+        self.memory.shelf(size).vacant.borrow().len()
+    }
+
+    /// Buffers of the usual size in all.
     pub fn count(&self) -> usize {
-        self.memory.holders.len()
+        self.count_of(Size::Usual)
     }
 
-    /// Bytes of one buffer.
+    /// Buffers of a size in all.
+    pub fn count_of(&self, size: Size) -> usize {
+        usize::from(self.memory.shelf(size).count)
+    }
+
+    /// Bytes of one buffer of the usual size.
     pub fn buffer_bytes(&self) -> u32 {
-        self.memory.buffer_bytes
+        self.bytes_of(Size::Usual)
+    }
+
+    /// Bytes of one buffer of a size.
+    pub fn bytes_of(&self, size: Size) -> u32 {
+        self.memory.shelf(size).bytes
     }
 
     /// Whether `address` lies inside this pool's memory.
@@ -104,7 +164,10 @@ impl Pool {
     pub unsafe fn received(&self, buffer: u16, len: u32) -> Lease {
         // SAFETY: the caller's promise covers both.
         let vacant = unsafe { self.reclaim(buffer) };
-        debug_assert!(len <= self.buffer_bytes(), "the kernel wrote more than a buffer holds");
+        debug_assert!(
+            len <= self.memory.shelf_of(buffer).bytes,
+            "the kernel wrote more than a buffer holds"
+        );
         vacant.lease(len)
     }
 
@@ -130,16 +193,31 @@ impl Pool {
     }
 
     fn address(&self, buffer: u16) -> *mut u8 {
-        let offset = usize::from(buffer) * self.memory.buffer_bytes as usize;
+        let shelf = self.memory.shelf_of(buffer);
+        let offset = shelf.offset + usize::from(buffer - shelf.first) * shelf.bytes as usize;
         debug_assert!(offset < self.memory.layout.size());
-        // SAFETY: every buffer number in circulation is below the count, so the offset is inside
-        // the memory.
+        // SAFETY: every buffer number in circulation is below the count of both sizes, so the offset
+        // is inside the memory.
         unsafe { self.memory.base.as_ptr().add(offset) }
     }
 
     fn put_back(&self, buffer: u16) {
         // The stack was made with room for every buffer: this never allocates.
-        self.memory.vacant.borrow_mut().push(buffer);
+        self.memory.shelf_of(buffer).vacant.borrow_mut().push(buffer);
+    }
+}
+
+impl Memory {
+    fn shelf(&self, size: Size) -> &Shelf {
+        match size {
+            Size::Usual => &self.usual,
+            Size::Large => &self.large,
+        }
+    }
+
+    /// The shelf that a buffer is from.
+    fn shelf_of(&self, buffer: u16) -> &Shelf {
+        if buffer < self.usual.count { &self.usual } else { &self.large }
     }
 }
 
@@ -174,7 +252,8 @@ impl Vacant {
     /// Copies `bytes` into the buffer, as a kernel would, and leases them. For kernels that are
     /// simulated.
     pub fn fill(self, bytes: &[u8]) -> Lease {
-        assert!(bytes.len() <= self.pool.buffer_bytes() as usize, "a receive fits its buffer");
+        let room = self.pool.memory.shelf_of(self.buffer).bytes;
+        assert!(bytes.len() <= room as usize, "a receive fits its buffer");
         // SAFETY: the buffer has room for `bytes` (asserted), is ours alone, and cannot overlap a
         // slice that exists outside it.
         unsafe {
@@ -287,6 +366,11 @@ impl Lease {
         self.pool.count() > 1
     }
 
+    /// Whether it is on a buffer that is large: a few of them are no loss to those who receive into others.
+    pub(crate) fn is_large(&self) -> bool {
+        self.pool.memory.usual.count <= self.buffer
+    }
+
     /// The pool whose buffer this is.
     pub fn pool(&self) -> &Pool {
         &self.pool
@@ -395,6 +479,20 @@ mod tests {
         assert_eq!(pool.vacant(), 1);
         drop(whole);
         assert_eq!(pool.vacant(), 2);
+    }
+
+    #[test]
+    fn buffers_of_either_size_are_apart_and_go_back_to_their_own() {
+        let pool = Pool::with_large(2, 16, 2, 64);
+        let small = pool.take().expect("two are vacant").fill(&[1; 16]);
+        let large =
+            [3, 2].map(|byte| pool.take_of(Size::Large).expect("two are vacant").fill(&[byte; 64]));
+        assert!(pool.take_of(Size::Large).is_none() && pool.vacant() == 1);
+        assert!(!small.is_large() && large.iter().all(|lease| lease.is_large()));
+        assert!(large.iter().all(|lease| pool.contains(lease.as_ptr())));
+        assert_eq!((&*small, &*large[0], &*large[1]), (&[1; 16][..], &[3; 64][..], &[2; 64][..]));
+        drop((small, large));
+        assert_eq!((pool.vacant(), pool.vacant_of(Size::Large)), (2, 2));
     }
 
     #[test]

@@ -42,14 +42,13 @@ pub(super) struct Connection {
     pub(super) is_starved: bool,
     /// Not received on because enough waits, or received on one buffer at a time until nothing does.
     pub(super) is_held: bool,
-    /// The kernel will say when it is lost.
-    pub(super) is_watched: bool,
-    pub(super) is_watch_stopped: bool,
+    pub(super) watch: Watch,
     /// A receive was armed before: arming it again is counted.
     pub(super) has_received: bool,
     /// The kernel was asked who the peer is, and has not said it.
     pub(super) is_identifying: bool,
     pub(super) appetite: Appetite,
+    pub(super) gulps: Gulps,
     /// It was accepted, and is received on when it is its turn.
     pub(super) is_in_line: bool,
     /// It is not served, and told so at most.
@@ -80,9 +79,15 @@ impl Appetite {
         if is_crowded { Appetite(Appetite::GREEDY) } else { Appetite::default() }
     }
 
-    /// A buffer was received.
-    pub(super) fn note(&mut self) {
-        self.0 = self.0.saturating_add(1);
+    /// So many bytes were received: a large buffer counts for as many of the usual ones as it spares.
+    pub(super) fn note(&mut self, bytes: usize, usual: u32) {
+        let buffers = bytes.div_ceil(usual as usize).max(1);
+        self.0 = self.0.saturating_add(u8::try_from(buffers).unwrap_or(u8::MAX));
+    }
+
+    /// It is to be had one buffer at a time where turns are full, whatever it has brought.
+    pub(super) fn count_as_greedy(&mut self) {
+        self.0 = Appetite::GREEDY;
     }
 
     /// Ends a turn: whether it is one buffer at a time from here on.
@@ -93,10 +98,48 @@ impl Appetite {
     }
 }
 
+/// Whether one connection sends much at once: one that has filled two buffers in a row is received on large
+/// ones, until it has not filled one of the others for a while.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Gulps(u8);
+
+impl Gulps {
+    const FIRST: u8 = 1;
+    /// Receives that bring little before the small ones are good enough again.
+    const LAST: u8 = 16;
+
+    /// So many bytes were received; `usual` is what a buffer of the usual size holds.
+    pub(super) fn note(&mut self, bytes: usize, usual: u32) {
+        self.0 = match self.0 {
+            before if bytes < usual as usize => before.saturating_sub(1),
+            0 => Gulps::FIRST,
+            _ => Gulps::LAST,
+        };
+    }
+
+    /// There was no large buffer to be had.
+    pub(super) fn forget(&mut self) {
+        self.0 = 0;
+    }
+
+    pub(super) fn are_large(self) -> bool {
+        self.0 > Gulps::FIRST
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Receive {
     Idle,
     Armed(Receipts),
+    /// Asked to end; its last completion has not come.
+    Stopping,
+}
+
+/// Whether the kernel will say when it is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Watch {
+    Idle,
+    Armed,
     /// Asked to end; its last completion has not come.
     Stopping,
 }
@@ -121,11 +164,11 @@ impl Connection {
             is_ready: false,
             is_starved: false,
             is_held: false,
-            is_watched: false,
-            is_watch_stopped: false,
+            watch: Watch::Idle,
             has_received: false,
             is_identifying: false,
             appetite: Appetite::default(),
+            gulps: Gulps::default(),
             is_in_line: false,
             is_refused: false,
         }
@@ -147,7 +190,7 @@ impl Connection {
         self.is_sending
             || self.is_shutting
             || self.is_identifying
-            || self.is_watched
+            || self.watch != Watch::Idle
             || self.receive != Receive::Idle
     }
 
@@ -179,6 +222,20 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_full_buffers_in_a_row_make_a_connection_one_that_sends_much_at_once() {
+        let mut gulps = Gulps::default();
+        for (bytes, are_large) in [(4096, false), (4095, false), (4096, false), (4096, true)] {
+            gulps.note(bytes, 4096);
+            assert_eq!(gulps.are_large(), are_large, "{bytes}");
+        }
+        gulps.note(30_000, 4096);
+        for left in (1..Gulps::LAST).rev() {
+            gulps.note(64, 4096);
+            assert_eq!(gulps.are_large(), left > Gulps::FIRST, "{left}");
+        }
+    }
 
     #[test]
     fn a_connection_is_small() {

@@ -24,13 +24,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::buffer::{Batch, Lease, Load};
+use crate::buffer::{Batch, Lease, Load, Size};
 use crate::config::{Millis, NEVER};
 use crate::ring::{Accepts, Completion, Errno, Handle, Kernel, ListenerId, Manner, Token, Wait};
 use crate::session::{Core, Port, Session};
 use crate::upgrade::CloseReason;
 use clients::Clients;
-use connection::{Connection, Phase, Receive};
+use connection::{Connection, Phase, Receive, Watch};
 use slots::Slots;
 use timers::Timers;
 
@@ -84,6 +84,8 @@ pub struct Engine<K: Kernel> {
     line: VecDeque<Token>,
     /// A receive of this turn found no buffer: too few are lent.
     is_short_of_buffers: bool,
+    /// The same of large ones: what waits for it is received into the others.
+    is_short_of_large: bool,
     /// When the next connection is cut if receives still wait for a buffer, [`NEVER`] if none does.
     cut_at: Millis,
     /// Before it, looking for buffers that can be had back is of no use.
@@ -140,6 +142,7 @@ impl<K: Kernel> Engine<K> {
             starved: VecDeque::new(),
             line: VecDeque::new(),
             is_short_of_buffers: false,
+            is_short_of_large: false,
             cut_at: NEVER,
             relieve_at: 0,
             tick_at: NEVER,
@@ -206,7 +209,7 @@ impl<K: Kernel> Engine<K> {
         !self.ready.is_empty()
             || !self.line.is_empty()
             || !self.core.mailbox.is_empty()
-            || (!self.starved.is_empty() && self.kernel.receivable() > 0)
+            || (!self.starved.is_empty() && self.kernel.receivable(Size::Usual) > 0)
     }
 
     /// Asks the time once a turn, and for the date once a second.
@@ -250,7 +253,9 @@ impl<K: Kernel> Engine<K> {
             }
             Completion::Watched { connection, is_lost, more } => {
                 self.with(connection, |connection, _, _| {
-                    connection.is_watched = more;
+                    if !more {
+                        connection.watch = Watch::Idle;
+                    }
                     // With our direction over, the end of the other looks like a loss, and may leave
                     // bytes to be read.
                     if is_lost && connection.phase == Phase::Open && !connection.is_shut {
@@ -296,13 +301,16 @@ impl<K: Kernel> Engine<K> {
         if matches!(result, Err(Errno::NOBUFS)) {
             self.starve(token);
         }
-        let buffers = self.kernel.pool().count();
-        self.core.is_short_of_buffers = self.kernel.receivable() < buffers / 4;
+        let (buffers, usual) = (self.kernel.pool().count(), self.kernel.pool().buffer_bytes());
+        self.core.is_short_of_buffers = self.kernel.receivable(Size::Usual) < buffers / 4;
         self.with(token, |connection, core, key| {
             if !more {
                 connection.receive = Receive::Idle;
             }
-            connection.appetite.note();
+            if let Ok(Some(bytes)) = &result {
+                connection.appetite.note(bytes.len(), usual);
+                connection.gulps.note(bytes.len(), usual);
+            }
             match (connection.phase, result) {
                 (Phase::Open | Phase::Detaching, Ok(Some(bytes))) => {
                     connection.call(core, key, |session, port| session.received(bytes, port));
@@ -489,7 +497,7 @@ impl<K: Kernel> Engine<K> {
     /// Once a turn, so that no lease pays for being counted.
     fn note_buffers(&self) {
         let pool = self.kernel.pool();
-        let held = pool.count() - self.kernel.receivable();
+        let held = pool.count() - self.kernel.receivable(Size::Usual);
         self.core.counters.buffers_held.set(held as u64);
     }
 

@@ -1,8 +1,9 @@
 //! The end of a turn: what each touched connection now wants of the kernel. Everything a connection
 //! asks of the kernel, apart from the rest of a short send, is asked for here.
 
-use super::connection::{Connection, Phase, Receive};
+use super::connection::{Connection, Phase, Receive, Watch};
 use super::{Engine, STARVED_PAUSE_MS};
+use crate::buffer::Size;
 use crate::config::NEVER;
 use crate::ring::{Kernel, Manner, Receipts, Token};
 use crate::session::{Core, Session};
@@ -47,9 +48,15 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// Puts a connection whose receive found no buffer on the list of those that wait for one, each
-    /// at most once.
+    /// at most once. Who found no large one has the others.
     pub(super) fn starve(&mut self, token: Token) {
         let Some(connection) = self.connections.of(token) else { return };
+        if connection.receive == Receive::Armed(Receipts::Large) {
+            connection.gulps.forget();
+            connection.appetite.count_as_greedy();
+            self.is_short_of_large = true;
+            return;
+        }
         self.core.counters.receives_starved.raise();
         self.is_short_of_buffers = true;
         if !std::mem::replace(&mut connection.is_starved, true) {
@@ -66,9 +73,12 @@ impl<K: Kernel> Engine<K> {
     pub(super) fn feed_starved(&mut self) {
         // Once a turn, however many found none: what circulates is to stay small.
         if std::mem::take(&mut self.is_short_of_buffers) {
-            self.kernel.starved();
+            self.kernel.starved(Size::Usual);
         }
-        let mut buffers = self.kernel.receivable();
+        if std::mem::take(&mut self.is_short_of_large) {
+            self.kernel.starved(Size::Large);
+        }
+        let mut buffers = self.kernel.receivable(Size::Usual);
         while buffers > 0
             && let Some(token) = self.starved.pop_front()
         {
@@ -87,7 +97,7 @@ impl<K: Kernel> Engine<K> {
         let now = self.core.now;
         if !self.starved.is_empty() && self.relieve_at <= now {
             self.relieve();
-            if self.kernel.receivable() == 0 {
+            if self.kernel.receivable(Size::Usual) == 0 {
                 // Nothing was to be had: looking again at once would be no better.
                 self.relieve_at = now + STARVED_PAUSE_MS;
             }
@@ -107,7 +117,7 @@ impl<K: Kernel> Engine<K> {
         holders.sort_unstable_by_key(|(held, token)| (std::cmp::Reverse(*held), token.slot));
         for (held, token) in holders {
             let is_over = aside as u64 >= self.core.limits.aside_bytes_max;
-            if held == 0 || is_over || self.kernel.receivable() >= wanted {
+            if held == 0 || is_over || self.kernel.receivable(Size::Usual) >= wanted {
                 break;
             }
             let Some(connection) = self.connections.of(token) else { continue };
@@ -117,7 +127,7 @@ impl<K: Kernel> Engine<K> {
             self.core.counters.bytes_set_aside.add(more as u64);
             aside += more;
         }
-        if self.kernel.receivable() < wanted {
+        if self.kernel.receivable(Size::Usual) < wanted {
             // Handlers may have some, and be able to do without.
             all.into_iter().for_each(|token| self.attend(token, Session::relieve));
             self.settle_touched();
@@ -132,7 +142,7 @@ impl<K: Kernel> Engine<K> {
             self.cut_at = NEVER;
         } else if self.cut_at == NEVER {
             self.cut_at = now.saturating_add(self.core.limits.shortage_timeout_ms);
-        } else if self.cut_at <= now && self.kernel.receivable() == 0 {
+        } else if self.cut_at <= now && self.kernel.receivable(Size::Usual) == 0 {
             // What the cut one held comes back within a turn or two.
             self.cut_at = now + STARVED_PAUSE_MS;
             self.starved.retain(|token| self.connections.of(*token).is_some());
@@ -278,7 +288,12 @@ impl Connection {
             // gets one buffer at a time until it has caught up.
             let was_held = self.is_held;
             self.is_held = was_held && self.session.unread() > 0;
-            let receipts = if self.is_held || is_slowed { Receipts::One } else { receipts };
+            let receipts = match receipts {
+                Receipts::Many if self.is_held => Receipts::One,
+                Receipts::Many if self.is_for_large(kernel) => Receipts::Large,
+                Receipts::Many if is_slowed => Receipts::One,
+                receipts => receipts,
+            };
             self.receive = Receive::Armed(receipts);
             kernel.receive(token, self.handle, receipts);
             let is_usual = !was_held && receipts == Receipts::Many;
@@ -292,18 +307,31 @@ impl Connection {
             core.counters.backpressure.raise();
             self.is_held = true;
             self.stop_receive(token, kernel);
+        } else if self.receive == Receive::Armed(Receipts::Many) && self.is_for_large(kernel) {
+            self.stop_receive(token, kernel);
         } else if self.receive == Receive::Idle
             && self.phase == Phase::Open
             && (self.is_held || self.session.is_input_ended())
-            && !std::mem::replace(&mut self.is_watched, true)
+            && self.watch == Watch::Idle
         {
             // Nothing else would say that it is lost.
+            self.watch = Watch::Armed;
             kernel.watch(token, self.handle);
         }
     }
 
+    /// Whether its next bytes are received into a large buffer: it sends much at once, has nothing
+    /// unread, and there is one.
+    fn is_for_large<K: Kernel>(&self, kernel: &K) -> bool {
+        self.gulps.are_large()
+            && self.phase == Phase::Open
+            && self.session.unread() == 0
+            && kernel.receivable(Size::Large) > 0
+    }
+
     fn stop_watch<K: Kernel>(&mut self, token: Token, kernel: &mut K) {
-        if self.is_watched && !std::mem::replace(&mut self.is_watch_stopped, true) {
+        if self.watch == Watch::Armed {
+            self.watch = Watch::Stopping;
             kernel.stop_watch(token);
         }
     }

@@ -269,6 +269,72 @@ fn a_receive_that_finds_no_buffer_has_more_of_them_lent() {
     assert!(scene.world.lent() > 1, "{} lent", scene.world.lent());
 }
 
+/// Sizes of what it was given, in digits.
+fn measuring() -> Protocol {
+    struct Measuring;
+    impl Handler for Measuring {
+        fn on_bytes(&mut self, bytes: Lease, io: &mut Io<'_>) {
+            io.write(format!("{} ", bytes.len()).as_bytes());
+        }
+    }
+    Protocol::callback("echo", |_| Measuring)
+}
+
+#[test]
+fn who_sends_much_at_once_is_received_on_large_buffers_until_it_sends_little() {
+    let config = SimConfig { large_buffers: 4, large_bytes: 8192, ..without_faults() };
+    let mut scene = Scene::new(measuring(), config);
+    let client = scene.connect();
+    client.write(UPGRADE);
+    scene.settle();
+    client.read();
+    client.write_exactly(&[0; 4000]);
+    scene.settle();
+    let sizes = String::from_utf8(client.read()).expect("digits");
+    assert!(sizes.starts_with("1024 1024 "), "{sizes}");
+    client.write_exactly(&[0; 4000]);
+    scene.settle();
+    assert_eq!(client.read(), b"4000 ", "whole, as it came");
+    for _ in 0..20 {
+        client.write_exactly(b"a");
+        scene.settle();
+    }
+    assert_eq!(client.read(), b"1 ".repeat(20));
+    client.write_exactly(&[0; 1500]);
+    scene.settle();
+    assert_eq!(client.read(), b"1024 476 ");
+    client.reset();
+    scene.settle();
+    scene.assert_nothing_is_held();
+}
+
+#[test]
+fn who_finds_no_large_buffer_is_received_on_the_others() {
+    let config = SimConfig { large_buffers: 1, large_bytes: 8192, ..without_faults() };
+    let mut scene = Scene::new(holding(), config);
+    let clients: Vec<Client> = (0..3).map(|_| scene.connect()).collect();
+    for client in &clients {
+        client.write(UPGRADE);
+        client.write_exactly(&[0; 3000]);
+    }
+    scene.settle();
+    // All wait for a large one, and the first to come keeps it.
+    for client in &clients {
+        client.write_exactly(&[0; 3000]);
+    }
+    scene.settle();
+    assert!(clients.iter().all(|client| client.unread() == 0), "everything is received");
+    assert_eq!(scene.engine.kernel().receivable(Size::Large), 0);
+    assert_eq!(scene.counters.receives_starved.value(), 0, "nobody waits");
+    scene.pass(2000);
+    for client in &clients {
+        assert_eq!(client.read().iter().filter(|byte| **byte == 0).count(), 6000);
+    }
+    clients.iter().for_each(Client::reset);
+    scene.settle();
+    scene.assert_nothing_is_held();
+}
+
 #[test]
 fn a_starved_receive_goes_on_when_buffers_come_back() {
     // As many buffers lent as there are: none is ever vacant but while it is on its way from a

@@ -1,4 +1,4 @@
-//! The provided-buffer ring of one core: receive buffers lent to the kernel, which picks one when
+//! A provided-buffer ring of one core, one for each size of buffer: receive buffers lent to the kernel, which picks one when
 //! bytes have arrived and not before. The ring's memory is ours: rings mapped by the kernel have
 //! been a hole (CVE-2024-0582).
 //!
@@ -17,17 +17,23 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
-use crate::buffer::{Lease, Pool, Vacant};
+use crate::buffer::{Lease, Pool, Size, Vacant};
 
-/// The only buffer group of a ring.
-pub(super) const GROUP: u16 = 0;
+/// The buffer group of each size.
+pub(super) const fn group(size: Size) -> u16 {
+    match size {
+        Size::Usual => 0,
+        Size::Large => 1,
+    }
+}
 
 /// What the kernel requires of the ring's address.
 const PAGE: usize = 4096;
 
-/// The buffers of a pool that are lent to the kernel, and the ring that says which.
+/// The buffers of one size of a pool that are lent to the kernel, and the ring that says which.
 pub(super) struct BufferRing {
     pool: Pool,
+    size: Size,
     entries: NonNull<BufRingEntry>,
     layout: Layout,
     tail: u16,
@@ -37,21 +43,21 @@ pub(super) struct BufferRing {
 }
 
 impl BufferRing {
-    /// A ring with room for every buffer of `pool`, lending `lent` of them at first; not known to a
-    /// kernel yet.
-    pub(super) fn new(pool: Pool, lent: u16) -> BufferRing {
-        let count = pool.count();
+    /// A ring with room for every buffer of `pool` that has this size, lending `lent` of them at first;
+    /// not known to a kernel yet.
+    pub(super) fn new(pool: Pool, size: Size, lent: u16) -> BufferRing {
+        let count = pool.count_of(size);
         assert!(
             count.is_power_of_two() && count <= 1 << 15,
             "a buffer ring has a power of two of entries up to 32 768"
         );
         let layout = Layout::from_size_align(count * size_of::<BufRingEntry>(), PAGE)
             .expect("half a megabyte at most");
-        // SAFETY: the layout has a size above zero: a pool has at least one buffer.
+        // SAFETY: the layout has a size above zero: the count is a power of two.
         let memory = unsafe { alloc_zeroed(layout) };
         let entries = NonNull::new(memory.cast()).unwrap_or_else(|| handle_alloc_error(layout));
         let lent = lent.clamp(1, count as u16);
-        BufferRing { pool, entries, layout, tail: 0, held: 0, lent }
+        BufferRing { pool, size, entries, layout, tail: 0, held: 0, lent }
     }
 
     /// Makes the ring known to the kernel behind `submitter`.
@@ -60,16 +66,16 @@ impl BufferRing {
     /// This value is not dropped before [`unregister`](BufferRing::unregister) has succeeded or
     /// that kernel ring is gone.
     pub(super) unsafe fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
-        let count = self.pool.count() as u16;
+        let count = self.pool.count_of(self.size) as u16;
         let address = self.entries.as_ptr() as u64;
         // SAFETY: the memory has `count` entries, is aligned to a page, and outlives the
         // registration by the caller's promise.
-        unsafe { submitter.register_buf_ring_with_flags(address, count, GROUP, 0) }
+        unsafe { submitter.register_buf_ring_with_flags(address, count, group(self.size), 0) }
     }
 
     /// Takes the ring back: no receive that looks for a buffer after this finds one.
     pub(super) fn unregister(&self, submitter: &Submitter<'_>) -> io::Result<()> {
-        submitter.unregister_buf_ring(GROUP)
+        submitter.unregister_buf_ring(group(self.size))
     }
 
     pub(super) fn pool(&self) -> &Pool {
@@ -78,7 +84,7 @@ impl BufferRing {
 
     /// Buffers that could be received into.
     pub(super) fn receivable(&self) -> usize {
-        self.pool.vacant() + usize::from(self.held)
+        self.pool.vacant_of(self.size) + usize::from(self.held)
     }
 
     /// Lends vacant buffers until the kernel holds as many as it is to hold.
@@ -88,7 +94,7 @@ impl BufferRing {
         }
         let before = self.tail;
         while self.held < self.lent
-            && let Some(vacant) = self.pool.take()
+            && let Some(vacant) = self.pool.take_of(self.size)
         {
             self.publish(vacant);
         }
@@ -100,7 +106,7 @@ impl BufferRing {
 
     /// Doubles what is lent, as far as there are buffers.
     pub(super) fn starved(&mut self) {
-        self.lent = self.lent.saturating_mul(2).min(self.pool.count() as u16);
+        self.lent = self.lent.saturating_mul(2).min(self.pool.count_of(self.size) as u16);
     }
 
     /// The lease on `len` bytes that the kernel says it wrote to `buffer`.
@@ -126,8 +132,8 @@ impl BufferRing {
     }
 
     fn publish(&mut self, vacant: Vacant) {
-        let mask = self.pool.count() - 1;
-        let bytes = self.pool.buffer_bytes();
+        let mask = self.pool.count_of(self.size) - 1;
+        let bytes = self.pool.bytes_of(self.size);
         let (address, buffer) = vacant.into_raw();
         // SAFETY: the index is below the number of entries, a power of two. The kernel only reads
         // entries, and none from the tail on; the tail, which lies in the unused half of the first
@@ -162,7 +168,7 @@ mod tests {
     #[test]
     fn lends_no_more_than_it_is_to_lend_and_doubles_that_when_starved() {
         let pool = Pool::new(8, 64);
-        let mut buffers = BufferRing::new(pool.clone(), 2);
+        let mut buffers = BufferRing::new(pool.clone(), Size::Usual, 2);
         for (lent, vacant) in [(2, 6), (4, 4), (8, 0), (8, 0)] {
             buffers.refill();
             assert_eq!((usize::from(buffers.held), pool.vacant()), (lent, vacant));
@@ -174,7 +180,7 @@ mod tests {
     #[test]
     fn a_buffer_taken_back_is_lent_again_at_the_next_refill() {
         let pool = Pool::new(2, 64);
-        let mut buffers = BufferRing::new(pool.clone(), 2);
+        let mut buffers = BufferRing::new(pool.clone(), Size::Usual, 2);
         buffers.refill();
         // SAFETY: buffer 0 was published, and no kernel knows this ring: the test stands for it.
         drop(unsafe { buffers.reclaim(0) });

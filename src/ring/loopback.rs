@@ -226,11 +226,11 @@ fn a_send_that_waits_for_its_peer_keeps_no_receive_buffer() {
             other => panic!("{other:?}"),
         };
         batch.clear();
-        let held = ring.receivable();
+        let held = ring.receivable(Size::Usual);
         batch.push(lease.into());
         ring.send(token(1), handle, batch);
         let begun = std::time::Instant::now();
-        while ring.receivable() == held {
+        while ring.receivable(Size::Usual) == held {
             assert!(begun.elapsed() < PATIENCE, "it waits for nobody");
             ring.enter(Wait::No).expect("the kernel goes on");
             assert!(ring.complete().is_none(), "it is not sent");
@@ -240,6 +240,36 @@ fn a_send_that_waits_for_its_peer_keeps_no_receive_buffer() {
         drop(client);
         closed(ring, token(1), handle, Manner::Reset);
     });
+}
+
+#[test]
+fn a_large_receive_brings_once_what_has_come_until_no_large_buffer_is_left() {
+    for tier in [Tier::Direct, Tier::Plain] {
+        let few = RingConfig { large_buffers: 1, large_lent: 1, ..config(tier) };
+        with_ring(&few, |ring, address| {
+            let (mut client, handle) = connect(ring, address);
+            // The second time it waits for what comes: bytes in several pieces may come in several.
+            for count in [20_000, 100] {
+                client.write_all(&pattern(count)).expect("it fits the socket");
+                ring.receive(token(1), handle, Receipts::Large);
+                match next(ring) {
+                    Completion::Received { result: Ok(Some(lease)), more: false, .. } => {
+                        assert!(lease.is_large() && *lease == pattern(count)[..]);
+                        assert_eq!(ring.receivable(Size::Large), 0);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            let taken: Vec<_> = std::iter::from_fn(|| ring.pool().take_of(Size::Large)).collect();
+            assert_eq!(taken.len(), 1);
+            client.write_all(b"more").expect("it fits the socket");
+            ring.receive(token(1), handle, Receipts::Large);
+            assert!(matches!(
+                next(ring),
+                Completion::Received { result: Err(Errno::NOBUFS), more: false, .. }
+            ));
+        });
+    }
 }
 
 #[test]
@@ -655,7 +685,7 @@ fn a_receive_that_starves_goes_on_when_it_is_armed_after_a_buffer_is_back() {
             assert_eq!(ring.counters().starvations, 1);
             let mut received = held.to_vec();
             drop(held);
-            ring.starved();
+            ring.starved(Size::Usual);
             while received.len() < 8192 {
                 ring.receive(token(1), handle, Receipts::Many);
                 loop {

@@ -42,7 +42,7 @@ pub use uring::{Ring, RingCounters};
 
 use std::io;
 
-use crate::buffer::{Batch, Pool};
+use crate::buffer::{Batch, Pool, Size};
 
 pub use crate::config::{Millis, NEVER};
 
@@ -63,6 +63,18 @@ pub enum Receipts {
     Many,
     /// Once, one buffer.
     One,
+    /// Once, one large buffer: as much as has come, up to its size.
+    Large,
+}
+
+impl Receipts {
+    /// The size of the buffers that are received into.
+    pub fn size(self) -> Size {
+        match self {
+            Receipts::Many | Receipts::One => Size::Usual,
+            Receipts::Large => Size::Large,
+        }
+    }
 }
 
 /// How many connections an accept accepts.
@@ -99,9 +111,9 @@ pub trait Kernel {
     fn unix_seconds(&self) -> u64;
     /// The core's receive buffers.
     fn pool(&self) -> &Pool;
-    /// Buffers that could be received into: the vacant ones, and those lent that nothing was
-    /// received into.
-    fn receivable(&self) -> usize;
+    /// Buffers of a size that could be received into: the vacant ones, and those lent that nothing
+    /// was received into.
+    fn receivable(&self, size: Size) -> usize;
 
     /// Accepts connections on a listener until `more` is false.
     fn accept(&mut self, listener: ListenerId, accepts: Accepts);
@@ -148,6 +160,7 @@ pub trait Kernel {
     /// Whether something was asked for since the last [`enter`](Kernel::enter), or completions wait
     /// to be taken.
     fn has_work(&mut self) -> bool;
-    /// Notes that a receive found no buffer: more are lent from now on, if there are more.
-    fn starved(&mut self);
+    /// Notes that a receive found no buffer of this size: more are lent from now on, if there are
+    /// more.
+    fn starved(&mut self, size: Size);
 }

@@ -15,12 +15,12 @@ use io_uring::squeue::Entry;
 use io_uring::types::{self, CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue};
 
-use super::buffers::{BufferRing, GROUP};
+use super::buffers::BufferRing;
 use super::error::{SetupError, errno};
 use super::setup;
 use super::tier::{self, Tier};
 use super::{Errno, Handle, Receipts};
-use crate::buffer::Pool;
+use crate::buffer::{Pool, Size};
 use crate::config::Without;
 
 /// How long one rehearsed operation may take: all of them are ready when they are asked for.
@@ -112,7 +112,7 @@ struct Scratch {
 impl Scratch {
     fn new() -> Result<Scratch, SetupError> {
         let uring = setup::with_flags(8, 16, false)?;
-        let buffers = ManuallyDrop::new(BufferRing::new(Pool::new(2, 64), 2));
+        let buffers = ManuallyDrop::new(BufferRing::new(Pool::new(2, 64), Size::Usual, 2));
         Ok(Scratch { uring, buffers, operations: 0 })
     }
 
@@ -140,7 +140,7 @@ impl Scratch {
         let accepted =
             step("ACCEPT multishot", "one submission for all connections of a listener", accepted)?;
         let handle = Handle(accepted);
-        let received = self.run(tier.receive(handle, GROUP, Receipts::Many));
+        let received = self.run(tier.receive(handle, Receipts::Many));
         step("RECV multishot", "one submission for all that a connection receives", received)?;
         if tier == Tier::Direct {
             let installed = self.run(tier::install(handle));

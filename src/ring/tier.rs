@@ -5,10 +5,13 @@
 use io_uring::squeue::{Entry, Flags};
 use io_uring::{opcode, types};
 
-use super::{Handle, Receipts};
+use super::{Handle, Receipts, buffers};
 
 /// Linger zero: a close sends RST instead of FIN. The kernel reads it while it submits.
 static LINGER_ZERO: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
+
+/// `IORING_RECVSEND_POLL_FIRST` of the kernel's interface.
+const RECVSEND_POLL_FIRST: u16 = 1;
 
 /// What poll says of a lost connection: an error, or that both directions are over.
 pub(super) const LOST: u32 = (libc::POLLERR | libc::POLLHUP) as u32;
@@ -54,21 +57,19 @@ impl Tier {
         }
     }
 
-    pub(super) fn receive(self, handle: Handle, group: u16, receipts: Receipts) -> Entry {
-        let file = Tier::file(handle);
-        match receipts {
-            Receipts::Many => self.aim(opcode::RecvMulti::new(file, group).build()),
-            // As many bytes as the buffer that is taken holds.
-            Receipts::One => {
-                let receive = opcode::Recv::new(file, std::ptr::null_mut(), 0).buf_group(group);
-                let aimed = self.aim(receive.build());
-                // Flags replace those set before.
-                match self {
-                    Tier::Direct => aimed.flags(Flags::FIXED_FILE | Flags::BUFFER_SELECT),
-                    Tier::Plain => aimed.flags(Flags::BUFFER_SELECT),
-                }
+    pub(super) fn receive(self, handle: Handle, receipts: Receipts) -> Entry {
+        let (file, group) = (Tier::file(handle), buffers::group(receipts.size()));
+        // As many bytes as the buffer that is taken holds.
+        let receive = opcode::Recv::new(file, std::ptr::null_mut(), 0).buf_group(group);
+        let entry = match receipts {
+            Receipts::Many => opcode::RecvMulti::new(file, group).build(),
+            Receipts::One => receive.build().flags(Flags::BUFFER_SELECT),
+            // What had come was taken by the last one: looking before waiting would be in vain.
+            Receipts::Large => {
+                receive.ioprio(RECVSEND_POLL_FIRST).build().flags(Flags::BUFFER_SELECT)
             }
-        }
+        };
+        self.aim(entry)
     }
 
     /// Completes with [`LOST`] when the connection is. Multishot: one that was told of something else

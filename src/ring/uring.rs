@@ -24,7 +24,7 @@ use io_uring::types::{CancelBuilder, Fd, SubmitArgs, TimeoutFlags, Timespec};
 use io_uring::{CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue, opcode};
 use socket2::SockRef;
 
-use super::buffers::{BufferRing, GROUP};
+use super::buffers::BufferRing;
 use super::clock::Clock;
 use super::control::{Control, new_eventfd};
 use super::error::{self, SetupError, errno};
@@ -38,7 +38,7 @@ use super::{
     Accepts, Completion, Errno, FEW, Handle, Kernel, ListenerId, Manner, Millis, NEVER, Receipts,
     Token, Wait,
 };
-use crate::buffer::{Batch, Pool};
+use crate::buffer::{Batch, Pool, Size};
 use crate::config::{Limits, RingConfig};
 
 /// How long a ring that is dropped waits for what is in flight.
@@ -76,6 +76,7 @@ pub struct Ring<'r> {
     completions: CompletionQueue<'r>,
     /// Freed by `drop`, once the kernel is done with them.
     buffers: ManuallyDrop<BufferRing>,
+    large: Option<ManuallyDrop<BufferRing>>,
     sends: InFlight,
     listeners: Vec<TcpListener>,
     /// Accepts of one connection that are in flight on each of them.
@@ -132,23 +133,27 @@ impl<'r> Ring<'r> {
             // A core that waits for clients is idle, not waiting for a disk.
             enter_flags |= EnterFlags::NO_IOWAIT;
         }
-        let pool =
-            Pool::new(config.buffers.clamp(1, 1 << 15).next_power_of_two(), config.buffer_bytes);
-        let buffers = BufferRing::new(pool, config.buffers_lent);
+        let pool = new_pool(config);
+        let buffers = BufferRing::new(pool.clone(), Size::Usual, config.buffers_lent);
+        let has_large = pool.count_of(Size::Large) > 0;
+        let large = has_large.then(|| BufferRing::new(pool, Size::Large, config.large_lent));
         let control = Control::new().map_err(|error| SetupError::ring("eventfd", &error))?;
         // Once: only the submitter that registers the ring's descriptor remembers it.
         let (mut submitter, submissions, completions) = uring.split();
-        // SAFETY: once registered they are freed by `Ring::drop` only, after they were
-        // unregistered; a ring that is forgotten never frees them. Nothing between here and the
-        // ring can panic.
-        unsafe { buffers.register(&submitter) }
-            .map_err(|error| SetupError::ring("io_uring_register(PBUF_RING)", &error))?;
+        let (buffers, large) = (ManuallyDrop::new(buffers), large.map(ManuallyDrop::new));
+        for ring in std::iter::once(&buffers).chain(&large) {
+            // SAFETY: once registered they are freed by `Ring::drop` only, after they were
+            // unregistered; where there will be no ring, never.
+            unsafe { ring.register(&submitter) }
+                .map_err(|error| SetupError::ring("io_uring_register(PBUF_RING)", &error))?;
+        }
         let registered = features.registered_ring && submitter.register_ring_fd().is_ok();
         let mut ring = Ring {
             submitter,
             submissions,
             completions,
-            buffers: ManuallyDrop::new(buffers),
+            buffers,
+            large,
             sends: InFlight::default(),
             names: Names::of(&listeners),
             few_left: vec![0; listeners.len()],
@@ -233,7 +238,7 @@ impl<'r> Ring<'r> {
     /// Lets the wake descriptor speak. True: it is safe to sleep on it. False: there is work
     /// already, and the descriptor is silent again.
     pub fn arm_wake(&mut self) -> bool {
-        self.buffers.refill();
+        self.lend();
         self.completions.enable_eventfd();
         // What the kernel noted while the descriptor was silent is seen below; what it notes later
         // is told.
@@ -248,6 +253,22 @@ impl<'r> Ring<'r> {
     /// Silences the wake descriptor while the core is awake.
     pub fn disarm_wake(&mut self) {
         self.completions.disable_eventfd();
+    }
+
+    /// Gives vacant buffers to the kernel.
+    fn lend(&mut self) {
+        self.buffers.refill();
+        if let Some(large) = &mut self.large {
+            large.refill();
+        }
+    }
+
+    /// The ring that a buffer was lent by.
+    fn lender(&mut self, buffer: u16) -> &mut BufferRing {
+        match &mut self.large {
+            Some(large) if usize::from(buffer) >= self.buffers.pool().count() => large,
+            _ => &mut self.buffers,
+        }
     }
 
     fn watch_control(&mut self) {
@@ -378,13 +399,13 @@ impl<'r> Ring<'r> {
             (Ok(len @ 1..), Some(buffer)) => {
                 // SAFETY: this completion, taken once, says that the kernel wrote `len` bytes to
                 // `buffer`.
-                let bytes = unsafe { self.buffers.received(buffer, len) };
+                let bytes = unsafe { self.lender(buffer).received(buffer, len) };
                 Ok(Some(bytes))
             }
             (outcome, Some(buffer)) => {
                 // SAFETY: this completion, taken once, gives `buffer` back; nothing was written to
                 // it.
-                drop(unsafe { self.buffers.reclaim(buffer) });
+                drop(unsafe { self.lender(buffer).reclaim(buffer) });
                 outcome.map(|_| None)
             }
             (outcome, None) => {
@@ -489,8 +510,11 @@ impl Kernel for Ring<'_> {
         self.buffers.pool()
     }
 
-    fn receivable(&self) -> usize {
-        self.buffers.receivable()
+    fn receivable(&self, size: Size) -> usize {
+        match size {
+            Size::Usual => self.buffers.receivable(),
+            Size::Large => self.large.as_ref().map_or(0, |large| large.receivable()),
+        }
     }
 
     fn accept(&mut self, listener: ListenerId, accepts: Accepts) {
@@ -513,7 +537,7 @@ impl Kernel for Ring<'_> {
 
     fn receive(&mut self, connection: Token, handle: Handle, receipts: Receipts) {
         let user_data = UserData::new(Kind::Receive, connection);
-        self.push([self.tier.receive(handle, GROUP, receipts).user_data(user_data.pack())]);
+        self.push([self.tier.receive(handle, receipts).user_data(user_data.pack())]);
     }
 
     fn stop_receive(&mut self, connection: Token) {
@@ -630,7 +654,7 @@ impl Kernel for Ring<'_> {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
-        self.buffers.refill();
+        self.lend();
         self.completions.sync();
         let sleep = wait == Wait::ForOne && self.completions.is_empty() && self.done.is_empty();
         if sleep && self.sends_unheeded > 0 {
@@ -672,18 +696,26 @@ impl Kernel for Ring<'_> {
             || self.failure.is_some()
     }
 
-    fn starved(&mut self) {
-        self.buffers.starved();
+    fn starved(&mut self, size: Size) {
+        match (size, &mut self.large) {
+            (Size::Usual, _) => self.buffers.starved(),
+            (Size::Large, Some(large)) => large.starved(),
+            (Size::Large, None) => {}
+        }
     }
 }
 
 impl Drop for Ring<'_> {
     fn drop(&mut self) {
         let quiet = self.quiesce();
-        if quiet && self.buffers.unregister(&self.submitter).is_ok() {
-            // SAFETY: dropped once, here; no operation is in flight and the kernel no longer knows
-            // the buffers.
-            unsafe { ManuallyDrop::drop(&mut self.buffers) };
+        if quiet {
+            for buffers in std::iter::once(&mut self.buffers).chain(&mut self.large) {
+                if buffers.unregister(&self.submitter).is_ok() {
+                    // SAFETY: dropped once, here; no operation is in flight and the kernel no longer
+                    // knows the buffers.
+                    unsafe { ManuallyDrop::drop(buffers) };
+                }
+            }
         } else {
             tracing::warn!(
                 in_flight = self.in_flight,
@@ -710,6 +742,14 @@ impl fmt::Debug for Ring<'_> {
             self.tier, self.in_flight, self.counters
         )
     }
+}
+
+/// The buffers of a configuration. Large ones that are no larger are done without.
+fn new_pool(config: &RingConfig) -> Pool {
+    let count = |wanted: u16| wanted.clamp(1, 1 << 15).next_power_of_two();
+    let is_large = config.large_buffers > 0 && config.large_bytes > config.buffer_bytes;
+    let large = if is_large { count(config.large_buffers) } else { 0 };
+    Pool::with_large(count(config.buffers), config.buffer_bytes, large, config.large_bytes)
 }
 
 /// Direct descriptors if the kernel has them and a table can be had; and for how many connections.

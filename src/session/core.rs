@@ -145,7 +145,7 @@ impl Core {
     /// Received bytes as a handler may have them: it may keep what it is given, and whoever keeps
     /// buffers when few are left would keep the core from receiving.
     pub(super) fn lendable(&self, bytes: Lease) -> Lease {
-        if !self.is_short_of_buffers || !bytes.is_shared() {
+        if !self.is_short_of_buffers || !bytes.is_shared() || bytes.is_large() {
             return bytes;
         }
         self.counters.bytes_set_aside.add(bytes.len() as u64);

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use super::super::{ListenerId, Millis};
 use super::Fault;
 use super::state::State;
+use crate::buffer::Size;
 
 /// The world around one simulated kernel. Cloning gives another handle on the same world.
 #[derive(Clone)]
@@ -75,7 +76,7 @@ impl World {
     /// Buffers lent to receives. When nothing holds a lease, these and the pool's vacant ones are
     /// all.
     pub fn lent(&self) -> usize {
-        self.state.borrow().lent()
+        self.state.borrow().lent(Size::Usual)
     }
 
     /// How often a fault has happened.

@@ -11,6 +11,10 @@ pub struct SimConfig {
     pub buffer_bytes: u32,
     /// Receive buffers lent to receives at first; doubled by `starved`. Default 16.
     pub buffers_lent: u16,
+    /// Large receive buffers, all of them lent. Default 4.
+    pub large_buffers: u16,
+    /// Bytes of one of these. Default 4096.
+    pub large_bytes: u32,
     /// Open connections the descriptor table holds. A client accepted above it is dropped and the
     /// accept ends with `ENFILE`, as with direct descriptors. Default 1024.
     pub descriptors_max: usize,
@@ -29,6 +33,8 @@ impl Default for SimConfig {
             buffers: 64,
             buffer_bytes: 1024,
             buffers_lent: 16,
+            large_buffers: 4,
+            large_bytes: 4096,
             descriptors_max: 1024,
             window_bytes: 64 * 1024,
             install_errno: None,

@@ -33,7 +33,7 @@ use std::rc::Rc;
 use super::{
     Accepts, Completion, Handle, Kernel, ListenerId, Manner, Millis, Receipts, Token, Wait,
 };
-use crate::buffer::{Batch, Pool};
+use crate::buffer::{Batch, Pool, Size};
 use state::State;
 
 /// The time of day at which every world begins: the example of RFC 9110 §5.6.7, Sun, 06 Nov 1994
@@ -49,7 +49,8 @@ pub struct Simulation {
 impl Simulation {
     /// A world in which chance comes from `seed` alone.
     pub fn new(seed: u64, config: SimConfig) -> Simulation {
-        let pool = Pool::new(config.buffers, config.buffer_bytes);
+        let SimConfig { buffers, buffer_bytes, large_buffers, large_bytes, .. } = config;
+        let pool = Pool::with_large(buffers, buffer_bytes, large_buffers, large_bytes);
         Simulation { state: Rc::new(RefCell::new(State::new(seed, config))), pool }
     }
 
@@ -72,8 +73,8 @@ impl Kernel for Simulation {
         &self.pool
     }
 
-    fn receivable(&self) -> usize {
-        self.pool.vacant() + self.state.borrow().lent()
+    fn receivable(&self, size: Size) -> usize {
+        self.pool.vacant_of(size) + self.state.borrow().lent(size)
     }
 
     fn accept(&mut self, listener: ListenerId, accepts: Accepts) {
@@ -143,8 +144,8 @@ impl Kernel for Simulation {
         !self.state.borrow().is_quiet()
     }
 
-    fn starved(&mut self) {
-        self.state.borrow_mut().starved();
+    fn starved(&mut self, size: Size) {
+        self.state.borrow_mut().starved(size);
     }
 }
 

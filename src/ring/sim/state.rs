@@ -22,7 +22,7 @@ use super::super::{
 };
 use super::connection::{Connection, Outgoing, Peer, Receiving, Sending, Watching};
 use super::{Fault, Random, SimConfig};
-use crate::buffer::{Batch, Pool, Vacant};
+use crate::buffer::{Batch, Pool, Size, Vacant};
 
 pub(super) struct State {
     config: SimConfig,
@@ -45,6 +45,7 @@ pub(super) struct State {
     tokens: BTreeMap<Token, usize>,
     lent: Vec<Vacant>,
     lent_max: usize,
+    lent_large: Vec<Vacant>,
     in_flight: usize,
     injected: [u64; Fault::ALL.len()],
 }
@@ -101,6 +102,7 @@ impl State {
             open: 0,
             tokens: BTreeMap::new(),
             lent: Vec::new(),
+            lent_large: Vec::new(),
             lent_max: usize::from(config.buffers_lent.min(config.buffers)),
             in_flight: 0,
             injected: [0; Fault::ALL.len()],
@@ -136,8 +138,18 @@ impl State {
         self.in_flight
     }
 
-    pub(super) fn lent(&self) -> usize {
-        self.lent.len()
+    pub(super) fn lent(&self, size: Size) -> usize {
+        match size {
+            Size::Usual => self.lent.len(),
+            Size::Large => self.lent_large.len(),
+        }
+    }
+
+    fn lent_of(&mut self, size: Size) -> &mut Vec<Vacant> {
+        match size {
+            Size::Usual => &mut self.lent,
+            Size::Large => &mut self.lent_large,
+        }
     }
 
     pub(super) fn injected(&self, fault: Fault) -> u64 {
@@ -314,7 +326,10 @@ impl State {
         self.wake = self.wake.min(when);
     }
 
-    pub(super) fn starved(&mut self) {
+    pub(super) fn starved(&mut self, size: Size) {
+        if size == Size::Large {
+            return;
+        }
         self.lent_max = (self.lent_max * 2).clamp(1, usize::from(self.config.buffers));
     }
 
@@ -323,6 +338,7 @@ impl State {
             let Some(vacant) = pool.take() else { break };
             self.lent.push(vacant);
         }
+        self.lent_large.extend(std::iter::from_fn(|| pool.take_of(Size::Large)));
         loop {
             self.turn += 1;
             self.collect();

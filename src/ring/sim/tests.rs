@@ -232,6 +232,21 @@ mod receiving {
     }
 
     #[test]
+    fn a_large_one_comes_once_with_all_that_has_come_or_finds_no_buffer() {
+        let config = SimConfig { large_buffers: 1, large_bytes: 3000, ..without_faults() };
+        let (mut kernel, _, client, handle) = accepted(1, config);
+        client.write(&[b'a'; 5000]);
+        kernel.receive(TOKEN, handle, Receipts::Large);
+        let held = completions(&mut kernel);
+        assert_eq!(kernel.receivable(Size::Large), 0);
+        kernel.receive(TOKEN, handle, Receipts::Large);
+        assert_eq!(said(completions(&mut kernel)), ["NOBUFS."]);
+        assert_eq!(said(held), ["a".repeat(3000) + "."]);
+        kernel.receive(TOKEN, handle, Receipts::Large);
+        assert_eq!(said(completions(&mut kernel)), ["a".repeat(2000) + "."]);
+    }
+
+    #[test]
     fn starving_doubles_what_is_lent_up_to_the_pool() {
         let mut kernel =
             Simulation::new(1, SimConfig { buffers: 6, buffers_lent: 2, ..without_faults() });
@@ -239,7 +254,7 @@ mod receiving {
         for _ in 0..3 {
             kernel.enter(Wait::No).expect("a simulation always enters");
             lent.push(kernel.world().lent());
-            kernel.starved();
+            kernel.starved(Size::Usual);
         }
         assert_eq!(lent, [2, 4, 6]);
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use upring::buffer::{Batch, Pool};
+use upring::buffer::{Batch, Pool, Size};
 use upring::config::{Limits, Millis};
 use upring::ring::sim::Simulation;
 use upring::ring::{
@@ -37,7 +37,7 @@ impl Watched {
     pub(super) fn check_leases(&self) {
         let of_each = 2 * usize::from(self.limits.leases_max);
         let allowed: usize = self.surplus.values().map(|surplus| of_each + surplus.leases).sum();
-        let held = self.inner.pool().count() - self.inner.receivable();
+        let held = self.inner.pool().count() - self.inner.receivable(Size::Usual);
         assert!(held <= allowed, "{held} leases are held, and {allowed} are allowed");
     }
 
@@ -164,11 +164,11 @@ impl Kernel for Watched {
         self.inner.has_work()
     }
 
-    fn receivable(&self) -> usize {
-        self.inner.receivable()
+    fn receivable(&self, size: Size) -> usize {
+        self.inner.receivable(size)
     }
 
-    fn starved(&mut self) {
-        self.inner.starved();
+    fn starved(&mut self, size: Size) {
+        self.inner.starved(size);
     }
 }

@@ -295,9 +295,12 @@ fn limits(random: &mut Random) -> Limits {
 fn config(random: &mut Random) -> SimConfig {
     let harm = one([0.0, 0.3, 1.0, 1.0, 2.0], random);
     let usual = Faults::default();
+    let buffer_bytes = one([32, 300, 1024], random);
     SimConfig {
         buffers: one([2, 4, 16, 128], random),
-        buffer_bytes: one([32, 300, 1024], random),
+        buffer_bytes,
+        large_buffers: one([0, 1, 4], random),
+        large_bytes: buffer_bytes * one([2, 8], random),
         buffers_lent: one([1, 2, 16], random),
         descriptors_max: one([2, 6, 1024, 1024, 1024], random),
         faults: Faults {

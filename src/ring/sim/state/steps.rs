@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use super::super::Fault;
 use super::super::connection::{Outgoing, Peer, Receiving, Sending, Watching};
 use super::{Accepting, State, Step};
-use crate::buffer::Lease;
+use crate::buffer::{Lease, Size};
 use crate::ring::{Completion, Errno, Handle, ListenerId, Manner, Receipts, Token};
 
 /// One cut in this many is a short one, of at most so many bytes: heads break in their first bytes,
@@ -117,8 +117,9 @@ impl State {
             unreachable!("a step is scheduled only while its receive is armed");
         };
         *due = false;
-        let (stopping, is_last) = (*stopping, *receipts == Receipts::One);
-        let outcome = self.receive_outcome(index, stopping);
+        let (stopping, is_last) = (*stopping, *receipts != Receipts::Many);
+        let size = receipts.size();
+        let outcome = self.receive_outcome(index, size, stopping);
         if self.is_reset(index) {
             // A send that waits for room hears of it, and a watch, too.
             self.nudge_send(index);
@@ -139,9 +140,14 @@ impl State {
     }
 
     /// What a receive says now; `None` while the peer is silent.
-    fn receive_outcome(&mut self, index: usize, stopping: bool) -> Option<Outcome<Option<Lease>>> {
+    fn receive_outcome(
+        &mut self,
+        index: usize,
+        size: Size,
+        stopping: bool,
+    ) -> Option<Outcome<Option<Lease>>> {
         // The kernel takes a buffer before it looks for bytes, an end or an error.
-        if self.lent.is_empty() {
+        if self.lent(size) == 0 {
             self.count(Fault::NoBuffers);
             return Some((Err(Errno::NOBUFS), false));
         }
@@ -156,20 +162,23 @@ impl State {
             return Some((Err(Errno::CANCELED), false));
         }
         if self.connections[index].unread() > 0 {
-            let lease = self.receive_bytes(index);
+            let lease = self.receive_bytes(index, size);
             return Some((Ok(Some(lease)), stopping || !self.strikes(Fault::ReceiveEnds)));
         }
         self.connections[index].take_end().map(|end| (end.map(|()| None), false))
     }
 
-    fn receive_bytes(&mut self, index: usize) -> Lease {
-        let buffer_bytes = self.config.buffer_bytes as usize;
+    fn receive_bytes(&mut self, index: usize, size: Size) -> Lease {
+        let buffer_bytes = match size {
+            Size::Usual => self.config.buffer_bytes as usize,
+            Size::Large => self.config.large_bytes as usize,
+        };
         let (bytes, exact) = self.connections[index].next_inbound();
         let mut count = bytes.len().min(buffer_bytes);
         if !exact && count > 1 && self.strikes(Fault::PartialReceive) {
             count = self.cut(count);
         }
-        let vacant = self.lent.pop().expect("the receive has looked for a buffer");
+        let vacant = self.lent_of(size).pop().expect("the receive has looked for a buffer");
         let connection = &mut self.connections[index];
         let lease = vacant.fill(&connection.next_inbound().0[..count]);
         connection.take_inbound(count);

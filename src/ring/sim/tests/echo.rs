@@ -72,7 +72,7 @@ impl Echo {
             }
             Completion::Received { connection, result, more } => {
                 if matches!(result, Err(Errno::NOBUFS)) {
-                    self.kernel.starved();
+                    self.kernel.starved(Size::Usual);
                 }
                 self.connections[connection.slot as usize].on_received(now, result, more);
             }
