@@ -281,12 +281,12 @@ pub struct RingConfig {
     /// megabyte: what circulates stays in the second-level cache.
     pub buffers_lent: u16,
     /// Receive buffers of one core for connections that fill several of the others at once; 0 for
-    /// none. A power of two, at most 32 768. Default 256: who finds none uses the others.
+    /// none. A power of two, at most 32 768. Default 128: who finds none uses the others.
     pub large_buffers: u16,
-    /// Bytes of one of these. Default 32 KiB: larger than most messages that are not files. No more
-    /// than `buffer_bytes` is as none.
+    /// Bytes of one of these. Default 68 KiB: a message of 64 KiB, or four of 16 KiB, with what is
+    /// around it. No more than `buffer_bytes` is as none.
     pub large_bytes: u32,
-    /// How many of these are lent to the kernel at first; doubled when it runs out. Default 32, one
+    /// How many of these are lent to the kernel at first; doubled when it runs out. Default 16, one
     /// megabyte.
     pub large_lent: u16,
     /// Connections pending on each listener (`listen(2)`). Default 4096.
@@ -303,9 +303,9 @@ impl Default for RingConfig {
             buffers: 2048,
             buffer_bytes: 4096,
             buffers_lent: 256,
-            large_buffers: 256,
-            large_bytes: 32 * 1024,
-            large_lent: 32,
+            large_buffers: 128,
+            large_bytes: 68 * 1024,
+            large_lent: 16,
             backlog: 4096,
             without: Without::default(),
         }
