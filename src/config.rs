@@ -39,6 +39,10 @@ pub struct Config {
     pub host: HostKind,
     /// Pin worker n to the n-th core this process may run on.
     pub pin: bool,
+    /// Pin, and have each worker accept the connections whose packets are worked off on its core
+    /// (Linux 6.2): for a network card that spreads them over all cores. One that does not leaves the
+    /// other workers idle.
+    pub steer: bool,
     /// How long connections may take to end when the server stops. Default 5 s.
     pub drain_timeout: Duration,
     /// The bounds.
@@ -61,6 +65,7 @@ impl Default for Config {
             workers: 0,
             host: HostKind::default(),
             pin: false,
+            steer: false,
             drain_timeout: Duration::from_secs(5),
             limits: Limits::default(),
             ring: RingConfig::default(),

@@ -56,6 +56,9 @@ struct Arguments {
     /// Pin each worker to a core of its own.
     #[arg(long, global = true)]
     pin: bool,
+    /// Pin, and have each worker accept what its core receives: for network cards that use all cores.
+    #[arg(long, global = true)]
+    steer: bool,
     /// Directory whose files are served at every path that nothing else is at.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
@@ -145,6 +148,7 @@ impl Arguments {
                 Host::Native => HostKind::Native,
             },
             pin: self.pin,
+            steer: self.steer,
             ..Config::default()
         };
         config.ring.without.direct_descriptors = self.without_direct_descriptors;

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::error::SetupError;
 
@@ -39,11 +39,24 @@ pub fn listen(address: SocketAddr, backlog: i32) -> Result<TcpListener, SetupErr
     Ok(socket.into())
 }
 
+/// Has a listener accept the connections whose packets arrive on `cpu`, where each core has one on the
+/// same address (Linux 6.2). What arrives on a core without a listener goes to any of them.
+///
+/// # Errors
+/// The kernel does not know the option.
+pub fn steer(listener: &TcpListener, cpu: usize) -> Result<(), SetupError> {
+    let address = listener.local_addr().map_err(|error| SetupError::ring("getsockname", &error))?;
+    SockRef::from(listener)
+        .set_cpu_affinity(cpu)
+        .map_err(|error| SetupError::listener("setsockopt(SO_INCOMING_CPU)", address, &error))
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, TcpStream};
 
     use super::*;
+    use crate::ring::affinity;
     use crate::ring::error::Cause;
 
     #[test]
@@ -57,6 +70,34 @@ mod tests {
         let (accepted, _) = first.accept().expect("a client is there");
         assert!(accepted.nodelay().expect("a TCP socket"));
         assert!(socket2::SockRef::from(&accepted).keepalive().expect("a TCP socket"));
+    }
+
+    #[test]
+    fn connections_are_accepted_by_the_core_that_receives_them() {
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        let mut version = release.split('.').map_while(|part| part.parse::<u32>().ok());
+        let is_new = (version.next(), version.next()) >= (Some(6), Some(2));
+        let cpus = affinity::allowed().expect("the kernel tells");
+        if !is_new || cpus.len() < 2 {
+            return eprintln!("SKIPPED, this takes Linux 6.2 and two cores: {release}, {cpus:?}");
+        }
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let first = listen(any, 64).expect("loopback is there");
+        let address = first.local_addr().expect("it is bound");
+        let listeners = [first, listen(address, 64).expect("SO_REUSEPORT is set on both")];
+        for (listener, cpu) in listeners.iter().zip(&cpus) {
+            steer(listener, *cpu).expect("the option is known");
+            listener.set_nonblocking(true).expect("a socket");
+        }
+        // A packet on loopback is received where it was sent.
+        for (listener, cpu) in listeners.iter().zip(cpus) {
+            let clients = std::thread::spawn(move || {
+                affinity::pin(cpu).expect("it was allowed");
+                [(); 16].map(|()| TcpStream::connect(address).expect("it listens"))
+            });
+            let clients = clients.join().expect("the thread ends well");
+            assert_eq!(std::iter::from_fn(|| listener.accept().ok()).count(), clients.len());
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ mod user_data;
 pub use completion::{Completion, Errno, Handle, ListenerId, Token};
 pub use control::Control;
 pub use error::{Cause, SetupError};
-pub use listen::listen;
+pub use listen::{listen, steer};
 pub use probe::Features;
 pub use tier::Tier;
 pub use uring::{Ring, RingCounters};

@@ -20,7 +20,7 @@ use crate::config::{Config, HostKind};
 use crate::counters::Counters;
 use crate::engine::Remote;
 use crate::resource::{Registry, Resource};
-use crate::ring::{Control, affinity, listen};
+use crate::ring::{Control, affinity, listen, steer};
 use crate::upgrade::Protocol;
 use worker::{Started, Worker};
 
@@ -103,11 +103,16 @@ impl Server {
         let (end, ended) = mpsc::channel();
         let mut cores = Vec::new();
         let mut spawn = |index: usize| {
+            let cpu = cpus[index % cpus.len()];
+            let listeners = bound.listen(&config)?;
+            if config.steer {
+                listeners.iter().try_for_each(|listener| steer(listener, cpu))?;
+            }
             let worker = Worker {
                 config: config.clone(),
                 registry: registry.clone(),
-                listeners: bound.listen(&config)?,
-                cpu: config.pin.then(|| cpus[index % cpus.len()]),
+                listeners,
+                cpu: (config.pin || config.steer).then_some(cpu),
                 remote: Arc::default(),
                 counters: Arc::default(),
             };
