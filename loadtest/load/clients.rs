@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use io_uring::IoUring;
-use upring::buffer::{Batch, Lease, Payload};
+use upring::buffer::{Batch, Lease, Payload, Size};
 use upring::config::{Limits, RingConfig, Without};
 use upring::ring::{
     Completion, Errno, Handle, Kernel, Manner, Receipts, Ring, SetupError, Token, Wait,
@@ -36,6 +36,7 @@ pub(crate) fn ring_config() -> RingConfig {
         buffers: BUFFERS,
         buffer_bytes: BUFFER_BYTES,
         buffers_lent: BUFFERS_LENT,
+        large_buffers: 0,
         without: Without { direct_descriptors: true, ..Without::default() },
         ..RingConfig::default()
     }
@@ -317,7 +318,7 @@ impl<'r> Clients<'r> {
             }
             // Armed again when this turn is settled.
             Err(Errno::NOBUFS) => {
-                self.ring.starved();
+                self.ring.starved(Size::Usual);
                 None
             }
             Err(Errno::CANCELED) => None,

@@ -174,7 +174,7 @@ pub(crate) fn negotiation(bytes: &[u8]) {
     assert!(!offer.members().is_empty());
     let registry = protocols();
     let chosen = ["/server", "/client"].map(|path| {
-        let resource = registry.find(None, path.as_bytes()).expect("it was inserted").resource;
+        let resource = &registry.find(None, path.as_bytes()).expect("it was inserted").resource;
         match resource.negotiate(&offer, Method::Get) {
             Outcome::Chosen { protocol, version } => {
                 let is_offered =
