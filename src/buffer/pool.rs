@@ -150,6 +150,10 @@ impl Pool {
         self.memory.shelf(size).bytes
     }
 
+    pub(super) fn is_large(&self, buffer: u16) -> bool {
+        self.memory.usual.count <= buffer
+    }
+
     /// Whether `address` lies inside this pool's memory.
     pub fn contains(&self, address: *const u8) -> bool {
         let base = self.memory.base.as_ptr() as usize;
@@ -366,9 +370,10 @@ impl Lease {
         self.pool.count() > 1
     }
 
-    /// Whether it is on a buffer that is large: a few of them are no loss to those who receive into others.
+    /// Whether it is on a buffer that is large: a few of them are no loss to those who receive into
+    /// others.
     pub(crate) fn is_large(&self) -> bool {
-        self.pool.memory.usual.count <= self.buffer
+        self.pool.is_large(self.buffer)
     }
 
     /// The pool whose buffer this is.

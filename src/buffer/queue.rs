@@ -34,6 +34,11 @@ impl LeaseQueue {
         usize::from(self.count)
     }
 
+    /// Whether the oldest lease of a receive buffer is on a large one.
+    pub fn begins_large(&self) -> bool {
+        self.pool.as_ref().is_some_and(|pool| pool.is_large(self.front.buffer))
+    }
+
     /// Bytes that were set aside.
     pub fn bytes_aside(&self) -> usize {
         self.aside.as_ref().map_or(0, |lease| lease.len())

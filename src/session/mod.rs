@@ -217,9 +217,10 @@ impl Session {
         self.is_blocked
     }
 
-    /// Whether so much waits unread that the connection should not be received on.
+    /// Whether so much waits unread that the connection should not be received on: a large buffer holds as
+    /// much as sixteen others.
     pub fn is_full(&self, limits: &Limits) -> bool {
-        self.input.len() >= usize::from(limits.leases_max)
+        self.input.len() >= usize::from(limits.leases_max) || self.input.begins_large()
     }
 
     /// Pieces of what was received that wait unread.
@@ -250,7 +251,9 @@ impl Session {
 
     /// Whether enough room is left to receive again.
     pub fn has_room(&self, limits: &Limits) -> bool {
-        self.input.bytes_aside() == 0 && self.input.len() <= usize::from(limits.leases_max / 2)
+        self.input.bytes_aside() == 0
+            && !self.input.begins_large()
+            && self.input.len() <= usize::from(limits.leases_max / 2)
     }
 
     /// Whether the connection was switched to a protocol.
