@@ -1,4 +1,4 @@
-//! Counts the system calls of a process between two points in time, by `perf stat` or, where that
+//! Counts the system calls of processes between two points in time, by `perf stat` or, where that
 //! is missing or refused, by `strace`. perf costs the server nothing worth mentioning; strace stops
 //! it at each call, which changes every time but no count.
 
@@ -7,12 +7,15 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Names the files of the counts.
+static COUNTINGS: AtomicU64 = AtomicU64::new(0);
 
 /// Who counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -22,10 +25,10 @@ pub(crate) enum Counter {
 }
 
 impl Counter {
-    /// The cheapest that works here on this process.
-    pub(crate) fn choose(pid: u32) -> Result<Counter, Box<dyn Error>> {
+    /// The cheapest that works here on these processes.
+    pub(crate) fn choose(pids: &[u32]) -> Result<Counter, Box<dyn Error>> {
         for counter in [Counter::Perf, Counter::Strace] {
-            match counter.attach(pid).and_then(Counting::finish) {
+            match counter.attach(pids).and_then(Counting::finish) {
                 Ok(_) => return Ok(counter),
                 Err(error) => eprintln!("{counter:?} does not count here: {error}"),
             }
@@ -35,11 +38,12 @@ impl Counter {
     }
 
     /// Counts from the return of this call on.
-    pub(crate) fn attach(self, pid: u32) -> Result<Counting, Box<dyn Error>> {
-        let output = std::env::temp_dir().join(format!("measure-{}-{pid}", std::process::id()));
+    pub(crate) fn attach(self, pids: &[u32]) -> Result<Counting, Box<dyn Error>> {
+        let number = COUNTINGS.fetch_add(1, Ordering::Relaxed);
+        let output = std::env::temp_dir().join(format!("measure-{}-{number}", std::process::id()));
         let child = match self {
-            Counter::Perf => attach_perf(pid, &output),
-            Counter::Strace => attach_strace(pid, &output),
+            Counter::Perf => attach_perf(pids, &output),
+            Counter::Strace => attach_strace(pids, &output),
         }?;
         Ok(Counting { counter: self, child, output })
     }
@@ -73,9 +77,10 @@ impl Counting {
 
 /// perf switches its counters on before it starts the command it is given; so once `cat` has sent
 /// back a line, they are on.
-fn attach_perf(pid: u32, output: &PathBuf) -> Result<Child, Box<dyn Error>> {
+fn attach_perf(pids: &[u32], output: &PathBuf) -> Result<Child, Box<dyn Error>> {
+    let pids = pids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
     let mut child = Command::new("perf")
-        .args(["stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-p", &pid.to_string(), "-o"])
+        .args(["stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-p", &pids, "-o"])
         .arg(output)
         .args(["--", "cat"])
         .stdin(Stdio::piped())
@@ -104,15 +109,16 @@ fn perf_count(text: &str) -> Option<u64> {
     }
 }
 
-fn attach_strace(pid: u32, output: &PathBuf) -> Result<Child, Box<dyn Error>> {
+fn attach_strace(pids: &[u32], output: &PathBuf) -> Result<Child, Box<dyn Error>> {
     let mut child = Command::new("strace")
-        .args(["-f", "-c", "-U", "calls,name", "-p", &pid.to_string(), "-o"])
+        .args(["-f", "-c", "-U", "calls,name", "-o"])
         .arg(output)
+        .args(pids.iter().map(|pid| format!("--attach={pid}")))
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
     let started = Instant::now();
-    while !is_traced(pid)? {
+    while !is_traced(pids)? {
         if child.try_wait()?.is_some() || started.elapsed() > ATTACH_TIMEOUT {
             child.kill()?;
             child.wait()?;
@@ -124,11 +130,13 @@ fn attach_strace(pid: u32, output: &PathBuf) -> Result<Child, Box<dyn Error>> {
 }
 
 /// Whether every thread has a tracer.
-fn is_traced(pid: u32) -> Result<bool, Box<dyn Error>> {
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let status = fs::read_to_string(thread?.path().join("status"))?;
-        if status.lines().any(|line| line == "TracerPid:\t0") {
-            return Ok(false);
+fn is_traced(pids: &[u32]) -> Result<bool, Box<dyn Error>> {
+    for pid in pids {
+        for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let status = fs::read_to_string(thread?.path().join("status"))?;
+            if status.lines().any(|line| line == "TracerPid:\t0") {
+                return Ok(false);
+            }
         }
     }
     Ok(true)

@@ -32,7 +32,7 @@ const FILES_FEW: u32 = 300;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// A server: NAME=COMMAND.
+    /// A server: NAME=COMMAND, or NAME@ADDR:PORT,PID of one that runs.
     #[arg(long = "target", required = true)]
     targets: Vec<Target>,
     /// The attacks; all by default.
@@ -51,7 +51,7 @@ pub(crate) struct Options {
 
 pub(crate) fn measure(options: &Options) -> Result<Finding, Box<dyn Error>> {
     let span = Duration::try_from_secs_f64(options.seconds)?;
-    let mut table = Table::new(&[
+    let mut finding = Finding::new(Table::new(&[
         "target",
         "attack",
         "when",
@@ -63,8 +63,7 @@ pub(crate) fn measure(options: &Options) -> Result<Finding, Box<dyn Error>> {
         "max_us",
         "server_cpu",
         "rss_mb",
-    ]);
-    let mut exceeded = Vec::new();
+    ]));
     let attacks = match options.attacks.as_slice() {
         [] => Kind::value_variants(),
         some => some,
@@ -73,15 +72,16 @@ pub(crate) fn measure(options: &Options) -> Result<Finding, Box<dyn Error>> {
     let _ = process::schedule_as(libc::SCHED_FIFO, 1);
     for target in &options.targets {
         for kind in attacks {
-            let failed = endure(target, *kind, options.connections, span, &mut table)
+            let failed = endure(target, *kind, options.connections, span, &mut finding.table)
                 .map_err(|error| format!("{} under {}: {error}", target.name, kind.name()))?;
             if let Some(limit) = options.failed_max.filter(|limit| failed > *limit) {
                 let (name, kind) = (&target.name, kind.name());
-                exceeded.push(format!("{name}: {failed} requests failed by {kind}, limit {limit}"));
+                let failure = format!("{name}: {failed} requests failed by {kind}, limit {limit}");
+                finding.failures.push(failure);
             }
         }
     }
-    Ok(Finding { table, exceeded })
+    Ok(finding)
 }
 
 /// Honest requests that failed during and after the attack.
@@ -92,11 +92,13 @@ fn endure(
     span: Duration,
     table: &mut Table,
 ) -> Result<u64, Box<dyn Error>> {
-    let command = match kind {
-        Kind::Descriptors => format!("prlimit --nofile={FILES_FEW} {}", target.command()),
-        _ => target.command().to_owned(),
+    let server = match kind {
+        Kind::Descriptors => {
+            let few = target.started_by(&format!("prlimit --nofile={FILES_FEW}"))?;
+            Server::start(&few, Policy::Usual)?
+        }
+        _ => Server::start(target, Policy::Usual)?,
     };
-    let server = Server::start(&Target::new(&target.name, &command), Policy::Usual)?;
     let mut honest = Honest::open(server.address)?;
     let mut row = |when: &str, acts: u64, account: &Account| -> Result<(), Box<dyn Error>> {
         table.push(&[

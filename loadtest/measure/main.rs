@@ -1,26 +1,30 @@
-//! Measures servers side by side in one run: system calls per request, processor time per request,
-//! memory per connection. It starts each server command itself, drives it with the `burst`
-//! generator next to it, and stops only what it started.
+//! Measures servers side by side in one run: rates, latencies, processor time and system calls per
+//! request, memory per connection. It starts each server command itself, or measures one that runs,
+//! drives it with the generator `upring-load`, and stops only what it started.
 //!
 //! ```text
+//!   load       server on core 0, generator on 1   times: compare within one run only
+//!   tail       the same, at half and four fifths of each server's maximum
 //!   syscalls   server and generator on ONE core   counts: the same on every machine
-//!   cpu        server on core 0, generator on 1   times: compare within one run only
 //!   memory     10 000 idle switched connections   bytes: the same on every machine of one page size
 //!   faults     honest traffic beside an attack    latencies: compare before and during
 //! ```
 //!
 //! **Why one core for system calls.** How many calls a server makes depends on how many requests it finds when it wakes.
 //! On two cores it wakes at the first of them and races the generator for the rest, and the figure
-//! is noise. So both run on core 0, the server as SCHED_IDLE and the generator as SCHED_FIFO where
-//! that is permitted: a waking server does not interrupt the generator, whose N writes are all in
-//! the server's sockets before the server sees the first. Every size of burst is counted twice:
-//! with a pause between bursts, so that each meets a server that has gone to sleep, and without, so
-//! that each comes before the server is done with the last.
+//! is noise. So `syscalls` runs both on core 0, the server as SCHED_IDLE and the generator as
+//! SCHED_FIFO where that is permitted: a waking server does not interrupt the generator, whose N
+//! writes are all in the server's sockets before the server sees the first. Every size of burst is
+//! counted twice: with a pause between bursts, so that each meets a server that has gone to sleep,
+//! and without, so that each comes before the server is done with the last. What `load` counts is
+//! calls under its load, whatever came together.
 //!
-//! `target.rs` is a server, `generator.rs` the burst process, `counter.rs` perf or strace,
-//! `record.rs` the tables; one file each for the four measures, and `attack.rs` for what faults are
-//! made by.
+//! `target.rs` is a server and `tree.rs` its processes, `generator.rs` the generator's process,
+//! `counter.rs` perf or strace, `record.rs` the tables; `profile.rs` says which server does what,
+//! `turn.rs` who is driven when; one file each for the five measures, and `attack.rs` for what
+//! faults are made by.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,18 +36,25 @@ use crate::target::Target;
 
 mod attack;
 mod counter;
-mod cpu;
 mod faults;
+mod figures;
+#[cfg(test)]
+mod fixture;
 mod generator;
+mod load;
 mod memory;
 #[allow(unsafe_code)] // calls prctl, which the standard library does not offer
 mod pages;
 #[path = "../process.rs"]
 #[allow(unsafe_code)] // calls the scheduler, which the standard library does not offer
 mod process;
+mod profile;
 mod record;
 mod syscalls;
+mod tail;
 mod target;
+mod tree;
+mod turn;
 
 /// The core of the server.
 const SERVER_CORE: usize = 0;
@@ -53,32 +64,61 @@ const GENERATOR_CORE: usize = 1;
 /// Measures servers side by side. In a server's command, PORT stands for a free port of 127.0.0.1.
 #[derive(Parser)]
 struct Options {
-    /// Write the table, and where and how it came to be, to this file as JSON.
+    /// Write the table, and when, where and how it came to be, to this file as JSON.
     #[arg(long, global = true)]
     record: Option<PathBuf>,
-    /// The generator; by default the `burst` next to this program.
+    /// What the record says it is about; by default the measure.
     #[arg(long, global = true)]
-    burst: Option<PathBuf>,
+    topic: Option<String>,
+    /// What else the record is to say, such as a server's version.
+    #[arg(long = "note", global = true)]
+    notes: Vec<String>,
+    /// The generator; by default the `upring-load` built with this program.
+    #[arg(long, global = true)]
+    generator: Option<PathBuf>,
     #[command(subcommand)]
     measure: Measure,
 }
 
 #[derive(Subcommand)]
 enum Measure {
+    /// Rate, latency, processor time, system calls and memory under named loads.
+    Load(load::Options),
+    /// Latency at half and four fifths of each server's own maximum.
+    Tail(tail::Options),
     /// System calls per request for bursts of 1, 8 and 64.
     Syscalls(syscalls::Options),
-    /// Processor microseconds per request with 1, 64 and 512 connections.
-    Cpu(cpu::Options),
     /// Bytes per idle switched connection.
     Memory(memory::Options),
     /// Latency of honest requests before, during and after attacks.
     Faults(faults::Options),
 }
 
-/// What a measure found: the table, and which limits do not hold.
+impl Measure {
+    fn name(&self) -> &'static str {
+        match self {
+            Measure::Load(_) => "load",
+            Measure::Tail(_) => "tail",
+            Measure::Syscalls(_) => "syscalls",
+            Measure::Memory(_) => "memory",
+            Measure::Faults(_) => "faults",
+        }
+    }
+}
+
+/// What a measure found.
 struct Finding {
     table: Table,
-    exceeded: Vec<String>,
+    /// Servers that have no row, and limits that do not hold.
+    failures: Vec<String>,
+    /// The arguments of each load by its name, where loads have names.
+    profiles: BTreeMap<String, String>,
+}
+
+impl Finding {
+    fn new(table: Table) -> Finding {
+        Finding { table, failures: Vec::new(), profiles: BTreeMap::new() }
+    }
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
@@ -86,22 +126,31 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     process::raise_open_files_max()?;
     // Away from the server, so that neither this tool nor perf takes its time.
     process::pin_to_core(GENERATOR_CORE)?;
-    let burst = match options.burst {
-        Some(burst) => burst,
-        None => std::env::current_exe()?.with_file_name("burst"),
+    let generator = match options.generator {
+        Some(generator) => generator,
+        None => beside_examples("upring-load")?,
     };
     let finding = match &options.measure {
-        Measure::Syscalls(options) => syscalls::measure(options, &burst)?,
-        Measure::Cpu(options) => cpu::measure(options, &burst)?,
+        Measure::Load(options) => load::measure(options, &generator)?,
+        Measure::Tail(options) => tail::measure(options, &generator)?,
+        Measure::Syscalls(options) => syscalls::measure(options, &generator)?,
         Measure::Memory(options) => memory::measure(options)?,
         Measure::Faults(options) => faults::measure(options)?,
     };
     print!("{}", finding.table);
-    for limit in &finding.exceeded {
-        eprintln!("exceeded: {limit}");
+    for failure in &finding.failures {
+        eprintln!("failed: {failure}");
     }
     if let Some(path) = options.record {
-        record::write(&path, &finding.table)?;
+        let topic = options.topic.as_deref().unwrap_or(options.measure.name());
+        record::write(&path, topic, &options.notes, &finding)?;
     }
-    Ok(if finding.exceeded.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if finding.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A program of the package: this one is an example, one folder below.
+fn beside_examples(name: &str) -> Result<PathBuf, Box<dyn Error>> {
+    let examples = std::env::current_exe()?;
+    let built = examples.parent().and_then(|examples| examples.parent());
+    Ok(built.ok_or("this program lies in no folder")?.join(name))
 }

@@ -31,7 +31,7 @@ const SETTLE_TRIES: usize = 20;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// A server: NAME=COMMAND.
+    /// A server: NAME=COMMAND, or NAME@ADDR:PORT,PID of one that runs.
     #[arg(long = "target", required = true)]
     targets: Vec<Target>,
     /// Connections held open; both this tool and the server need as many files.
@@ -80,7 +80,7 @@ pub(crate) fn measure(options: &Options) -> Result<Finding, Box<dyn Error>> {
     if !options.huge_pages {
         pages::keep_to_small_pages()?;
     }
-    let mut table = Table::new(&[
+    let mut finding = Finding::new(Table::new(&[
         "target",
         "connections",
         "rss_before",
@@ -90,11 +90,10 @@ pub(crate) fn measure(options: &Options) -> Result<Finding, Box<dyn Error>> {
         "anon_after",
         "mean",
         "slope",
-    ]);
-    let mut exceeded = Vec::new();
+    ]));
     for target in &options.targets {
         let held = hold(target, options.connections, options.mode)?;
-        table.push(&[
+        finding.table.push(&[
             target.name.as_str().into(),
             options.connections.into(),
             held.before.rss_bytes.into(),
@@ -107,10 +106,12 @@ pub(crate) fn measure(options: &Options) -> Result<Finding, Box<dyn Error>> {
         ]);
         let bytes = held.mean().max(held.slope());
         if let Some(limit) = options.limit.filter(|&limit| bytes > limit) {
-            exceeded.push(format!("{}: {bytes} bytes per connection, limit {limit}", target.name));
+            finding
+                .failures
+                .push(format!("{}: {bytes} bytes per connection, limit {limit}", target.name));
         }
     }
-    Ok(Finding { table, exceeded })
+    Ok(finding)
 }
 
 struct Held {

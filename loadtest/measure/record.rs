@@ -1,5 +1,5 @@
-//! Tables, for people on standard output and for later in a JSON file that also says where and how
-//! they came to be.
+//! Tables, for people on standard output and for later in a JSON file that also says when, where and
+//! how they came to be.
 
 use std::fmt;
 use std::fs;
@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Map, Value, json};
+
+use crate::Finding;
 
 /// Rows of named figures.
 pub(crate) struct Table {
@@ -26,6 +28,11 @@ impl Table {
         self.rows.push(row.to_vec());
     }
 
+    #[cfg(test)]
+    pub(crate) fn rows(&self) -> &[Vec<Value>] {
+        &self.rows
+    }
+
     fn to_json(&self) -> Value {
         let row = |row: &Vec<Value>| {
             let named = self.columns.iter().map(|column| (*column).to_owned());
@@ -38,7 +45,11 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let head: Vec<String> = self.columns.iter().map(|column| (*column).to_owned()).collect();
-        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let text = |value: &Value| match value {
+            Value::Null => "-".to_owned(),
+            Value::String(text) => text.clone(),
+            figure => figure.to_string(),
+        };
         let rows = self.rows.iter().map(|row| row.iter().map(text).collect());
         let lines: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
         for line in &lines {
@@ -52,18 +63,33 @@ impl fmt::Display for Table {
     }
 }
 
-/// Writes the table with machine, kernel, compiler, commit and command.
-pub(crate) fn write(path: &Path, table: &Table) -> io::Result<()> {
+/// Writes the table with date, topic, machine, kernel, compiler, commit, command, profiles and what
+/// failed.
+pub(crate) fn write(
+    path: &Path,
+    topic: &str,
+    notes: &[String],
+    finding: &Finding,
+) -> io::Result<()> {
+    let record = record(topic, notes, finding)?;
+    fs::write(path, format!("{record:#}\n"))
+}
+
+fn record(topic: &str, notes: &[String], finding: &Finding) -> io::Result<Value> {
     let command: Vec<String> = std::env::args().collect();
-    let record = json!({
+    Ok(json!({
+        "date": output_of("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]),
+        "topic": topic,
+        "notes": notes,
         "machine": machine()?,
         "kernel": fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
         "rustc": output_of("rustc", &["--version"]),
         "commit": output_of("git", &["describe", "--always", "--dirty"]),
         "command": command,
-        "table": table.to_json(),
-    });
-    fs::write(path, format!("{record:#}\n"))
+        "profiles": finding.profiles,
+        "failures": finding.failures,
+        "table": finding.table.to_json(),
+    }))
 }
 
 fn machine() -> io::Result<String> {
@@ -86,4 +112,41 @@ fn output_of(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn table() -> Table {
+        let mut table = Table::new(&["target", "calls"]);
+        table.push(&["one".into(), 2.5.into()]);
+        table.push(&["another".into(), Value::Null]);
+        table
+    }
+
+    #[test]
+    fn a_table_is_aligned_and_what_is_not_known_is_a_dash() {
+        assert_eq!(table().to_string(), " target  calls  \n    one    2.5  \nanother      -  \n");
+    }
+
+    #[test]
+    fn a_record_says_when_where_and_how_and_what_failed() {
+        let mut finding = Finding::new(table());
+        finding.profiles = BTreeMap::from([("a".to_owned(), "http".to_owned())]);
+        finding.failures.push("one, a: wrong".to_owned());
+        let record = record("compare", &["nginx 1".to_owned()], &finding).unwrap();
+        assert_eq!(record["topic"], "compare");
+        assert_eq!(record["notes"][0], "nginx 1");
+        assert_eq!(record["failures"][0], "one, a: wrong");
+        assert_eq!(record["profiles"]["a"], "http");
+        assert_eq!(record["table"][1], json!({"target": "another", "calls": null}));
+        let date = record["date"].as_str().unwrap();
+        assert!(date.len() == 20 && date.ends_with('Z') && date.as_bytes()[10] == b'T', "{date}");
+        for field in ["machine", "kernel", "rustc"] {
+            assert!(!record[field].as_str().unwrap().is_empty(), "{field}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use crate::counter::Counter;
+use crate::figures::round;
 use crate::generator::Generator;
 use crate::record::Table;
 use crate::target::{Policy, Server};
@@ -64,37 +65,34 @@ impl FromStr for Limit {
     }
 }
 
-pub(crate) fn measure(options: &Options, burst: &Path) -> Result<Finding, Box<dyn Error>> {
+pub(crate) fn measure(options: &Options, generator: &Path) -> Result<Finding, Box<dyn Error>> {
     let named = |limit: &&Limit| options.targets.iter().any(|target| target.name == limit.name);
     if let Some(limit) = options.limits.iter().find(|limit| !named(limit)) {
         return Err(format!("--limit {}: no target has this name", limit.name).into());
     }
-    let mut finding = Finding {
-        table: Table::new(&[
-            "target",
-            "burst",
-            "pause_us",
-            "calls_per_request",
-            "idle_calls_per_s",
-            "counter",
-            "fifo",
-        ]),
-        exceeded: Vec::new(),
-    };
+    let mut finding = Finding::new(Table::new(&[
+        "target",
+        "burst",
+        "pause_us",
+        "calls_per_request",
+        "idle_calls_per_s",
+        "counter",
+        "fifo",
+    ]));
     for target in &options.targets {
-        measure_target(options, burst, target, &mut finding)?;
+        measure_target(options, generator, target, &mut finding)?;
     }
     Ok(finding)
 }
 
 fn measure_target(
     options: &Options,
-    burst: &Path,
+    generator: &Path,
     target: &Target,
     finding: &mut Finding,
 ) -> Result<(), Box<dyn Error>> {
     let server = Server::start(target, Policy::Idle)?;
-    let counter = options.counter.map_or_else(|| Counter::choose(server.pid()), Ok)?;
+    let counter = options.counter.map_or_else(|| Counter::choose(&server.processes()?), Ok)?;
     let limit = options.limits.iter().find(|limit| limit.name == target.name);
     let (rounds, pause_factor) = match counter {
         Counter::Perf => (options.rounds, 1),
@@ -103,21 +101,21 @@ fn measure_target(
     for pause_us in options.pause_us.iter().map(|pause_us| pause_us * pause_factor) {
         for (step, connections) in BURSTS.into_iter().enumerate() {
             let bursts = Bursts { connections, rounds, pause_us };
-            let found = count(burst, &server, counter, &bursts)?;
+            let found = count(generator, &server, counter, &bursts)?;
             finding.table.push(&[
                 target.name.as_str().into(),
                 connections.into(),
                 pause_us.into(),
-                round(found.calls_per_request).into(),
-                round(found.idle_calls_per_s).into(),
+                round(found.calls_per_request, 3).into(),
+                round(found.idle_calls_per_s, 3).into(),
                 format!("{counter:?}").to_lowercase().into(),
                 found.fifo.into(),
             ]);
             let calls_max = limit.map_or(f64::INFINITY, |limit| limit.calls_max[step]);
             // Two decimals: what the control window cannot subtract exactly is a call in hundreds of
             // requests.
-            if (found.calls_per_request * 100.0).round() / 100.0 > calls_max {
-                finding.exceeded.push(format!(
+            if round(found.calls_per_request, 2) > calls_max {
+                finding.failures.push(format!(
                     "{}, burst of {connections}, pause {pause_us} us: {:.3} calls per request, limit {calls_max}",
                     target.name, found.calls_per_request
                 ));
@@ -140,25 +138,26 @@ struct Found {
 }
 
 fn count(
-    burst: &Path,
+    generator: &Path,
     server: &Server,
     counter: Counter,
     bursts: &Bursts,
 ) -> Result<Found, Box<dyn Error>> {
     let Bursts { connections, rounds, pause_us } = bursts;
+    let requests = *connections as u64 * rounds;
     let arguments = format!(
-        "plaintext --burst --connections {connections} --rounds {rounds} --pause-us {pause_us} \
+        "http --lock-step --connections {connections} --requests {requests} --pause-us {pause_us} \
          --core {SERVER_CORE} --fifo"
     );
-    let mut generator = Generator::open(burst, server.address, &arguments)?;
+    let mut generator = Generator::open(generator, server.address, &arguments)?;
     // Until the server has closed the connections of the generator before.
     thread::sleep(SETTLE);
 
-    let counting = counter.attach(server.pid())?;
+    let counting = counter.attach(&server.processes()?)?;
     thread::sleep(IDLE_WINDOW);
     let idle_calls_per_s = counting.finish()? as f64 / IDLE_WINDOW.as_secs_f64();
 
-    let counting = counter.attach(server.pid())?;
+    let counting = counter.attach(&server.processes()?)?;
     let started = Instant::now();
     let report = generator.run()?;
     let seconds = started.elapsed().as_secs_f64();
@@ -168,9 +167,4 @@ fn count(
         idle_calls_per_s,
         fifo: report.fifo,
     })
-}
-
-/// To a thousandth.
-fn round(figure: f64) -> f64 {
-    (figure * 1000.0).round() / 1000.0
 }

@@ -1,8 +1,13 @@
-//! A server under measurement: its command, its process, and what `/proc` says about it. It is
-//! stopped when its value is dropped, whatever happened in between.
+//! A server under measurement: one this tool starts, on a core of its own, or one that runs already.
+//! What was started is stopped when its value is dropped, whatever happened in between; what was
+//! there before is left alone.
+//!
+//! ```text
+//!   NAME=COMMAND with PORT     started on core 0, with a free port of 127.0.0.1
+//!   NAME@ADDR:PORT,PID         measured where it is
+//! ```
 
 use std::error::Error;
-use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -10,38 +15,65 @@ use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{SERVER_CORE, process};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{SERVER_CORE, process, tree};
 
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 const START_POLL: Duration = Duration::from_millis(20);
 
-/// `NAME=COMMAND`, where the words of the command are separated by blanks and PORT is replaced.
-#[derive(Clone, Debug)]
+/// A server and how to come by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) name: String,
-    command: String,
+    place: Place,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// Words separated by blanks, with PORT to be replaced.
+    Command(String),
+    Running {
+        address: SocketAddr,
+        pid: u32,
+    },
 }
 
 impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Target, String> {
-        match text.split_once('=') {
-            Some((name, command)) if command.contains("PORT") => {
-                Ok(Target { name: name.to_owned(), command: command.to_owned() })
-            }
-            _ => Err("a target is NAME=COMMAND, with PORT in the command".to_owned()),
+        let problem =
+            || "a target is NAME=COMMAND with PORT in it, or NAME@ADDR:PORT,PID".to_owned();
+        let end = text.find(['=', '@']).ok_or_else(problem)?;
+        let (name, rest) = (&text[..end], &text[end + 1..]);
+        let place = if text[end..].starts_with('=') {
+            Some(Place::Command(rest.to_owned())).filter(|_| rest.contains("PORT"))
+        } else {
+            running(rest)
+        };
+        match place {
+            Some(place) if !name.is_empty() => Ok(Target { name: name.to_owned(), place }),
+            _ => Err(problem()),
         }
     }
 }
 
-impl Target {
-    pub(crate) fn new(name: &str, command: &str) -> Target {
-        Target { name: name.to_owned(), command: command.to_owned() }
-    }
+fn running(text: &str) -> Option<Place> {
+    let (address, pid) = text.split_once(',')?;
+    Some(Place::Running { address: address.parse().ok()?, pid: pid.parse().ok()? })
+}
 
-    pub(crate) fn command(&self) -> &str {
-        &self.command
+impl Target {
+    /// The same server, its command started by another: `prlimit --nofile=300`.
+    pub(crate) fn started_by(&self, other: &str) -> Result<Target, String> {
+        match &self.place {
+            Place::Command(command) => Ok(Target {
+                name: self.name.clone(),
+                place: Place::Command(format!("{other} {command}")),
+            }),
+            Place::Running { .. } => Err(format!("{} was not started here", self.name)),
+        }
     }
 }
 
@@ -55,67 +87,101 @@ pub(crate) enum Policy {
 }
 
 /// A running server.
+#[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    child: Child,
+    pid: u32,
+    /// Nothing if it was there before.
+    child: Option<Child>,
 }
 
 impl Server {
-    /// Starts the command on the server's core and waits until it accepts a connection.
+    /// Starts the command on the server's core and waits until it accepts a connection, or finds
+    /// the server that runs.
     pub(crate) fn start(target: &Target, policy: Policy) -> Result<Server, Box<dyn Error>> {
-        let address = free_address()?;
-        let command = target.command.replace("PORT", &address.port().to_string());
-        let child =
-            spawn_pinned(&command, policy).map_err(|error| format!("{command}: {error}"))?;
-        let mut server = Server { address, child };
-        let started = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            if let Some(status) = server.child.try_wait()? {
-                return Err(format!("{command}: ended with {status} before it listened").into());
+        let name = &target.name;
+        match &target.place {
+            Place::Command(command) => start(command, policy),
+            Place::Running { .. } if policy != Policy::Usual => {
+                Err(format!("{name}: only what is started here can have its policy chosen").into())
             }
-            if started.elapsed() > START_TIMEOUT {
-                return Err(format!("{command}: does not listen on {address}").into());
+            Place::Running { address, pid } => {
+                find(name, *address, *pid).map_err(|error| format!("{name}: {error}").into())
             }
-            thread::sleep(START_POLL);
         }
-        Ok(server)
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+    /// The process that was started or named, then its descendants.
+    pub(crate) fn processes(&self) -> io::Result<Vec<u32>> {
+        tree::processes(self.pid)
     }
 
-    /// Nanoseconds all its threads have been on a processor, the kernel's work for them included.
+    /// Nanoseconds all threads of its processes have been on a processor, the kernel's work for
+    /// them included.
     pub(crate) fn cpu_ns(&self) -> io::Result<u64> {
-        let mut total = 0;
-        for thread in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
-            // A thread may end between the listing and the reading; its time is lost, and it was
-            // little.
-            let Ok(schedstat) = fs::read_to_string(thread?.path().join("schedstat")) else {
-                continue;
-            };
-            let on_cpu_ns =
-                schedstat.split_whitespace().next().and_then(|field| field.parse::<u64>().ok());
-            total += on_cpu_ns.ok_or(io::ErrorKind::InvalidData)?;
+        self.sum(tree::cpu_ns)
+    }
+
+    /// A figure of `/proc/PID/status` that is given in kB, in bytes, of all its processes.
+    pub(crate) fn status_bytes(&self, field: &str) -> io::Result<u64> {
+        self.sum(|pid| tree::status_bytes(pid, field))
+    }
+
+    fn sum(&self, figure: impl Fn(u32) -> io::Result<u64>) -> io::Result<u64> {
+        let mut total = figure(self.pid)?;
+        for pid in self.processes()?.into_iter().skip(1) {
+            // It may have ended since it was listed.
+            total += figure(pid).unwrap_or(0);
         }
         Ok(total)
-    }
-
-    /// A figure of `/proc/PID/status` that is given in kB, in bytes.
-    pub(crate) fn status_bytes(&self, field: &str) -> io::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        Ok(kib.ok_or(io::ErrorKind::InvalidData)? * 1024)
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It has either ended by itself or ends now; there is nobody left to tell.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let Some(child) = &mut self.child else {
+            return;
+        };
+        // A worker outlives its master if that has no time to say so. All of them have either ended
+        // by themselves or end now; there is nobody left to tell.
+        let processes = tree::processes(child.id()).unwrap_or_default();
+        let _ = child.kill();
+        for pid in processes.into_iter().skip(1) {
+            if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        let _ = child.wait();
     }
+}
+
+fn start(command: &str, policy: Policy) -> Result<Server, Box<dyn Error>> {
+    let address = free_address()?;
+    let command = command.replace("PORT", &address.port().to_string());
+    let child = spawn_pinned(&command, policy).map_err(|error| format!("{command}: {error}"))?;
+    let mut server = Server { address, pid: child.id(), child: Some(child) };
+    let started = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        if let Some(status) = server.child.as_mut().and_then(|child| child.try_wait().transpose()) {
+            return Err(format!("{command}: ended with {} before it listened", status?).into());
+        }
+        if started.elapsed() > START_TIMEOUT {
+            return Err(format!("{command}: does not listen on {address}").into());
+        }
+        thread::sleep(START_POLL);
+    }
+    Ok(server)
+}
+
+fn find(name: &str, address: SocketAddr, pid: u32) -> io::Result<Server> {
+    TcpStream::connect(address)?;
+    let cores = tree::cores(pid)?;
+    if cores != SERVER_CORE.to_string() {
+        eprintln!(
+            "{name} may run on the generator's core: it has {cores}. Start it by `taskset -c {SERVER_CORE}`."
+        );
+    }
+    Ok(Server { address, pid, child: None })
 }
 
 /// A port nobody listens on. Another process could take it before the server does; the server then
@@ -139,4 +205,54 @@ fn spawn_pinned(command: &str, policy: Policy) -> io::Result<Child> {
         command.spawn()
     };
     thread::spawn(start).join().expect("starting a process does not panic")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_command_or_a_server_that_runs() {
+        let target = "a=./server --at 127.0.0.1:PORT --as=x@y".parse::<Target>().unwrap();
+        let command = "./server --at 127.0.0.1:PORT --as=x@y".to_owned();
+        assert_eq!(target, Target { name: "a".to_owned(), place: Place::Command(command) });
+        let target = "b@127.0.0.1:80,17".parse::<Target>().unwrap();
+        let place = Place::Running { address: "127.0.0.1:80".parse().unwrap(), pid: 17 };
+        assert_eq!(target, Target { name: "b".to_owned(), place });
+        for wrong in ["a", "a=server", "=PORT", "a@127.0.0.1:80", "a@localhost:80,17", "a@1:2,x"] {
+            assert!(wrong.parse::<Target>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_runs_is_measured_and_left_running() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let text = format!("a@{},{}", listener.local_addr().unwrap(), child.id());
+        let server = Server::start(&text.parse().unwrap(), Policy::Usual).unwrap();
+        assert_eq!(server.processes().unwrap(), [child.id()]);
+        assert!(server.status_bytes("VmRSS").unwrap() > 0);
+        drop(server);
+        assert!(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn the_descendants_of_a_server_end_with_it() {
+        let mut parent = Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn().unwrap();
+        while tree::processes(parent.id()).unwrap().len() < 2 {
+            assert!(parent.try_wait().unwrap().is_none());
+            thread::sleep(START_POLL);
+        }
+        let descendant = tree::processes(parent.id()).unwrap()[1];
+        let address = (Ipv4Addr::LOCALHOST, 1).into();
+        drop(Server { address, pid: parent.id(), child: Some(parent) });
+        let gone = || tree::status_bytes(descendant, "VmRSS").is_err();
+        let begun = Instant::now();
+        while !gone() && begun.elapsed() < START_TIMEOUT {
+            thread::sleep(START_POLL);
+        }
+        assert!(gone());
+    }
 }

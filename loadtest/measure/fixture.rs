@@ -1,0 +1,79 @@
+//! What the tests of the measures stand on: a server that only listens, and a generator that says
+//! what it is told to say.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+/// A server that runs and does nothing.
+pub(crate) struct Server {
+    name: String,
+    listener: TcpListener,
+    process: Child,
+}
+
+/// A script in the place of `upring-load`.
+pub(crate) struct Script {
+    path: PathBuf,
+}
+
+pub(crate) fn server(name: &str) -> Server {
+    Server {
+        name: name.to_owned(),
+        listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
+        process: Command::new("sleep").arg("60").spawn().unwrap(),
+    }
+}
+
+/// It gets ready, notes its arguments, reports, and ends with its input. `name` is the test's own.
+pub(crate) fn generator(name: &str, report: &str) -> Script {
+    let path = std::env::temp_dir().join(format!("measure-test-{}-{name}", std::process::id()));
+    let script = format!(
+        "#!/bin/sh\necho ready\nread -r go\necho \"$@\" >>\"$0.runs\"\necho '{report}'\ncat >/dev/null\n"
+    );
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    Script { path }
+}
+
+/// A report as the generator writes it.
+pub(crate) fn report(requests: u64, errors: u64) -> String {
+    format!(
+        r#"{{"requests":{requests},"errors":{errors},"rate":1000.0,"p50_us":10.0,"p99_us":30.0,"p999_us":90.0,"fifo":false}}"#
+    )
+}
+
+impl Server {
+    pub(crate) fn target(&self) -> String {
+        let address = self.listener.local_addr().unwrap();
+        format!("{}@{address},{}", self.name, self.process.id())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Script {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The arguments of each run.
+    pub(crate) fn runs(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.path.with_extension("runs")).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_file(self.path.with_extension("runs"));
+    }
+}

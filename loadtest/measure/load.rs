@@ -1,0 +1,200 @@
+//! What servers cost and bring under named loads, free-running. Called by `main.rs`.
+//!
+//! Times come from rounds in which the servers take turns (`turn.rs`), and a figure is the median of
+//! its rounds. System calls are counted behind them, in a turn of their own: a traced server is no
+//! server whose time is worth anything. A server that answers wrongly once has no row.
+
+use std::error::Error;
+use std::path::Path;
+
+use clap::Args;
+use serde_json::Value;
+
+use crate::Finding;
+use crate::counter::Counter;
+use crate::figures::{median, round};
+use crate::profile::{Plan, Profile, Servers};
+use crate::record::Table;
+use crate::target::Server;
+use crate::turn::{self, Turn};
+
+const COLUMNS: [&str; 12] = [
+    "profile",
+    "target",
+    "rate",
+    "p50_us",
+    "p99_us",
+    "p999_us",
+    "cpu_us",
+    "cpu_us_lowest",
+    "cpu_us_highest",
+    "ratio",
+    "calls",
+    "rss_mib",
+];
+
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    plan: Plan,
+    /// Rounds, each of which measures every target once.
+    #[arg(long, default_value_t = 11)]
+    rounds: usize,
+    /// Seconds of one turn of one target.
+    #[arg(long, default_value_t = 0.5)]
+    seconds: f64,
+    /// Who counts system calls; by default perf, or strace where perf does not work.
+    #[arg(long, value_enum)]
+    counter: Option<Counter>,
+}
+
+pub(crate) fn measure(options: &Options, generator: &Path) -> Result<Finding, Box<dyn Error>> {
+    let servers = options.plan.start()?;
+    let counter = choose_counter(options.counter, &servers)?;
+    let mut finding = Finding::new(Table::new(&COLUMNS));
+    finding.profiles = options.plan.definitions();
+    for profile in &options.plan.profiles {
+        measure_profile(options, generator, counter, profile, &servers, &mut finding);
+    }
+    Ok(finding)
+}
+
+/// Nothing where nobody may count: times are worth having without counts.
+fn choose_counter(
+    chosen: Option<Counter>,
+    servers: &Servers<'_>,
+) -> Result<Option<Counter>, Box<dyn Error>> {
+    let (None, Some(server)) = (chosen, servers.first()) else {
+        return Ok(chosen);
+    };
+    let counter = Counter::choose(&server.processes()?);
+    Ok(counter.inspect_err(|error| eprintln!("system calls are not counted: {error}")).ok())
+}
+
+fn measure_profile(
+    options: &Options,
+    generator: &Path,
+    counter: Option<Counter>,
+    profile: &Profile,
+    servers: &Servers<'_>,
+    finding: &mut Finding,
+) {
+    let servers = servers.of(profile);
+    eprintln!("{}: {} servers, {} rounds", profile.name, servers.len(), options.rounds);
+    let outcomes = turn::interleave(&servers, options.rounds, |(_, server)| {
+        turn::take(generator, server, &profile.arguments, options.seconds)
+    });
+    let first = outcomes.first().and_then(|outcome| outcome.as_deref().ok()).unwrap_or(&[]);
+    for ((name, server), outcome) in servers.iter().zip(&outcomes) {
+        let counted = |server: &Server| match counter {
+            Some(counter) => {
+                turn::count(generator, server, &profile.arguments, options.seconds, counter)
+                    .map(Some)
+            }
+            None => Ok(None),
+        };
+        let row = outcome.as_ref().map_err(ToString::to_string).and_then(|turns| {
+            let calls = counted(server).map_err(|error| error.to_string())?;
+            Ok(row(profile, name, turns, first, calls))
+        });
+        match row {
+            Ok(row) => finding.table.push(&row),
+            Err(error) => finding.failures.push(format!("{name}, {}: {error}", profile.name)),
+        }
+    }
+}
+
+fn row(
+    profile: &Profile,
+    name: &str,
+    turns: &[Turn],
+    first: &[Turn],
+    calls: Option<f64>,
+) -> [Value; COLUMNS.len()] {
+    let of = |figure: fn(&Turn) -> f64| median(turns.iter().map(figure));
+    let cpu_us = || turns.iter().map(|turn| turn.cpu_us);
+    let ratio = median(turns.iter().zip(first).map(|(turn, first)| turn.cpu_us / first.cpu_us));
+    [
+        profile.name.as_str().into(),
+        name.into(),
+        (of(|turn| turn.report.rate).round() as u64).into(),
+        round(of(|turn| turn.report.p50_us), 1).into(),
+        round(of(|turn| turn.report.p99_us), 1).into(),
+        round(of(|turn| turn.report.p999_us), 1).into(),
+        round(median(cpu_us()), 3).into(),
+        round(cpu_us().fold(f64::INFINITY, f64::min), 3).into(),
+        round(cpu_us().fold(0.0, f64::max), 3).into(),
+        round(ratio, 2).into(),
+        calls.map(|calls| round(calls, 3)).into(),
+        round(of(|turn| turn.rss_bytes as f64) / f64::from(1 << 20), 1).into(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{self, report};
+
+    fn options(targets: &[String], only: &[&str]) -> Options {
+        Options {
+            plan: Plan {
+                profiles: ["a=http --depth 1", "b=switch"].map(|text| text.parse().unwrap()).into(),
+                targets: targets.iter().map(|text| text.parse().unwrap()).collect(),
+                only: only.iter().map(|text| text.parse().unwrap()).collect(),
+            },
+            rounds: 3,
+            seconds: 0.1,
+            counter: None,
+        }
+    }
+
+    #[test]
+    fn a_row_for_each_profile_a_server_can_do() {
+        let (one, two) = (fixture::server("one"), fixture::server("two"));
+        let generator = fixture::generator("rows", &report(10, 0));
+        let options = options(&[one.target(), two.target()], &["two=b"]);
+        let finding = measure(&options, generator.path()).unwrap();
+        assert_eq!(finding.failures, [""; 0]);
+        let names: Vec<_> = finding.table.rows().iter().map(|row| (&row[0], &row[1])).collect();
+        assert_eq!(
+            format!("{names:?}"),
+            r#"[(String("a"), String("one")), (String("b"), String("one")), (String("b"), String("two"))]"#
+        );
+        assert_eq!(finding.profiles["a"], "http --depth 1");
+        // Three rounds and the one before of three pairs, and a count where somebody may.
+        let runs = generator.runs();
+        assert!(runs.len() == 12 || runs.len() == 15, "{runs:?}");
+        assert!(runs[0].starts_with("http --depth 1 --seconds 0.1 --core 1 --target 127.0.0.1:"));
+    }
+
+    #[test]
+    fn a_wrong_answer_is_a_failure_and_never_a_row() {
+        let one = fixture::server("one");
+        let generator = fixture::generator("wrong", &report(10, 1));
+        let finding = measure(&options(&[one.target()], &[]), generator.path()).unwrap();
+        assert!(finding.table.rows().is_empty());
+        assert_eq!(finding.failures.len(), 2);
+        assert!(finding.failures[0].starts_with("one, a: the generator reports: {"));
+    }
+
+    #[test]
+    fn a_ratio_is_the_median_of_each_rounds() {
+        let turn = |cpu_us| Turn {
+            report: crate::generator::Report {
+                requests: 1,
+                rate: 1.0,
+                p50_us: 1.0,
+                p99_us: 1.0,
+                p999_us: 1.0,
+                fifo: false,
+            },
+            cpu_us,
+            rss_bytes: 3 << 20,
+        };
+        let profile = "a=http".parse().unwrap();
+        let turns = [2.0, 9.0, 3.0].map(turn);
+        let row = row(&profile, "x", &turns, &[1.0, 3.0, 2.0].map(turn), Some(0.5));
+        assert_eq!(&row[6..], [3.0, 2.0, 9.0, 2.0, 0.5, 3.0].map(Value::from));
+        assert_eq!(super::row(&profile, "x", &turns, &[], None)[9..11], [Value::Null, Value::Null]);
+    }
+}
