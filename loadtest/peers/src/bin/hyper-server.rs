@@ -1,0 +1,113 @@
+//! HTTP/1.1 and Upgrade on hyper: `GET /plaintext` answers what upring answers, `GET /echo` switches to
+//! `echo` by hyper's upgrade and sends every byte back, those that came with the request first.
+//!
+//! Behind the switch the loop is on the bare socket, not on hyper's boxed one. What differs in the
+//! answers is hyper's own: names of fields are in lower case, and Date is the last.
+//!
+//! `--pipeline-flush` has answers to pipelined requests leave together, each copied behind the one
+//! before: hyper's best for plain requests. It is a choice and not the rule, because hyper 1.12 then holds
+//! the 101 back, too, while bytes wait behind the request, and hands the connection over without it.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+
+use clap::Parser;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{
+    CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SERVER, UPGRADE,
+};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::upgrade::{OnUpgrade, Parts};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::unconstrained;
+
+/// Answers and switches by hyper.
+#[derive(Parser)]
+struct Options {
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1:8085")]
+    listen: SocketAddr,
+    /// Write answers to pipelined requests at once. Early bytes make this lose the 101.
+    #[arg(long)]
+    pipeline_flush: bool,
+}
+
+/// Bytes one read of a switched connection may bring.
+const ECHO_BYTES_MAX: usize = 16 * 1024;
+
+const NAME: HeaderValue = HeaderValue::from_static("upring");
+
+fn main() -> io::Result<()> {
+    let Options { listen, pipeline_flush } = Options::parse();
+    upring_peers::run(listen, move |stream| async move {
+        let service = service_fn(async |request| Ok::<_, Infallible>(answer(request)));
+        // A connection that fails hurts nobody but its client, who sees it end.
+        let _ = http1::Builder::new()
+            .pipeline_flush(pipeline_flush)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
+            .await;
+    })
+}
+
+fn answer(request: Request<Incoming>) -> Response<Full<Bytes>> {
+    match (request.method(), request.uri().path()) {
+        (&Method::GET, "/plaintext") => plaintext(),
+        (&Method::GET, "/echo") if lists(request.headers(), UPGRADE, "echo") => switch(request),
+        _ => {
+            let mut response = Response::default();
+            *response.status_mut() = StatusCode::NOT_FOUND;
+            response
+        }
+    }
+}
+
+fn plaintext() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(b"Hello, World!")));
+    response.headers_mut().insert(SERVER, NAME);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}
+
+fn lists(fields: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    let values = fields.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| value.split(','))
+        .any(|member| member.trim().eq_ignore_ascii_case(token))
+}
+
+fn switch(request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let upgrade = hyper::upgrade::on(request);
+    tokio::spawn(unconstrained(async move {
+        let _ = echo(upgrade).await;
+    }));
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().insert(SERVER, NAME);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    response.headers_mut().insert(UPGRADE, HeaderValue::from_static("echo"));
+    response
+}
+
+async fn echo(upgrade: OnUpgrade) -> io::Result<()> {
+    let upgraded = upgrade.await.map_err(io::Error::other)?;
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>();
+    let Parts { io, read_buf: early, .. } =
+        parts.map_err(|_| io::Error::other("it is not our socket"))?;
+    let mut stream = io.into_inner();
+    stream.write_all(&early).await?;
+    drop(early);
+    // Read into without being zeroed first.
+    let mut bytes = Vec::with_capacity(ECHO_BYTES_MAX);
+    while stream.read_buf(&mut bytes).await? > 0 {
+        stream.write_all(&bytes).await?;
+        bytes.clear();
+    }
+    Ok(())
+}
