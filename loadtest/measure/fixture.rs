@@ -29,11 +29,18 @@ pub(crate) fn server(name: &str) -> Server {
 
 /// It gets ready, notes its arguments, reports, and ends with its input. `name` is the test's own.
 pub(crate) fn generator(name: &str, report: &str) -> Script {
+    let tell = format!("echo \"$@\" >>\"$0.runs\"\necho '{report}'");
+    script(name, &format!("echo ready\nread -r go\n{tell}\ncat >/dev/null\n"))
+}
+
+/// One that waits for nobody.
+pub(crate) fn idle_generator(name: &str, report: &str) -> Script {
+    script(name, &format!("echo '{report}'\n"))
+}
+
+fn script(name: &str, body: &str) -> Script {
     let path = std::env::temp_dir().join(format!("measure-test-{}-{name}", std::process::id()));
-    let script = format!(
-        "#!/bin/sh\necho ready\nread -r go\necho \"$@\" >>\"$0.runs\"\necho '{report}'\ncat >/dev/null\n"
-    );
-    fs::write(&path, script).unwrap();
+    fs::write(&path, format!("#!/bin/sh\n{body}")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
     Script { path }
 }

@@ -19,7 +19,7 @@
 //! and without, so that each comes before the server is done with the last. What `load` counts is
 //! calls under its load, whatever came together.
 //!
-//! `target.rs` is a server and `tree.rs` its processes, `generator.rs` the generator's process,
+//! `target.rs` is a server and `../tree.rs` its processes, `generator.rs` the generator's process,
 //! `counter.rs` perf or strace, `record.rs` the tables; `profile.rs` says which server does what,
 //! `turn.rs` who is driven when; one file each for the five measures, and `attack.rs` for what
 //! faults are made by.
@@ -53,6 +53,7 @@ mod record;
 mod syscalls;
 mod tail;
 mod target;
+#[path = "../tree.rs"]
 mod tree;
 mod turn;
 
@@ -134,7 +135,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         Measure::Load(options) => load::measure(options, &generator)?,
         Measure::Tail(options) => tail::measure(options, &generator)?,
         Measure::Syscalls(options) => syscalls::measure(options, &generator)?,
-        Measure::Memory(options) => memory::measure(options)?,
+        Measure::Memory(options) => memory::measure(options, &generator)?,
         Measure::Faults(options) => faults::measure(options)?,
     };
     print!("{}", finding.table);

@@ -1,5 +1,5 @@
 //! What is done to servers, by whom it can be borne: profiles, targets, and which go together.
-//! Shared by `load.rs` and `tail.rs`.
+//! Shared by `load.rs`, `tail.rs` and `memory.rs`.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -74,7 +74,8 @@ impl Plan {
         Ok(Servers { plan: self, started: started.collect::<Result<_, Box<dyn Error>>>()? })
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// Says which names mean nothing.
+    pub(crate) fn check(&self) -> Result<(), String> {
         let targets: Vec<&str> = self.targets.iter().map(|target| &*target.name).collect();
         let profiles: Vec<&str> = self.profiles.iter().map(|profile| &*profile.name).collect();
         if let Some(twice) = repeated(&targets).or_else(|| repeated(&profiles)) {
@@ -91,7 +92,8 @@ impl Plan {
         Ok(())
     }
 
-    fn fits(&self, target: &Target, profile: &Profile) -> bool {
+    /// Whether a server can do it.
+    pub(crate) fn fits(&self, target: &Target, profile: &Profile) -> bool {
         let only = self.only.iter().find(|only| only.target == target.name);
         only.is_none_or(|only| only.profiles.contains(&profile.name))
     }

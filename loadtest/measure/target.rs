@@ -111,7 +111,12 @@ impl Server {
         }
     }
 
-    /// The process that was started or named, then its descendants.
+    /// The process that was started or named.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The same, then its descendants.
     pub(crate) fn processes(&self) -> io::Result<Vec<u32>> {
         tree::processes(self.pid)
     }
