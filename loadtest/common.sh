@@ -1,0 +1,165 @@
+# shellcheck shell=bash
+# What the scripts of this folder share; they source it. It reads their options, knows how each server is started and what it can
+# do, builds what is needed, and runs `measure`. A script says what its profiles are and which servers it is about:
+#
+#   begin TOPIC ROUNDS SECONDS "$@"
+#   profile KIND NAME ARGUMENTS-OF-UPRING-LOAD
+#   compare MEASURE SERVER...
+set -euo pipefail
+loadtest=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# Everything runs here, so that records name no folder of the machine they were made on.
+built=$loadtest/../target/release
+
+# How each server is started. PORT stands for a free port. One thread or worker each.
+declare -A command=(
+  [hosted]='./upring --listen 127.0.0.1:PORT --workers 1 --host hosted'
+  [native]='./upring --listen 127.0.0.1:PORT --workers 1 --host native'
+  [baseline]='examples/baseline --listen 127.0.0.1:PORT --workers 1'
+  [epoll]='examples/epoll --listen 127.0.0.1:PORT --workers 1'
+  [hyper]='../peers/release/hyper-server --listen 127.0.0.1:PORT'
+  [hyper-flush]='../peers/release/hyper-server --pipeline-flush --listen 127.0.0.1:PORT'
+  [tungstenite]='../peers/release/tungstenite-echo --listen 127.0.0.1:PORT'
+  [fastwebsockets]='../peers/release/fastwebsockets-echo --listen 127.0.0.1:PORT'
+  [fastwebsockets-corked]='../peers/release/fastwebsockets-echo --corked --listen 127.0.0.1:PORT'
+  [nginx]='../../loadtest/peers/nginx.sh PORT'
+  [haproxy]='../../loadtest/peers/haproxy.sh PORT'
+)
+# What it can do: plain requests, a switch to echo, a switch to websocket.
+declare -A can=(
+  [hosted]='http echo websocket' [native]='http echo websocket' [baseline]='http echo' [epoll]='http echo'
+  [hyper]='http echo' [hyper-flush]='http' [tungstenite]='websocket' [fastwebsockets]='websocket'
+  [fastwebsockets-corked]='websocket' [nginx]='http' [haproxy]='http'
+)
+everyone=(hosted native baseline epoll hyper hyper-flush tungstenite fastwebsockets fastwebsockets-corked nginx haproxy)
+
+# What the options said.
+topic='' rounds='' seconds='' record='' targets='' profiles='' is_quick=''
+running=() more=()
+# What is measured: profiles by name, and what there is to say of servers.
+names=() notes=()
+declare -A arguments=() kind=()
+
+usage() {
+  sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+  cat <<'TEXT'
+
+  --server NAME@ADDR:PORT,PID   measure this server, too, which runs already (may be repeated; pin it by `taskset -c 0`)
+  --targets NAME,NAME|all|none  of the servers that the script can start, these
+  --profiles NAME,NAME          of the profiles, these
+  --rounds N, --seconds S       how often each server has a turn, and how long it is
+  --record FILE|none            by default loadtest/record/DATE-TOPIC.json
+  --quick                       three short rounds and no record
+  -- ARGUMENT...                whatever else `measure` is to be told
+TEXT
+}
+
+# begin TOPIC ROUNDS SECONDS OPTION...
+# shellcheck disable=SC2034 # is_quick is for those who source this
+begin() {
+  topic=$1 rounds=$2 seconds=$3
+  shift 3
+  record=$loadtest/record/$(date -u +%F)-$topic.json
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --quick) is_quick=yes rounds=3 seconds=0.2 record=none ;;
+      --help | -h) usage && exit ;;
+      --) shift && more=("$@") && break ;;
+      --server | --targets | --profiles | --rounds | --seconds | --record)
+        [ $# -gt 1 ] || refuse "$1 needs a value"
+        case $1 in
+          --server) running+=(--target "$2") ;;
+          --targets) targets=$2 ;;
+          --profiles) profiles=$2 ;;
+          --rounds) rounds=$2 ;;
+          --seconds) seconds=$2 ;;
+          --record) record=$2 ;;
+        esac
+        shift
+        ;;
+      *) refuse "there is no option $1" ;;
+    esac
+    shift
+  done
+  # The record is named from where `measure` runs.
+  [ "$record" = none ] || record=$(realpath -m --relative-to="$built" "$record")
+}
+
+refuse() {
+  echo "$1; --help says which there are" >&2
+  exit 2
+}
+
+# profile KIND NAME ARGUMENTS: what is done to servers of a kind.
+profile() {
+  if [ -n "$profiles" ] && ! is_in "$2" "${profiles//,/ }"; then return; fi
+  names+=("$2")
+  kind[$2]=$1
+  arguments[$2]=$3
+}
+
+is_in() { [[ " $2 " == *" $1 "* ]]; }
+
+# compare MEASURE SERVER...: builds, and measures these servers, or those that were asked for.
+compare() {
+  local measure=$1 called=(--topic "$topic") name
+  shift
+  case $targets in
+    '') ;;
+    all) set -- "${everyone[@]}" ;;
+    none) set -- ;;
+    *) IFS=, read -ra called_for <<<"$targets" && set -- "${called_for[@]}" ;;
+  esac
+  build "$@"
+  [ ${#names[@]} -gt 0 ] || refuse 'no profile has such a name'
+  for name in "${names[@]}"; do called+=(--profile "$name=${arguments[$name]}"); done
+  for name in "$@"; do
+    [ -n "${command[$name]-}" ] || refuse "there is no server $name"
+    is_there "$name" && add "$name"
+  done
+  [ "$measure" = memory ] || called+=(--rounds "$rounds" --seconds "$seconds")
+  [ "$record" = none ] || called+=(--record "$record")
+  for name in "${notes[@]}"; do called+=(--note "$name"); done
+  cd "$built"
+  examples/measure "$measure" "${called[@]}" "${running[@]}" "${more[@]}"
+}
+
+# Adds a server with what it can do of the profiles to `called`.
+add() {
+  local some=() name
+  for name in "${names[@]}"; do
+    if is_in "${kind[$name]}" "${can[$1]}"; then some+=("$name"); fi
+  done
+  if [ ${#some[@]} -gt 0 ]; then
+    called+=(--target "$1=${command[$1]}")
+    [ ${#some[@]} = ${#names[@]} ] || called+=(--only "$1=$(IFS=, && echo "${some[*]}")")
+  fi
+}
+
+# Debian's servers may be missing, and the rest is measured without them.
+is_there() {
+  case $1 in
+    nginx | haproxy)
+      if ! PATH=$PATH:/usr/sbin type -P "$1" >/dev/null; then
+        echo "LEFT OUT: $1 is not installed (apt-get install $1)" >&2
+        return 1
+      fi
+      notes+=("$(PATH=$PATH:/usr/sbin && "$1" -v 2>&1 | head -1)")
+      ;;
+    hyper | hyper-flush | tungstenite | fastwebsockets*)
+      local crate=${1%%-*}
+      notes+=("$1: $crate $(sed -n "/^name = \"$crate\"/{n;s/.*\"\(.*\)\"/\1/p}" "$loadtest/peers/Cargo.lock")")
+      ;;
+  esac
+}
+
+# Builds what these servers need. Built once, it is only looked at.
+build() {
+  (cd "$loadtest/.." && cargo build --release --quiet --bins --examples)
+  local name
+  for name in "$@"; do
+    if [[ ${command[$name]-} == ../peers/* ]]; then
+      (cd "$loadtest/.." && cargo build --release --quiet --manifest-path loadtest/peers/Cargo.toml --target-dir target/peers)
+      return
+    fi
+  done
+}

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# What does a switch cost, from connect to close, beside a plain request and beside one with a connection of its own? And does it
+# ever go wrong: fifty thousand of them in one run, each byte compared.
+source "$(dirname "$0")/common.sh"
+begin switch 11 0.5 "$@"
+
+# cycles NAME ADDR:PORT: fifty thousand in one run, and what came of it for the record.
+cycles() {
+  local told
+  told=$("$built/upring-load" switch --connections 64 --bytes 64 --requests 50000 --core 1 --quiet --target "$2") || {
+    echo "$1: $told" >&2
+    exit 1
+  }
+  echo "$1: ${told%%$'\n'*}"
+  notes+=("$1: ${told%%$'\n'*}")
+}
+
+build
+if [ -z "$targets" ]; then
+  for name in hosted native; do
+    port=18080
+    # shellcheck disable=SC2086 # the words of a command are arguments
+    (cd "$built" && exec taskset -c 0 ${command[$name]/PORT/$port} >/dev/null 2>&1) &
+    server=$!
+    trap 'kill "$server" 2>/dev/null || true' EXIT
+    until (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+      kill -0 "$server" || exit 1
+      sleep 0.1
+    done
+    cycles "$name" "127.0.0.1:$port"
+    kill "$server"
+    wait "$server" || true
+    trap - EXIT
+  done
+fi
+for server in "${running[@]}"; do
+  [ "$server" = --target ] && continue
+  address=${server#*@}
+  cycles "${server%%@*}" "${address%,*}"
+done
+
+profile http plaintext 'http --connections 64'
+profile http churn 'http --connections 64 --requests-per-connection 1'
+profile echo switch 'switch --connections 64 --bytes 64'
+profile echo switch-late 'switch --connections 64 --bytes 64 --late'
+profile websocket switch-websocket 'switch --connections 64 --bytes 64 --token websocket --late'
+compare load hosted native baseline epoll hyper tungstenite fastwebsockets
