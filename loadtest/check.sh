@@ -17,11 +17,10 @@ for host in hosted native; do
   server=$!
   trap 'kill "$server" 2>/dev/null || true; rm -rf "$files"' EXIT
   sleep 0.5
-  for load in "plaintext --connections 64" "plaintext --connections 64 --depth 16" \
-              "echo --connections 64 --bytes 4096" "websocket --connections 64 --bytes 1024 --depth 16" \
-              "switch --connections 64 --bytes 100 --sources 8"; do
+  for load in "http" "http --depth 16" "http --requests-per-connection 1" "echo --bytes 4096" \
+              "echo --token websocket --bytes 1024 --depth 16" "switch --bytes 100" "switch --bytes 100 --late"; do
     # shellcheck disable=SC2086 # the words of a load are arguments
-    examples/burst $load --target 127.0.0.1:18080 --seconds 1
+    ./upring-load $load --target 127.0.0.1:18080 --seconds 1 --quiet
   done
   kill -TERM "$server"
   wait "$server"
@@ -30,8 +29,10 @@ done
 
 examples/measure syscalls --target "$hosted" --target "$native" --target "$baseline" \
   --limit hosted=4.0,0.6,0.12 --limit native=2.0,0.3,0.08
-examples/measure memory --connections 10000 --target "$hosted" --target "$native" --limit 256
-examples/measure memory --mode websocket --connections 10000 --target "$hosted" --target "$native" --limit 256
+examples/measure memory --target "$hosted" --target "$native" --limit 256 \
+  --profile echo='idle --connections 15000' --profile websocket='idle --connections 15000 --token websocket'
 examples/measure faults --seconds 1 --connections 5000 --failed-max 0 --target "$hosted" --target "$native"
-examples/measure cpu --rounds 3 --target "$baseline" --target "$hosted" --target "$native"
-examples/measure cpu --rounds 3 --mode websocket --connections 1,64 --depth 1,16 --target "$hosted" --target "$native"
+examples/measure load --rounds 3 --seconds 0.2 --target "$hosted" --target "$native" --target "$baseline" \
+  --profile plaintext='http' --profile pipeline='http --depth 16' --profile switch='switch' \
+  --profile websocket='echo --token websocket' --only baseline=plaintext,pipeline,switch
+examples/measure tail --rounds 1 --seconds 0.5 --target "$hosted" --target "$native" --profile plaintext='http'

@@ -33,7 +33,7 @@ declare -A can=(
 everyone=(hosted native baseline epoll hyper hyper-flush tungstenite fastwebsockets fastwebsockets-corked nginx haproxy)
 
 # What the options said.
-topic='' rounds='' seconds='' record='' targets='' profiles='' is_quick=''
+topic='' rounds='' seconds='' record='' targets='' profiles=''
 running=() more=()
 # What is measured: profiles by name, and what there is to say of servers.
 names=() notes=()
@@ -54,14 +54,13 @@ TEXT
 }
 
 # begin TOPIC ROUNDS SECONDS OPTION...
-# shellcheck disable=SC2034 # is_quick is for those who source this
 begin() {
   topic=$1 rounds=$2 seconds=$3
   shift 3
   record=$loadtest/record/$(date -u +%F)-$topic.json
   while [ $# -gt 0 ]; do
     case $1 in
-      --quick) is_quick=yes rounds=3 seconds=0.2 record=none ;;
+      --quick) rounds=3 seconds=0.2 record=none ;;
       --help | -h) usage && exit ;;
       --) shift && more=("$@") && break ;;
       --server | --targets | --profiles | --rounds | --seconds | --record)
@@ -145,9 +144,9 @@ is_there() {
       fi
       notes+=("$(PATH=$PATH:/usr/sbin && "$1" -v 2>&1 | head -1)")
       ;;
-    hyper | hyper-flush | tungstenite | fastwebsockets*)
-      local crate=${1%%-*}
-      notes+=("$1: $crate $(sed -n "/^name = \"$crate\"/{n;s/.*\"\(.*\)\"/\1/p}" "$loadtest/peers/Cargo.lock")")
+    # Those with a suffix are the same in another way.
+    hyper | tungstenite | fastwebsockets)
+      notes+=("$1 $(sed -n "/^name = \"$1\"/{n;s/.*\"\(.*\)\"/\1/p}" "$loadtest/peers/Cargo.lock")")
       ;;
   esac
 }

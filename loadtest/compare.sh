@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # What does each kind of work cost upring, and what its peers? All of them in one run, some seven minutes.
+# shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/common.sh"
 begin compare 11 0.5 "$@"
 profile http plaintext 'http --connections 64'

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What does a switch cost, from connect to close, beside a plain request and beside one with a connection of its own? And does it
 # ever go wrong: fifty thousand of them in one run, each byte compared.
+# shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/common.sh"
 begin switch 11 0.5 "$@"
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # How long does the slowest hundredth wait at half and at four fifths of what a server can do, next to the middle one?
+# shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/common.sh"
 begin tail 5 2 "$@"
 profile http plaintext 'http --connections 64'

@@ -4,6 +4,7 @@
 //! its rounds. System calls are counted behind them, in a turn of their own: a traced server is no
 //! server whose time is worth anything. A server that answers wrongly once has no row.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 
@@ -50,31 +51,40 @@ pub(crate) struct Options {
 
 pub(crate) fn measure(options: &Options, generator: &Path) -> Result<Finding, Box<dyn Error>> {
     let servers = options.plan.start()?;
-    let counter = choose_counter(options.counter, &servers)?;
+    let counters = choose_counters(options.counter, &servers);
     let mut finding = Finding::new(Table::new(&COLUMNS));
     finding.profiles = options.plan.definitions();
     for profile in &options.plan.profiles {
-        measure_profile(options, generator, counter, profile, &servers, &mut finding);
+        measure_profile(options, generator, &counters, profile, &servers, &mut finding);
     }
     Ok(finding)
 }
 
-/// Nothing where nobody may count: times are worth having without counts.
-fn choose_counter(
-    chosen: Option<Counter>,
-    servers: &Servers<'_>,
-) -> Result<Option<Counter>, Box<dyn Error>> {
-    let (None, Some(server)) = (chosen, servers.first()) else {
-        return Ok(chosen);
+/// Who counts for each server, by its name; nobody where nobody may: times are worth having without.
+type Counters<'a> = BTreeMap<&'a str, Counter>;
+
+fn choose_counters<'a>(chosen: Option<Counter>, servers: &'a Servers<'_>) -> Counters<'a> {
+    let choose = |(name, server)| match choose_counter(chosen, server) {
+        Ok(counter) => Some((name, counter)),
+        Err(error) => {
+            eprintln!("{name}: system calls are not counted: {error}");
+            None
+        }
     };
-    let counter = Counter::choose(&server.processes()?);
-    Ok(counter.inspect_err(|error| eprintln!("system calls are not counted: {error}")).ok())
+    servers.all().filter_map(choose).collect()
+}
+
+fn choose_counter(chosen: Option<Counter>, server: &Server) -> Result<Counter, Box<dyn Error>> {
+    match chosen {
+        Some(counter) => Ok(counter),
+        None => Counter::choose(&server.processes()?),
+    }
 }
 
 fn measure_profile(
     options: &Options,
     generator: &Path,
-    counter: Option<Counter>,
+    counters: &Counters<'_>,
     profile: &Profile,
     servers: &Servers<'_>,
     finding: &mut Finding,
@@ -86,16 +96,12 @@ fn measure_profile(
     });
     let first = outcomes.first().and_then(|outcome| outcome.as_deref().ok()).unwrap_or(&[]);
     for ((name, server), outcome) in servers.iter().zip(&outcomes) {
-        let counted = |server: &Server| match counter {
-            Some(counter) => {
-                turn::count(generator, server, &profile.arguments, options.seconds, counter)
-                    .map(Some)
-            }
-            None => Ok(None),
+        let count = |counter: &Counter| {
+            turn::count(generator, server, &profile.arguments, options.seconds, *counter)
         };
         let row = outcome.as_ref().map_err(ToString::to_string).and_then(|turns| {
-            let calls = counted(server).map_err(|error| error.to_string())?;
-            Ok(row(profile, name, turns, first, calls))
+            let calls = counters.get(name).map(count).transpose();
+            Ok(row(profile, name, turns, first, calls.map_err(|error| error.to_string())?))
         });
         match row {
             Ok(row) => finding.table.push(&row),

@@ -123,9 +123,9 @@ impl Servers<'_> {
         fitting.map(|(target, server)| (target.name.as_str(), server)).collect()
     }
 
-    /// Any of them.
-    pub(crate) fn first(&self) -> Option<&Server> {
-        self.started.first().map(|(_, server)| server)
+    /// Every one, with its name.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &Server)> {
+        self.started.iter().map(|(target, server)| (target.name.as_str(), server))
     }
 }
 
