@@ -136,17 +136,19 @@ add() {
 
 # Debian's servers may be missing, and the rest is measured without them.
 is_there() {
+  local version
   case $1 in
     nginx | haproxy)
-      if ! PATH=$PATH:/usr/sbin type -P "$1" >/dev/null; then
+      if ! version=$(PATH=$PATH:/usr/sbin && "$1" -v 2>&1); then
         echo "LEFT OUT: $1 is not installed (apt-get install $1)" >&2
         return 1
       fi
-      notes+=("$(PATH=$PATH:/usr/sbin && "$1" -v 2>&1 | head -1)")
+      notes+=("${version%%$'\n'*}")
       ;;
     # Those with a suffix are the same in another way.
     hyper | tungstenite | fastwebsockets)
-      notes+=("$1 $(sed -n "/^name = \"$1\"/{n;s/.*\"\(.*\)\"/\1/p}" "$loadtest/peers/Cargo.lock")")
+      version=$(sed -n "/^name = \"$1\"/{n;s/.*\"\(.*\)\"/\1/p}" "$loadtest/peers/Cargo.lock")
+      notes+=("$1 $version")
       ;;
   esac
 }
