@@ -1,16 +1,21 @@
 //! HTTP/1.1 and Upgrade on hyper: `GET /plaintext` answers what upring answers, `GET /echo` switches to
 //! `echo` by hyper's upgrade and sends every byte back, those that came with the request first.
 //!
-//! Behind the switch the loop is on the bare socket, not on hyper's boxed one. What differs in the
-//! answers is hyper's own: names of fields are in lower case, and Date is the last.
+//! Behind the switch the loop is on the bare socket, not on hyper's boxed one, and reads into one buffer
+//! for all connections, as the `epoll` opponent does. What differs in the answers is hyper's own: names of
+//! fields are in lower case, and Date is the last.
 //!
 //! `--pipeline-flush` has answers to pipelined requests leave together, each copied behind the one
 //! before: hyper's best for plain requests. It is a choice and not the rule, because hyper 1.12 then holds
 //! the 101 back, too, while bytes wait behind the request, and hands the connection over without it.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use clap::Parser;
 use http_body_util::Full;
@@ -23,7 +28,7 @@ use hyper::service::service_fn;
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::unconstrained;
 
@@ -39,7 +44,12 @@ struct Options {
 }
 
 /// Bytes one read of a switched connection may bring.
-const ECHO_BYTES_MAX: usize = 16 * 1024;
+const INPUT_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    /// One for all switched connections, as it is only held while one of them reads and writes.
+    static INPUT: RefCell<Box<[u8]>> = RefCell::new(vec![0; INPUT_BYTES].into());
+}
 
 const NAME: HeaderValue = HeaderValue::from_static("upring");
 
@@ -103,11 +113,27 @@ async fn echo(upgrade: OnUpgrade) -> io::Result<()> {
     let mut stream = io.into_inner();
     stream.write_all(&early).await?;
     drop(early);
-    // Read into without being zeroed first.
-    let mut bytes = Vec::with_capacity(ECHO_BYTES_MAX);
-    while stream.read_buf(&mut bytes).await? > 0 {
-        stream.write_all(&bytes).await?;
-        bytes.clear();
+    while let Some(unsent) = poll_fn(|context| echo_once(&mut stream, context)).await? {
+        stream.write_all(&unsent).await?;
     }
     Ok(())
+}
+
+/// Reads once and sends it back; what the socket did not take of it, or nothing at the end.
+fn echo_once(
+    stream: &mut TcpStream,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<Option<Vec<u8>>>> {
+    INPUT.with_borrow_mut(|input| {
+        let mut bytes = ReadBuf::new(input);
+        ready!(Pin::new(&mut *stream).poll_read(context, &mut bytes))?;
+        if bytes.filled().is_empty() {
+            return Poll::Ready(Ok(None));
+        }
+        let sent = match stream.try_write(bytes.filled()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            sent => sent?,
+        };
+        Poll::Ready(Ok(Some(bytes.filled()[sent..].to_vec())))
+    })
 }
