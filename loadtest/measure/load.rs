@@ -90,6 +90,9 @@ fn measure_profile(
     finding: &mut Finding,
 ) {
     let servers = servers.of(profile);
+    if servers.is_empty() {
+        return;
+    }
     eprintln!("{}: {} servers, {} rounds", profile.name, servers.len(), options.rounds);
     let outcomes = turn::interleave(&servers, options.rounds, |(_, server)| {
         turn::take(generator, server, &profile.arguments, options.seconds)
