@@ -1,182 +1,203 @@
-//! Instructions for a request, a switch, an echo and a WebSocket message, counted by callgrind:
-//! figures that, unlike times, are the same in every run. What the simulated kernel does is left out. Each scenario runs
-//! twice in a process under valgrind, once for longer; the difference is free of what is done once.
+//! Instructions of every body that the other benches time, counted by callgrind: figures that, unlike
+//! times, are the same in every run. What the simulated kernel does is left out.
 //!
-//! `cargo bench --bench instructions`; with `-- --test` each scenario runs once, without valgrind.
+//! ```sh
+//! cargo bench --bench instructions                  # each body and its figure; words choose among bodies
+//! cargo bench --bench instructions -- --compare     # against benches/instructions.tsv; fails where one has 5 % more
+//! cargo bench --bench instructions -- --write       # writes that table anew
+//! ```
+//!
+//! Each body runs under valgrind in a process of its own, so that no other decides what memory it
+//! finds. With `-- --test` each runs once, without valgrind.
 
 #[path = "support/mod.rs"]
 mod support;
 
 use std::env;
-use std::process::Command;
+use std::fs;
+use std::num::NonZero;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
-use support::websocket::{TEXT, frame, open};
-use support::{
-    Alone, PLAINTEXT, SWITCH, Simulated, ready, registry, websocket, with_unused_protocols,
-};
-use upring::resource::Resource;
+use support::bodies::{self, Body, Run};
+use support::counted::PREPARED;
+use support::table::{Change, PATH, Table};
 
-const ROUNDS: u64 = 1000;
+/// Rounds before the count: memory that is used again is there, and every branch was taken.
+const ROUNDS_BEFORE: u64 = PREPARED;
+const ROUNDS: u64 = 2 * PREPARED;
 
-/// What is run so many times, and how many requests or messages each time is.
-struct Scenario {
-    name: &'static str,
-    units: u64,
-    run: fn(u64),
-}
+/// What enters or leaves the account: each entering and leaving of these functions.
+const TOGGLES: [&str; 2] = ["*support::counted::counted*", "*Watched*::uncounted*"];
+/// What is counted before this function does not count.
+const ZERO: &str = "*from_here_on*";
 
-const SCENARIOS: [Scenario; 12] = [
-    Scenario { name: "request, session alone", units: 1, run: |rounds| session(0, 1, rounds) },
-    Scenario {
-        name: "the same, 20 protocols registered there",
-        units: 1,
-        run: |rounds| session(20, 1, rounds),
-    },
-    Scenario {
-        name: "request, session alone, 16 pipelined",
-        units: 16,
-        run: |rounds| session(0, 16, rounds),
-    },
-    Scenario { name: "request, engine", units: 1, run: |rounds| requests(1, rounds) },
-    Scenario {
-        name: "request, engine, 64 connections a turn",
-        units: 64,
-        run: |rounds| requests(64, rounds),
-    },
-    Scenario { name: "connection with a switch, engine", units: 1, run: switches },
-    Scenario { name: "echo of 64 bytes, engine", units: 1, run: echoes },
-    Scenario {
-        name: "WebSocket message of 64 bytes echoed, engine",
-        units: 1,
-        run: |rounds| messages(64, 1, rounds),
-    },
-    Scenario { name: "the same, 16 at once", units: 16, run: |rounds| messages(64, 16, rounds) },
-    Scenario {
-        name: "WebSocket message of 1 KiB echoed, engine",
-        units: 1,
-        run: |rounds| messages(1024, 1, rounds),
-    },
-    Scenario {
-        name: "WebSocket message of 16 KiB echoed, engine",
-        units: 1,
-        run: |rounds| messages(16 * 1024, 1, rounds),
-    },
-    Scenario {
-        name: "WebSocket message to 64 subscribers, engine, each",
-        units: 64,
-        run: |rounds| broadcasts(64, rounds),
-    },
-];
-
-/// Collection begins in these and stops in what the kernel does; each entering and leaving toggles.
-const TOGGLES: [&str; 3] = ["*Alone*::*", "*Simulated*::turn*", "*Watched*::inside*"];
-
-fn main() {
-    let arguments: Vec<String> = env::args().collect();
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
     let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
-    match arguments.iter().position(|argument| argument == "--scenario") {
-        Some(at) => {
-            let number = |offset: usize| arguments[at + offset].parse::<usize>().expect("a number");
-            (SCENARIOS[number(1)].run)(number(2) as u64);
-        }
-        // As criterion does it: cargo says `--bench` to measure, and nothing to test.
-        None if has("--test") || !has("--bench") => {
-            SCENARIOS.iter().for_each(|scenario| (scenario.run)(1));
-        }
-        None => SCENARIOS.iter().enumerate().for_each(|(index, scenario)| {
-            match (counted(index, ROUNDS), counted(index, 2 * ROUNDS)) {
-                (Some(once), Some(twice)) => {
-                    println!("{:5} {}", (twice - once) / ROUNDS / scenario.units, scenario.name);
-                }
-                _ => println!("SKIPPED, valgrind does not run here: {}", scenario.name),
-            }
-        }),
+    if let [scenario, path] = &arguments[..]
+        && scenario == "--scenario"
+    {
+        return run(path);
+    }
+    // A table is of all of them.
+    let words = if has("--write") { Vec::new() } else { words(&arguments) };
+    let bodies = chosen(&words);
+    if bodies.is_empty() {
+        println!("no body is called {words:?}");
+        return ExitCode::FAILURE;
+    }
+    // As criterion does it: cargo says `--bench` to measure, and nothing to test.
+    if has("--test") || !has("--bench") {
+        bodies.iter().for_each(|body| _ = body.begin()(1));
+        return ExitCode::SUCCESS;
+    }
+    let Some(tools) = tools() else {
+        println!("SKIPPED, instructions are counted by valgrind, on an x86-64 processor with AVX2");
+        return ExitCode::SUCCESS;
+    };
+    let table = Table { tools, rows: count(&bodies) };
+    if has("--write") {
+        write(&table)
+    } else if has("--compare") {
+        compare(&table)
+    } else {
+        print(&table)
     }
 }
 
-/// Instructions of a scenario, run so many times in a process of its own.
-fn counted(index: usize, rounds: u64) -> Option<u64> {
+fn words(arguments: &[String]) -> Vec<&str> {
+    arguments.iter().map(String::as_str).filter(|word| !word.starts_with("--")).collect()
+}
+
+/// The bodies whose paths contain one of the words; all, if there is none.
+fn chosen(words: &[&str]) -> Vec<Body> {
+    let is_chosen =
+        |body: &Body| words.is_empty() || words.iter().any(|word| body.path().contains(word));
+    bodies::all_counted().into_iter().filter(is_chosen).collect()
+}
+
+/// What counts are true of. None where they cannot be had, or would be of other instructions.
+fn tools() -> Option<String> {
+    let says = |program: &str, argument: &str| {
+        let output = Command::new(program).arg(argument).output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Some(text.lines().next()?.split(" (").next()?.to_owned())
+    };
+    let valgrind = says("valgrind", "--version").filter(|_| has_avx2())?;
+    let rustc = says("rustc", "--version").unwrap_or_default();
+    let libc = says("getconf", "GNU_LIBC_VERSION").unwrap_or_default();
+    Some(format!("{rustc}, {libc}, {valgrind}"))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx2() -> bool {
+    false
+}
+
+/// Instructions of each body, for one unit of it. Each core has a process at a time.
+fn count(bodies: &[Body]) -> Vec<(String, u64)> {
+    let next = AtomicUsize::new(0);
+    let paths: Vec<(String, u64)> = bodies.iter().map(|body| (body.path(), body.units)).collect();
+    let work = || {
+        let mut rows = Vec::new();
+        while let at = next.fetch_add(1, Ordering::Relaxed)
+            && let Some((path, units)) = paths.get(at)
+        {
+            rows.push((at, path.clone(), collected(path) / ROUNDS / units));
+        }
+        rows
+    };
+    let mut rows: Vec<_> = thread::scope(|scope| {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("it has no fault")).collect()
+    });
+    rows.sort();
+    rows.into_iter().map(|(_, path, count)| (path, count)).collect()
+}
+
+/// What callgrind collects of one body. Environment and arguments are the same wherever this is: they
+/// lie on the stack, and what lies behind them would be aligned otherwise.
+fn collected(path: &str) -> u64 {
+    let program = env::current_exe().expect("it is running");
+    let (folder, name) = (program.parent(), program.file_name());
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--collect-atstart=no"])
         .args(TOGGLES.map(|pattern| format!("--toggle-collect={pattern}")))
-        .arg(env::current_exe().ok()?)
-        .args(["--scenario", &index.to_string(), &rounds.to_string()])
+        .arg(format!("--zero-before={ZERO}"))
+        .arg(Path::new(".").join(name.expect("it is a file")))
+        .args(["--scenario", path])
+        .current_dir(folder.expect("a file is in a folder"))
+        .env_clear()
+        .env("PATH", env::var_os("PATH").unwrap_or_default())
         .output()
-        .ok()?;
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let line = text.lines().find(|line| line.contains("Collected :"))?;
-    line.rsplit(' ').next()?.parse().ok()
+        .expect("it was there a moment ago");
+    let text = String::from_utf8_lossy(&output.stderr);
+    let count = text.lines().find_map(|line| line.split_once("Collected : ")?.1.parse().ok());
+    count.unwrap_or_else(|| panic!("valgrind does not count {path}:\n{text}"))
 }
 
-fn session(protocols: usize, pipelined: usize, rounds: u64) {
-    let bytes = PLAINTEXT.repeat(pipelined);
-    let mut registry = registry();
-    let resource = Resource::new().get(ready("Hello, World!"));
-    registry.insert("/plaintext", with_unused_protocols(resource, protocols));
-    let mut alone = Alone::new(registry);
-    for _ in 0..rounds {
-        alone.receive(&bytes);
-        alone.send();
-    }
+/// One body, as it is run under valgrind.
+fn run(path: &str) -> ExitCode {
+    let body = bodies::all_counted().into_iter().find(|body| body.path() == path);
+    let mut run = body.expect("it was named by this program").begin();
+    run(ROUNDS_BEFORE);
+    from_here_on(&mut run);
+    ExitCode::SUCCESS
 }
 
-fn requests(connections: usize, rounds: u64) {
-    let mut simulated = Simulated::new(registry(), |_| {});
-    let clients: Vec<_> = (0..connections).map(|_| simulated.connect()).collect();
-    for _ in 0..rounds {
-        clients.iter().for_each(|client| client.write(PLAINTEXT));
-        simulated.settle();
-        clients.iter().for_each(|client| drop(client.read()));
-    }
+/// In a function of its own, whose entry callgrind sees.
+#[inline(never)]
+fn from_here_on(run: &mut Run) {
+    run(ROUNDS);
 }
 
-/// Accepted, switched, one message echoed, ended by the client, closed.
-fn switches(rounds: u64) {
-    let bytes = [SWITCH, b"early"].concat();
-    let mut simulated = Simulated::new(registry(), |_| {});
-    for _ in 0..rounds {
-        let client = simulated.connect();
-        client.write(&bytes);
-        simulated.settle();
-        client.read();
-        client.finish();
-        simulated.settle();
-    }
+fn print(table: &Table) -> ExitCode {
+    table.rows.iter().for_each(|(path, count)| println!("{count:>9} {path}"));
+    ExitCode::SUCCESS
 }
 
-fn echoes(rounds: u64) {
-    let mut simulated = Simulated::new(registry(), |_| {});
-    let client = simulated.connect();
-    client.write(SWITCH);
-    simulated.settle();
-    client.read();
-    for _ in 0..rounds {
-        client.write(&[b'x'; 64]);
-        simulated.settle();
-        client.read();
-    }
+fn write(table: &Table) -> ExitCode {
+    fs::write(PATH, table.text()).expect("the table can be written");
+    println!("{} rows written", table.rows.len());
+    ExitCode::SUCCESS
 }
 
-/// So many messages of `len` bytes, echoed, in each round.
-fn messages(len: usize, count: usize, rounds: u64) {
-    let bytes = frame(TEXT, &vec![b'x'; len]).repeat(count);
-    let mut simulated = Simulated::new(websocket::registry(), |_| {});
-    let client = open(&mut simulated, "/ws", "", 1).remove(0);
-    for _ in 0..rounds {
-        client.write(&bytes);
-        simulated.settle();
-        client.read();
+/// Says what has changed. Fails if something is worse, or if it cannot be said.
+fn compare(now: &Table) -> ExitCode {
+    let text = fs::read_to_string(PATH).expect("the table is part of the package");
+    let before = Table::parse(&text).unwrap_or_else(|line| panic!("no row of a table: {line:?}"));
+    let (mut worse, mut better) = (0, 0);
+    for (path, count) in &now.rows {
+        let Some(was) = before.instructions(path) else {
+            println!("  new           {count:>9}  {path}");
+            worse += 1;
+            continue;
+        };
+        let word = match Change::between(was, *count) {
+            Change::Worse => "WORSE",
+            Change::Better => "better",
+            Change::No => continue,
+        };
+        let percent = 100.0 * (*count as f64 - was as f64) / was as f64;
+        println!("  {word:<6} {percent:+6.1} % {count:>9}, was {was}: {path}");
+        worse += usize::from(word == "WORSE");
+        better += usize::from(word == "better");
     }
-}
-
-/// One message of 64 bytes to all subscribers in each round.
-fn broadcasts(subscribers: usize, rounds: u64) {
-    let bytes = frame(TEXT, &[b'x'; 64]);
-    let mut simulated = Simulated::new(websocket::registry(), |_| {});
-    let clients = open(&mut simulated, "/all", "", subscribers);
-    for _ in 0..rounds {
-        clients[0].write(&bytes);
-        simulated.settle();
-        clients.iter().for_each(|client| drop(client.read()));
+    println!("{} bodies: {worse} worse, {better} better by more than 5 %", now.rows.len());
+    if worse + better > 0 {
+        println!("what is meant to be so: cargo bench --bench instructions -- --write");
     }
+    if worse > 0 && before.tools != now.tools {
+        println!("the table was written with {}, and this is {}", before.tools, now.tools);
+    }
+    if worse > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

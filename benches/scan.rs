@@ -3,19 +3,12 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::hint::black_box;
-
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use upring::scan::head_end;
+use criterion::{Criterion, criterion_group, criterion_main};
+use support::bodies::scan;
+use support::timing::time;
 
 fn scan(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("scan");
-    for (name, head) in support::HEADS {
-        group.throughput(Throughput::Bytes(head.len() as u64));
-        group.bench_with_input(BenchmarkId::from_parameter(name), head, |bencher, head| {
-            bencher.iter(|| head_end(black_box(head), 0));
-        });
-    }
+    time(criterion, &scan::bodies());
 }
 
 criterion_group!(benches, scan);

@@ -4,12 +4,17 @@
 #![allow(dead_code, reason = "each bench and test that includes this tree uses a part of it")]
 #![allow(unreachable_pub, reason = "what is public here is public to whoever includes this tree")]
 
+pub mod bodies;
+pub mod counted;
+pub mod table;
+pub mod timing;
 pub mod watched;
 pub mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use counted::counted;
 use upring::buffer::{Batch, Load, Pool};
 use upring::config::Limits;
 use upring::counters::Counters;
@@ -52,6 +57,17 @@ pub const WEBSOCKET: &[u8] = include_bytes!("../corpus/websocket.http");
 /// A request to switch to `echo`, as short as it can be.
 pub const SWITCH: &[u8] =
     b"GET /echo HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+
+/// A head by its name.
+pub fn head_named(name: &str) -> &'static [u8] {
+    HEADS.iter().find(|(known, _)| *known == name).expect("it is in the corpus").1
+}
+
+/// Bytes cut into so many segments of equal length, as far as that goes.
+pub fn cut(bytes: &[u8], segments: usize) -> Vec<Vec<u8>> {
+    let place = |segment: usize| bytes.len() * segment / segments;
+    (0..segments).map(|segment| bytes[place(segment)..place(segment + 1)].to_vec()).collect()
+}
 
 /// Enough requests to have seen every allocation that is made once.
 pub const WARM: usize = 200;
@@ -107,7 +123,6 @@ impl Alone {
     }
 
     /// A segment arrives.
-    #[inline(never)]
     pub fn receive(&mut self, bytes: &[u8]) {
         let lease = self.pool.take().expect("a buffer is vacant").fill(bytes);
         self.core.begin_turn(self.core.now);
@@ -120,12 +135,30 @@ impl Alone {
         self.session.received(lease, &mut port);
     }
 
-    /// Everything written leaves; its bytes.
-    #[inline(never)]
+    /// Everything written leaves, and what is written then; how many bytes that were.
     pub fn send(&mut self) -> usize {
-        let Some(batch) = self.batch.take() else { return 0 };
-        let sent = batch.len();
-        self.core.recycle(batch);
+        self.send_to(|_| {})
+    }
+
+    /// The same, for who wants to see them.
+    pub fn sent(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.send_to(|batch| batch.slices().for_each(|slice| bytes.extend_from_slice(slice)));
+        bytes
+    }
+
+    fn send_to(&mut self, mut look: impl FnMut(&Batch)) -> usize {
+        let mut sent = 0;
+        while let Some(batch) = self.batch.take() {
+            look(&batch);
+            sent += batch.len();
+            self.core.recycle(batch);
+            self.is_sent();
+        }
+        sent
+    }
+
+    fn is_sent(&mut self) {
         let mut port = Port {
             core: &mut self.core,
             batch: &mut self.batch,
@@ -133,7 +166,6 @@ impl Alone {
             key: 0,
         };
         self.session.sent(&mut port);
-        sent
     }
 }
 
@@ -164,19 +196,57 @@ impl Simulated {
     /// A connection, accepted.
     pub fn connect(&mut self) -> Client {
         let client = self.world.connect(ListenerId(0));
-        self.settle();
+        self.settle_aside();
         client
+    }
+
+    /// What a client says, each segment in a turn of its own.
+    pub fn hear(&mut self, client: &Client, segments: &[Vec<u8>]) {
+        for segment in segments {
+            client.write_exactly(segment);
+            self.settle();
+        }
     }
 
     /// Turns until nothing is left to do.
     pub fn settle(&mut self) {
-        while self.turn() == Turn::Again {}
+        counted(&mut || self.turn());
     }
 
-    /// One turn, in a function of its own that an account of instructions can begin at.
-    #[inline(never)]
-    fn turn(&mut self) -> Turn {
-        self.engine.turn(Wait::No).expect("a simulated kernel goes on")
+    /// The same, as part of what is prepared: it is in no account of instructions.
+    pub fn settle_aside(&mut self) {
+        self.engine.kernel().is_aside = true;
+        self.turn();
+        self.engine.kernel().is_aside = false;
+    }
+
+    fn turn(&mut self) {
+        while self.engine.turn(Wait::No).expect("a simulated kernel goes on") == Turn::Again {}
+    }
+}
+
+/// Engines, one after the other, for connections that come and go: a simulated kernel remembers each
+/// that it ever had.
+pub struct Engines {
+    registry: fn() -> Registry,
+    simulated: Simulated,
+    connections: u64,
+}
+
+impl Engines {
+    const CONNECTIONS_MAX: u64 = 4096;
+
+    pub fn new(registry: fn() -> Registry) -> Engines {
+        Engines { registry, simulated: Simulated::new(registry(), |_| {}), connections: 0 }
+    }
+
+    /// One that has so many more.
+    pub fn one_for(&mut self, connections: u64) -> &mut Simulated {
+        self.connections += connections;
+        if self.connections > Engines::CONNECTIONS_MAX {
+            *self = Engines { connections, ..Engines::new(self.registry) };
+        }
+        &mut self.simulated
     }
 }
 

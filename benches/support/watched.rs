@@ -21,13 +21,22 @@ pub struct Watched<K> {
     /// The slices of each send, in order.
     pub sent: Vec<Place>,
     pub is_noting: bool,
+    /// Nothing is to be accounted for: nothing is left out either.
+    pub is_aside: bool,
     /// Called with true before the kernel is entered, with false when it is left.
     watch: fn(bool),
 }
 
 impl<K> Watched<K> {
     pub fn new(kernel: K, watch: fn(bool)) -> Watched<K> {
-        Watched { kernel, received: Vec::new(), sent: Vec::new(), is_noting: false, watch }
+        Watched {
+            kernel,
+            received: Vec::new(),
+            sent: Vec::new(),
+            is_noting: false,
+            is_aside: false,
+            watch,
+        }
     }
 
     /// Notes what comes from here on, and forgets what came before.
@@ -37,9 +46,18 @@ impl<K> Watched<K> {
         self.is_noting = true;
     }
 
-    /// In a function of its own, so that an account of instructions can leave out what is inside.
-    #[inline(never)]
     fn inside<T>(&mut self, call: impl FnOnce(&mut Watched<K>) -> T) -> T {
+        if self.is_aside { self.watched(call) } else { self.uncounted(call) }
+    }
+
+    /// In a function of its own, which an account of instructions leaves out: it ends where this
+    /// begins, and begins anew where this ends.
+    #[inline(never)]
+    fn uncounted<T>(&mut self, call: impl FnOnce(&mut Watched<K>) -> T) -> T {
+        self.watched(call)
+    }
+
+    fn watched<T>(&mut self, call: impl FnOnce(&mut Watched<K>) -> T) -> T {
         (self.watch)(true);
         let result = call(self);
         (self.watch)(false);

@@ -9,12 +9,18 @@ use super::Simulated;
 /// Offered by a client, compression is agreed where the service has it.
 pub const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
 
-/// First bytes of whole messages: of text, of bytes, and of compressed text.
+/// First bytes of whole messages: of text, of bytes, of compressed text, and of a ping.
 pub const TEXT: u8 = 0x81;
 pub const BINARY: u8 = 0x82;
 pub const COMPRESSED_TEXT: u8 = 0xc1;
+pub const PING: u8 = 0x89;
 
-const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+/// First bytes of the first fragment of a text, and of the last one of any message.
+pub const UNFINISHED_TEXT: u8 = 0x01;
+pub const CONTINUED: u8 = 0x80;
+
+/// The masking key of every frame of a client.
+pub const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// Sends every message back.
 struct Messages;
@@ -51,6 +57,11 @@ pub fn registry() -> Registry {
     registry
 }
 
+/// A resource that echoes messages, as they are.
+pub fn echo() -> Resource {
+    Resource::new().upgrade(WebSocket::new().endpoint(|_| Messages))
+}
+
 /// So many connections, switched at `path`.
 pub fn open(simulated: &mut Simulated, path: &str, fields: &str, count: usize) -> Vec<Client> {
     let opening = format!(
@@ -59,7 +70,7 @@ pub fn open(simulated: &mut Simulated, path: &str, fields: &str, count: usize) -
     );
     let clients: Vec<Client> = (0..count).map(|_| simulated.connect()).collect();
     clients.iter().for_each(|client| client.write(opening.as_bytes()));
-    simulated.settle();
+    simulated.settle_aside();
     for client in &clients {
         assert!(client.read().starts_with(b"HTTP/1.1 101 "));
     }
@@ -68,24 +79,29 @@ pub fn open(simulated: &mut Simulated, path: &str, fields: &str, count: usize) -
 
 /// A client's frame (RFC 6455 §5.2).
 pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![first];
-    match payload.len() {
-        len @ 0..=125 => frame.push(0x80 | len as u8),
-        len @ 126..=0xffff => {
-            frame.push(0x80 | 126);
-            frame.extend((len as u16).to_be_bytes());
-        }
-        len => {
-            frame.push(0x80 | 127);
-            frame.extend((len as u64).to_be_bytes());
-        }
-    }
+    let mut frame = header(first, 0x80, payload.len());
     frame.extend(KEY);
     frame.extend(payload.iter().zip(KEY.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     frame
 }
 
-/// Bytes of the frame that brings so many bytes back uncompressed.
-pub fn echoed(len: usize) -> usize {
-    frame(TEXT, &vec![0; len]).len() - KEY.len()
+/// A server's frame, which has no mask.
+pub fn frame_back(first: u8, payload: &[u8]) -> Vec<u8> {
+    [header(first, 0, payload.len()), payload.to_vec()].concat()
+}
+
+fn header(first: u8, mask: u8, len: usize) -> Vec<u8> {
+    let mut header = vec![first];
+    match len {
+        0..=125 => header.push(mask | len as u8),
+        126..=0xffff => {
+            header.push(mask | 126);
+            header.extend((len as u16).to_be_bytes());
+        }
+        _ => {
+            header.push(mask | 127);
+            header.extend((len as u64).to_be_bytes());
+        }
+    }
+    header
 }
