@@ -141,6 +141,7 @@ fn collected(path: &str) -> u64 {
         .output()
         .expect("it was there a moment ago");
     let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{path}:\n{text}");
     let count = text.lines().find_map(|line| line.split_once("Collected : ")?.1.parse().ok());
     count.unwrap_or_else(|| panic!("valgrind does not count {path}:\n{text}"))
 }

@@ -97,9 +97,11 @@ pub fn with_unused_protocols(mut resource: Resource, count: usize) -> Resource {
     resource
 }
 
-/// A core that serves `registry`, with default limits.
+/// A core that serves `registry`, with default limits but for one: criterion's rounds are more requests
+/// than a connection may have.
 pub fn core(registry: Registry) -> Core {
-    Core::new(registry, Limits::default(), Arc::new(Counters::default()), 784_111_777)
+    let limits = Limits { requests_per_connection_max: u32::MAX, ..Limits::default() };
+    Core::new(registry, limits, Arc::new(Counters::default()), 784_111_777)
 }
 
 /// A session without an engine: what it wrote has left as soon as the caller says so.

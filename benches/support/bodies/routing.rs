@@ -42,7 +42,7 @@ fn found(
     pattern: Option<&'static str>,
 ) -> impl FnMut(u64) -> Duration {
     let found = registry.find(Some(host.as_bytes()), path.as_bytes());
-    assert_eq!(found.map(|found| found.pattern), pattern);
+    assert_eq!(found.map(|found| &*found.pattern), pattern);
     move |rounds| {
         repeated(rounds, || {
             registry.find(black_box(Some(host.as_bytes())), black_box(path.as_bytes())).is_some()

@@ -61,32 +61,30 @@ fn echoes() -> Vec<Body> {
         Body::new("websocket/echo", format!("{count} of {len}"), move || {
             let message = vec![b'x'; len];
             let back = frame_back(TEXT, &message).repeat(count);
-            conversation("/ws", "", vec![frame(TEXT, &message).repeat(count)], back)
+            conversation(vec![frame(TEXT, &message).repeat(count)], back, 0)
         })
         .units(count as u64)
     };
     let fragments = Body::new("websocket/echo", "16 KiB in 4 fragments", || {
         let quarter = vec![b'x'; 4096];
         let said = [UNFINISHED_TEXT, 0, 0, CONTINUED].map(|first| frame(first, &quarter));
-        conversation("/ws", "", said.to_vec(), frame_back(TEXT, &quarter.repeat(4)))
+        conversation(said.to_vec(), frame_back(TEXT, &quarter.repeat(4)), 0)
     });
     let ping = Body::new("websocket/echo", "ping", || {
-        conversation("/ws", "", vec![frame(PING, b"1234")], frame_back(PING + 1, b"1234"))
+        // A client may send a hundred in a second.
+        conversation(vec![frame(PING, b"1234")], frame_back(PING + 1, b"1234"), 20)
     });
     let sizes = [(64, 1), (64, 16), (1024, 1), (16 * 1024, 1)];
     sizes.into_iter().map(|(len, count)| echo(len, count)).chain([fragments, ping]).collect()
 }
 
-/// What is said, and exactly what comes back, on a connection that stays.
-fn conversation(
-    path: &str,
-    fields: &str,
-    said: Vec<Vec<u8>>,
-    back: Vec<u8>,
-) -> impl FnMut(u64) -> Duration {
+/// What is said, and exactly what comes back, so many milliseconds behind the last, on a connection
+/// that stays.
+fn conversation(said: Vec<Vec<u8>>, back: Vec<u8>, millis: u64) -> impl FnMut(u64) -> Duration {
     let mut simulated = Simulated::new(registry(), |_| {});
-    let client = open(&mut simulated, path, fields, 1).remove(0);
+    let client = open(&mut simulated, "/ws", "", 1).remove(0);
     let mut round = move || {
+        simulated.world.advance(millis);
         said.iter().for_each(|bytes| client.write(bytes));
         simulated.settle();
         client.read()
