@@ -143,7 +143,9 @@ is_there() {
         echo "LEFT OUT: $1 is not installed (apt-get install $1)" >&2
         return 1
       fi
-      notes+=("${version%%$'\n'*}")
+      # Its first line, without where it is from.
+      version=${version%%$'\n'*}
+      notes+=("${version%% - http*}")
       ;;
     # Those with a suffix are the same in another way.
     hyper | tungstenite | fastwebsockets)
