@@ -26,6 +26,11 @@ use crate::run::News;
 use crate::script::Script;
 use crate::tally::Tally;
 
+/// Between one connection's message and the next one's: all at once they would be as many answers to be held
+/// at a time, which is another question.
+const SPEAK_EVERY_NS: f64 = 50_000.0;
+/// Connections that open at the same time: what is weighed are connections, not handshakes under way.
+const OPENING_MAX: usize = 1;
 /// While connections are held, those that were lost are looked for so often.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -111,10 +116,11 @@ impl Held {
         let uring = Box::leak(Box::new(setup::build(&ring_config())?));
         let clients = Clients::new(uring, common.target, common.sources, seats)?;
         let plan = Plan {
-            pace: Pace::LockStep { pause: Duration::ZERO },
+            pace: Pace::Open { first_ns: 0.0, interval_ns: SPEAK_EVERY_NS },
             requests_max: seats as u64,
             time: Duration::MAX,
             errors_max: 100,
+            opening_max: OPENING_MAX,
             limit: mode.limit(),
         };
         let (tell, news) = channel();

@@ -28,8 +28,6 @@ use crate::script::{Course, Protocol, Script};
 use crate::tally::Tally;
 use crate::websocket;
 
-/// Connections that open at the same time before the run: a listener's queue is bounded.
-const OPENING_MAX: usize = 256;
 const TELL_EVERY_NS: u64 = 1_000_000_000;
 
 /// How much one thread does.
@@ -39,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) requests_max: u64,
     pub(crate) time: Duration,
     pub(crate) errors_max: u64,
+    /// Connections that open at the same time before the run: a listener's queue is bounded.
+    pub(crate) opening_max: usize,
     /// When the run is given up, counted from when its clients were made.
     pub(crate) limit: Duration,
 }
@@ -138,7 +138,7 @@ impl Rounds {
         };
         let mut places = 0..self.seats.len();
         while !self.is_given_up {
-            while self.opening < OPENING_MAX
+            while self.opening < self.plan.opening_max
                 && let Some(place) = places.next()
             {
                 if opens_before {

@@ -21,6 +21,9 @@ use crate::tally::Tally;
 /// Seconds of a run that is given neither a time nor a number of requests.
 pub(crate) const SECONDS_USUAL: f64 = 5.0;
 
+/// Fewer than the shortest usual queue of a listener.
+const OPENING_MAX: usize = 256;
+
 /// What a thread tells the one that reports.
 pub(crate) enum News {
     /// Its connections are open.
@@ -133,6 +136,7 @@ impl Task {
                 (_, seconds) => Duration::from_secs_f64(seconds.unwrap_or(SECONDS_USUAL)),
             },
             errors_max: run.errors_max,
+            opening_max: OPENING_MAX,
             limit: mode.limit(),
         };
         Task {
