@@ -115,7 +115,8 @@ compare() {
     [ -n "${command[$name]-}" ] || refuse "there is no server $name"
     is_there "$name" && add "$name"
   done
-  [ "$measure" = memory ] || called+=(--rounds "$rounds" --seconds "$seconds")
+  called+=(--rounds "$rounds")
+  [ "$measure" = memory ] || called+=(--seconds "$seconds")
   [ "$record" = none ] || called+=(--record "$record")
   for name in "${notes[@]}"; do called+=(--note "$name"); done
   cd "$built"

@@ -1,7 +1,8 @@
 //! The processes of a server: the one that was started, or named, and all that descend from it. What
 //! `/proc` says of them is added up. nginx works in a child; most servers are one process.
 //!
-//! Shared by the generator and by `measure`. Nothing here is kept: processes come and go, so each question looks anew.
+//! Shared by the generator and by `measure`. Nothing here is kept: processes come and go, so each
+//! question looks anew.
 
 use std::fs;
 use std::io;
@@ -21,6 +22,16 @@ pub(crate) fn processes(root: u32) -> io::Result<Vec<u32>> {
         }
     }
     Ok(descendants(root, &parents))
+}
+
+/// A figure of the process, which has to be there, and of all its descendants.
+pub(crate) fn sum(root: u32, figure: impl Fn(u32) -> io::Result<u64>) -> io::Result<u64> {
+    let mut total = figure(root)?;
+    for pid in processes(root)?.into_iter().skip(1) {
+        // It may have ended since it was listed.
+        total += figure(pid).unwrap_or(0);
+    }
+    Ok(total)
 }
 
 /// The fourth field of `/proc/PID/stat`. The second is the program's name in brackets, which may

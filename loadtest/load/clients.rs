@@ -127,9 +127,6 @@ pub(crate) struct Clients<'r> {
     spare: Vec<Box<Batch>>,
     origin: Instant,
     now_ns: u64,
-    /// Bytes that came and bytes that left.
-    pub(crate) bytes_received: u64,
-    pub(crate) bytes_sent: u64,
 }
 
 impl<'r> Clients<'r> {
@@ -156,8 +153,6 @@ impl<'r> Clients<'r> {
             spare: Vec::new(),
             origin: Instant::now(),
             now_ns: 0,
-            bytes_received: 0,
-            bytes_sent: 0,
         })
     }
 
@@ -308,10 +303,7 @@ impl<'r> Clients<'r> {
         }
         self.touch(place);
         match result {
-            Ok(Some(bytes)) => {
-                self.bytes_received += bytes.len() as u64;
-                is_open.then_some(Event::Received(place, bytes))
-            }
+            Ok(Some(bytes)) => is_open.then_some(Event::Received(place, bytes)),
             Ok(None) => {
                 self.seats[place].receipts = None;
                 is_open.then_some(Event::Ended(place))
@@ -335,7 +327,6 @@ impl<'r> Clients<'r> {
         let seat = &mut self.seats[place];
         seat.is_sending = false;
         if let Ok(count) = result {
-            self.bytes_sent += count as u64;
             batch.advance(count);
         }
         let is_open = seat.phase == Phase::Open;

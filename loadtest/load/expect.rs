@@ -116,7 +116,7 @@ pub(crate) struct Met {
 #[derive(Default)]
 pub(crate) struct Expectation {
     /// A 101 to this protocol has to come before anything else.
-    switch: Option<Protocol>,
+    switch: Option<&'static Protocol>,
     /// Answers of status 200 still owed.
     answers: usize,
     /// Echoed bytes still owed.
@@ -130,7 +130,7 @@ pub(crate) struct Expectation {
 }
 
 impl Expectation {
-    pub(crate) fn expect_switch(&mut self, protocol: Protocol) {
+    pub(crate) fn expect_switch(&mut self, protocol: &'static Protocol) {
         self.switch = Some(protocol);
     }
 
@@ -181,7 +181,7 @@ impl Expectation {
         met: &mut Met,
     ) -> Result<usize, Fault> {
         let mut used = 0;
-        if let Some(protocol) = &self.switch {
+        if let Some(protocol) = self.switch {
             let Some(head_bytes) = read_switch(bytes, protocol)? else {
                 return Ok(0);
             };
@@ -354,7 +354,7 @@ mod tests {
         bytes.extend_from_slice(pattern.slice(0, 700));
         for cut in 0..=bytes.len() {
             let mut expectation = Expectation::default();
-            expectation.expect_switch(Protocol::named("echo"));
+            expectation.expect_switch(Box::leak(Box::new(Protocol::named("echo"))));
             expectation.expect_echo(700);
             assert_eq!(receive(&mut expectation, [&bytes[..cut], &bytes[cut..]], 1000), 7);
             assert!(expectation.is_met());
@@ -368,7 +368,7 @@ mod tests {
                 "HTTP/1.1 101 \r\nUpgrade: WebSocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
             );
             let mut expectation = Expectation::default();
-            expectation.expect_switch(Protocol::WebSocket);
+            expectation.expect_switch(&Protocol::WebSocket);
             expectation.receive(head.as_bytes(), &mut reference(0))
         };
         assert!(receive("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=").expect("right").has_switched);

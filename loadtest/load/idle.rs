@@ -57,9 +57,7 @@ pub(crate) fn run(mode: &'static Mode, options: &Idle) -> Result<bool, Box<dyn E
     let script: &'static Script = Box::leak(Box::new(Script::of(mode)));
     let found = hold(mode, options, script)?;
     let is_right = found.tally.errors == 0;
-    for (fault, count) in &found.tally.faults {
-        eprintln!("error: {fault} ({count} times)");
-    }
+    found.tally.tell_faults();
     println!("{}", if options.common.json { found.json(options) } else { found.text(options) });
     Ok(is_right)
 }
@@ -164,7 +162,6 @@ impl Found {
     }
 
     fn json(&self, options: &Idle) -> String {
-        let faults: Vec<&String> = self.tally.faults.iter().map(|(fault, _)| fault).collect();
         let Found { before, half, after, tally } = self;
         serde_json::json!({
             "mode": "idle",
@@ -177,7 +174,7 @@ impl Found {
             "mean": self.mean(options),
             "slope": self.slope(options),
             "errors": tally.errors,
-            "faults": faults,
+            "faults": tally.fault_names(),
         })
         .to_string()
     }

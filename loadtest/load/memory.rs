@@ -37,20 +37,6 @@ pub(crate) fn settled(pid: u32) -> io::Result<Memory> {
 }
 
 fn now(pid: u32) -> io::Result<Memory> {
-    // Asked for first, so that it is an error if there is no such process.
-    let mut all = of_one(pid)?;
-    for process in tree::processes(pid)?.into_iter().filter(|process| *process != pid) {
-        // One that has just ended has none.
-        let Ok(memory) = of_one(process) else { continue };
-        all.rss_bytes += memory.rss_bytes;
-        all.anon_bytes += memory.anon_bytes;
-    }
-    Ok(all)
-}
-
-fn of_one(pid: u32) -> io::Result<Memory> {
-    Ok(Memory {
-        rss_bytes: tree::status_bytes(pid, "VmRSS")?,
-        anon_bytes: tree::status_bytes(pid, "RssAnon")?,
-    })
+    let bytes = |field| tree::sum(pid, |process| tree::status_bytes(process, field));
+    Ok(Memory { rss_bytes: bytes("VmRSS")?, anon_bytes: bytes("RssAnon")? })
 }

@@ -55,12 +55,8 @@ pub(crate) struct Http {
 
 #[derive(Args)]
 pub(crate) struct Switch {
-    /// What is asked for: `websocket`, or a protocol that sends back what it gets.
-    #[arg(long, default_value = "echo")]
-    pub(crate) token: String,
-    /// Where; by default /ws for websocket, else /echo.
-    #[arg(long)]
-    pub(crate) path: Option<String>,
+    #[command(flatten)]
+    pub(crate) upgrade: Upgrade,
     /// Bytes of the first message.
     #[arg(long, default_value_t = 64)]
     pub(crate) bytes: usize,
@@ -75,12 +71,8 @@ pub(crate) struct Switch {
 
 #[derive(Args)]
 pub(crate) struct Echo {
-    /// What is asked for: `websocket`, or a protocol that sends back what it gets.
-    #[arg(long, default_value = "echo")]
-    pub(crate) token: String,
-    /// Where; by default /ws for websocket, else /echo.
-    #[arg(long)]
-    pub(crate) path: Option<String>,
+    #[command(flatten)]
+    pub(crate) upgrade: Upgrade,
     /// Bytes of a message.
     #[arg(long, default_value_t = 64)]
     pub(crate) bytes: usize,
@@ -98,12 +90,8 @@ pub(crate) struct Idle {
     /// The process of the server whose memory is read, and that of those it started.
     #[arg(long)]
     pub(crate) pid: Option<u32>,
-    /// What is asked for.
-    #[arg(long, default_value = "echo")]
-    pub(crate) token: String,
-    /// Where; by default /ws for websocket, else /echo.
-    #[arg(long)]
-    pub(crate) path: Option<String>,
+    #[command(flatten)]
+    pub(crate) upgrade: Upgrade,
     /// Connections opened and closed before, which the server's start is charged to.
     #[arg(long, default_value_t = 2000)]
     pub(crate) warm_up: usize,
@@ -141,6 +129,17 @@ pub(crate) enum Kind {
     HalfCloses,
     /// All of them, in equal parts.
     All,
+}
+
+/// A switch.
+#[derive(Args)]
+pub(crate) struct Upgrade {
+    /// What is asked for: `websocket`, or a protocol that sends back what it gets.
+    #[arg(long, default_value = "echo")]
+    pub(crate) token: String,
+    /// Where; by default /ws for websocket, else /echo.
+    #[arg(long)]
+    pub(crate) path: Option<String>,
 }
 
 /// How much is asked for, and when.

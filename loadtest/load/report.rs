@@ -81,9 +81,7 @@ impl<'m> Report<'m> {
     pub(crate) fn print(&mut self) -> io::Result<()> {
         let lately = std::mem::take(&mut self.lately);
         self.all.add(lately);
-        for (fault, count) in &self.all.faults {
-            eprintln!("error: {fault} ({count} times)");
-        }
+        self.all.tell_faults();
         let text = if self.mode.common().json { self.json() } else { self.text() };
         println!("{text}");
         io::stdout().flush()
@@ -91,7 +89,6 @@ impl<'m> Report<'m> {
 
     fn json(&self) -> String {
         let Report { all, taken, .. } = self;
-        let faults: Vec<&String> = all.faults.iter().map(|(fault, _)| fault).collect();
         serde_json::json!({
             "mode": self.mode.name(),
             "connections": self.mode.common().connections,
@@ -110,7 +107,7 @@ impl<'m> Report<'m> {
             "max_us": all.us(1.0),
             "mean_us": all.latencies_ns.mean() / 1000.0,
             "fifo": self.fifo,
-            "faults": faults,
+            "faults": all.fault_names(),
         })
         .to_string()
     }

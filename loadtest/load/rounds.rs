@@ -281,9 +281,8 @@ impl Rounds {
             // It was sent behind the request to switch, or is sent when the 101 has come.
             Course::Once { .. } => {}
         }
-        let is_open = matches!(self.plan.pace, Pace::Open { .. });
-        if is_open && self.seats[place].due_ns.len() < self.script.depth {
-            self.set_free_if_open(place);
+        if self.seats[place].stage == Stage::Open {
+            self.set_free_if_idle(place);
         }
     }
 
@@ -331,7 +330,7 @@ impl Rounds {
             return true;
         }
         self.opening += 1;
-        seat.expectation.expect_switch(self.script.protocol.clone());
+        seat.expectation.expect_switch(&self.script.protocol);
         if self.script.course == (Course::Once { is_late: false }) {
             seat.expectation.expect_echo(self.script.echoed_bytes);
         }
@@ -502,16 +501,11 @@ impl Rounds {
         }
     }
 
+    /// At a rate a connection may be owed as much as is sent at once otherwise.
     fn set_free_if_idle(&mut self, place: Place) {
         let is_open = matches!(self.plan.pace, Pace::Open { .. });
         let room = if is_open { self.script.depth } else { 1 };
         if self.seats[place].due_ns.len() < room {
-            self.set_free(place);
-        }
-    }
-
-    fn set_free_if_open(&mut self, place: Place) {
-        if self.seats[place].stage == Stage::Open {
             self.set_free(place);
         }
     }

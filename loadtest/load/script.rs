@@ -4,11 +4,14 @@
 use std::net::SocketAddr;
 
 use crate::expect::{Pattern, Reference};
-use crate::options::{Echo, Http, Idle, Mode, Switch};
+use crate::options::{Echo, Http, Idle, Mode, Switch, Upgrade};
 use crate::websocket::{self, Messages};
 
+/// Bytes of the one thing that is said on a connection before it is idle.
+const IDLE_BYTES: usize = 16;
+
 /// What a 101 has to name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     /// The answer to the key of RFC 6455 §1.3 is asked for, too, and what is sent are messages.
     WebSocket,
@@ -31,27 +34,20 @@ impl Protocol {
             Protocol::Raw(token) => token,
         }
     }
+}
 
-    /// Where upring's own server has it.
-    pub(crate) fn usual_path(&self) -> &'static str {
-        match self {
-            Protocol::WebSocket => "/ws",
-            Protocol::Raw(_) => "/echo",
-        }
-    }
-
-    /// The request to switch.
-    pub(crate) fn opening(&self, path: &str, target: SocketAddr) -> Vec<u8> {
-        let fields = match self {
-            Protocol::WebSocket => websocket::HANDSHAKE_FIELDS,
-            Protocol::Raw(_) => "",
-        };
-        let token = self.token();
-        format!(
-            "GET {path} HTTP/1.1\r\nHost: {target}\r\nConnection: Upgrade\r\nUpgrade: {token}\r\n{fields}\r\n"
-        )
-        .into_bytes()
-    }
+/// The protocol that is asked for, and the request to switch to it.
+fn opening(upgrade: &Upgrade, target: SocketAddr) -> (Protocol, Vec<u8>) {
+    let protocol = Protocol::named(&upgrade.token);
+    let (usual_path, fields) = match protocol {
+        Protocol::WebSocket => ("/ws", websocket::HANDSHAKE_FIELDS),
+        Protocol::Raw(_) => ("/echo", ""),
+    };
+    let (path, token) = (upgrade.path.as_deref().unwrap_or(usual_path), protocol.token());
+    let opening = format!(
+        "GET {path} HTTP/1.1\r\nHost: {target}\r\nConnection: Upgrade\r\nUpgrade: {token}\r\n{fields}\r\n"
+    );
+    (protocol, opening.into_bytes())
 }
 
 /// What one connection does.
@@ -90,8 +86,12 @@ impl Script {
         match mode {
             Mode::Http(http) => Script::http(http, http.common.target),
             Mode::Switch(switch) => Script::switch(switch, switch.common.target),
-            Mode::Echo(echo) => Script::echo(echo, echo.common.target),
-            Mode::Idle(idle) => Script::idle(idle, idle.common.target),
+            Mode::Echo(Echo { upgrade, bytes, depth, common, .. }) => {
+                Script::talk(upgrade, *bytes, *depth, common.target)
+            }
+            Mode::Idle(Idle { upgrade, common, .. }) => {
+                Script::talk(upgrade, IDLE_BYTES, 1, common.target)
+            }
             Mode::Storm(_) => unreachable!("what it says is in its own file"),
         }
     }
@@ -111,29 +111,13 @@ impl Script {
         }
     }
 
-    fn echo(options: &Echo, target: SocketAddr) -> Script {
-        let protocol = Protocol::named(&options.token);
-        let path = options.path.as_deref().unwrap_or(protocol.usual_path());
-        Script {
-            opening: protocol.opening(path, target),
-            ..Script::switched(Course::Messages, protocol, options.bytes, options.depth)
-        }
-    }
-
-    fn idle(options: &Idle, target: SocketAddr) -> Script {
-        const BYTES: usize = 16;
-        let protocol = Protocol::named(&options.token);
-        let path = options.path.as_deref().unwrap_or(protocol.usual_path());
-        Script {
-            opening: protocol.opening(path, target),
-            ..Script::switched(Course::Messages, protocol, BYTES, 1)
-        }
+    fn talk(upgrade: &Upgrade, bytes: usize, depth: usize, target: SocketAddr) -> Script {
+        let (protocol, opening) = opening(upgrade, target);
+        Script { opening, ..Script::switched(Course::Messages, protocol, bytes, depth) }
     }
 
     fn switch(options: &Switch, target: SocketAddr) -> Script {
-        let protocol = Protocol::named(&options.token);
-        let path = options.path.as_deref().unwrap_or(protocol.usual_path());
-        let mut opening = protocol.opening(path, target);
+        let (protocol, mut opening) = opening(&options.upgrade, target);
         let course = Course::Once { is_late: options.late };
         let mut script = Script::switched(course, protocol, options.bytes, 1);
         if !options.late {

@@ -126,9 +126,7 @@ pub(crate) fn run(options: &Storm) -> Result<bool, Box<dyn Error>> {
     let mut weather = Weather::new(options, seats);
     weather.rage(&mut clients)?;
     println!("{}", if common.json { weather.json() } else { weather.text() });
-    for (fault, count) in &weather.honest.faults {
-        eprintln!("error: {fault} ({count} times)");
-    }
+    weather.honest.tell_faults();
     Ok(weather.honest.errors == 0)
 }
 
@@ -380,7 +378,6 @@ impl<'o> Weather<'o> {
             });
             (client.name().to_owned(), counts)
         });
-        let faults: Vec<&String> = self.honest.faults.iter().map(|(fault, _)| fault).collect();
         serde_json::json!({
             "mode": "storm",
             "connections": self.options.common.connections,
@@ -389,7 +386,7 @@ impl<'o> Weather<'o> {
             "honest_p50_us": self.honest.us(0.5),
             "honest_p99_us": self.honest.us(0.99),
             "honest_max_us": self.honest.us(1.0),
-            "faults": faults,
+            "faults": self.honest.fault_names(),
         })
         .to_string()
     }

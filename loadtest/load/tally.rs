@@ -20,7 +20,7 @@ pub(crate) struct Tally {
     pub(crate) reopened: u64,
     pub(crate) latencies_ns: Histogram<u64>,
     /// What was wrong, and how often.
-    pub(crate) faults: Vec<(String, u64)>,
+    faults: Vec<(String, u64)>,
 }
 
 impl Default for Tally {
@@ -63,6 +63,17 @@ impl Tally {
         for (fault, count) in other.faults {
             self.note(fault, count);
         }
+    }
+
+    /// Says what was wrong.
+    pub(crate) fn tell_faults(&self) {
+        for (fault, count) in &self.faults {
+            eprintln!("error: {fault} ({count} times)");
+        }
+    }
+
+    pub(crate) fn fault_names(&self) -> Vec<&str> {
+        self.faults.iter().map(|(fault, _)| fault.as_str()).collect()
     }
 
     /// A percentile of the latencies, in microseconds.

@@ -124,21 +124,12 @@ impl Server {
     /// Nanoseconds all threads of its processes have been on a processor, the kernel's work for
     /// them included.
     pub(crate) fn cpu_ns(&self) -> io::Result<u64> {
-        self.sum(tree::cpu_ns)
+        tree::sum(self.pid, tree::cpu_ns)
     }
 
     /// A figure of `/proc/PID/status` that is given in kB, in bytes, of all its processes.
     pub(crate) fn status_bytes(&self, field: &str) -> io::Result<u64> {
-        self.sum(|pid| tree::status_bytes(pid, field))
-    }
-
-    fn sum(&self, figure: impl Fn(u32) -> io::Result<u64>) -> io::Result<u64> {
-        let mut total = figure(self.pid)?;
-        for pid in self.processes()?.into_iter().skip(1) {
-            // It may have ended since it was listed.
-            total += figure(pid).unwrap_or(0);
-        }
-        Ok(total)
+        tree::sum(self.pid, |pid| tree::status_bytes(pid, field))
     }
 }
 
