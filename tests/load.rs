@@ -43,6 +43,7 @@ fn of_upring_every_answer_is_right() {
             "http --requests 300 --requests-per-connection 1 --threads 2 --connections 9",
             "http --requests 640 --lock-step --pause-us 50",
             "http --seconds 0.5 --rate 2000 --depth 2",
+            "http --seconds 0.5 --rate 4000 --depth 4 --requests-per-connection 3 --connections 4",
             "switch --requests 1000",
             "switch --requests 500 --late",
             "switch --requests 500 --bytes 0",

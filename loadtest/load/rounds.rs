@@ -144,7 +144,7 @@ impl Rounds {
                 if opens_before {
                     self.connect(place, clients);
                 } else {
-                    self.set_free(place);
+                    self.offer(place);
                 }
             }
             if places.is_empty() && self.opening == 0 {
@@ -281,9 +281,7 @@ impl Rounds {
             // It was sent behind the request to switch, or is sent when the 101 has come.
             Course::Once { .. } => {}
         }
-        if self.seats[place].stage == Stage::Open {
-            self.set_free_if_idle(place);
-        }
+        self.offer(place);
     }
 
     fn request(
@@ -317,7 +315,7 @@ impl Rounds {
     fn connect(&mut self, place: Place, clients: &mut Clients<'_>) -> bool {
         if let Err(fault) = clients.connect(place, None) {
             self.note(place, fault);
-            self.set_free(place);
+            self.offer(place);
             return false;
         }
         let seat = &mut self.seats[place];
@@ -326,7 +324,7 @@ impl Rounds {
             Course::Messages | Course::Once { .. } => Stage::Opening,
         };
         if seat.stage == Stage::Open {
-            self.set_free_if_idle(place);
+            self.offer(place);
             return true;
         }
         self.opening += 1;
@@ -384,7 +382,7 @@ impl Rounds {
             Event::Closed(place) => {
                 self.ending -= usize::from(self.seats[place].stage == Stage::Ending);
                 self.seats[place] = Seat { is_free: self.seats[place].is_free, ..Seat::vacant() };
-                self.set_free(place);
+                self.offer(place);
             }
         }
     }
@@ -413,10 +411,10 @@ impl Rounds {
                     // The server closes now.
                     self.end(place);
                 } else {
-                    self.set_free_if_idle(place);
+                    self.offer(place);
                 }
             }
-            Course::Messages => self.set_free_if_idle(place),
+            Course::Messages => self.offer(place),
             Course::Once { .. } if seat.expectation.is_met() => self.finish(place, clients),
             Course::Once { .. } => {}
         }
@@ -501,26 +499,34 @@ impl Rounds {
         }
     }
 
-    /// At a rate a connection may be owed as much as is sent at once otherwise.
-    fn set_free_if_idle(&mut self, place: Place) {
-        let is_open = matches!(self.plan.pace, Pace::Open { .. });
-        let room = if is_open { self.script.depth } else { 1 };
-        if self.seats[place].due_ns.len() < room {
-            self.set_free(place);
+    /// Puts a seat on the list of those that can be given something to do, if it can.
+    fn offer(&mut self, place: Place) {
+        if self.has_room(place) && !std::mem::replace(&mut self.seats[place].is_free, true) {
+            self.free.push_back(place);
         }
     }
 
-    fn set_free(&mut self, place: Place) {
-        if !std::mem::replace(&mut self.seats[place].is_free, true) {
-            self.free.push_back(place);
-        }
+    /// At a rate, as much may be unanswered on a connection as is sent at once otherwise. Behind its last
+    /// request nothing is said on it.
+    fn has_room(&self, place: Place) -> bool {
+        let seat = &self.seats[place];
+        let room = match self.plan.pace {
+            Pace::Open { .. } => self.script.depth,
+            Pace::Closed | Pace::LockStep { .. } => 1,
+        };
+        let is_used_up = match self.script.course {
+            Course::Requests { per_connection } => seat.said == per_connection,
+            Course::Messages | Course::Once { .. } => false,
+        };
+        let can_begin = matches!(seat.stage, Stage::Vacant | Stage::Open);
+        can_begin && seat.due_ns.len() < room && !is_used_up
     }
 
     /// The seat that has been free longest and still is.
     fn take_free(&mut self) -> Option<Place> {
         while let Some(place) = self.free.pop_front() {
             self.seats[place].is_free = false;
-            if matches!(self.seats[place].stage, Stage::Vacant | Stage::Open) {
+            if self.has_room(place) {
                 return Some(place);
             }
         }
