@@ -172,13 +172,7 @@ fn pages_and_charts_are_well_formed_and_fetch_nothing() {
     let folder = folder("formed");
     let odd = odd(&folder);
     let mut files = Vec::new();
-    for (name, records) in [
-        ("samples", records("tests/report")),
-        ("committed", records("loadtest/record")),
-        ("odd", vec![odd.clone()]),
-    ] {
-        let file = folder.join(format!("{name}.html"));
-        let page = page(&file, &records);
+    for (file, page) in pages(&folder, &odd) {
         assert_refers_to_nothing(&page);
         files.push(file);
     }
@@ -198,6 +192,20 @@ fn pages_and_charts_are_well_formed_and_fetch_nothing() {
     let parsed = Command::new("python3").args(["-c", parse]).args(&files).output();
     let parsed = parsed.expect("it is there");
     assert!(parsed.status.success(), "{}", String::from_utf8_lossy(&parsed.stderr));
+}
+
+/// A page of each kind of records, and what it holds.
+fn pages(folder: &Path, odd: &Path) -> impl Iterator<Item = (PathBuf, String)> {
+    let kinds = [
+        ("samples", records("tests/report")),
+        ("committed", records("loadtest/record")),
+        ("odd", vec![odd.to_owned()]),
+    ];
+    kinds.into_iter().map(|(name, records)| {
+        let file = folder.join(format!("{name}.html"));
+        let page = page(&file, &records);
+        (file, page)
+    })
 }
 
 fn assert_refers_to_nothing(document: &str) {
@@ -350,16 +358,7 @@ fn in_chromium_no_label_leaves_its_chart_or_covers_another() {
     let folder = folder("seen");
     let odd = odd(&folder);
     let sample = root().join("tests/report/sample-compare.json");
-    let mut files = Vec::new();
-    for (name, records) in [
-        ("samples", records("tests/report")),
-        ("committed", records("loadtest/record")),
-        ("odd", vec![odd.clone()]),
-    ] {
-        let file = folder.join(format!("{name}.html"));
-        page(&file, &records);
-        files.push(file);
-    }
+    let mut files: Vec<PathBuf> = pages(&folder, &odd).map(|(file, _)| file).collect();
     for name in ["glance", "cpu", "switch", "latency"] {
         let file = folder.join(format!("{name}.svg"));
         chart(&file, name, &sample);

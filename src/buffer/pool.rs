@@ -150,7 +150,8 @@ impl Pool {
         self.memory.shelf(size).bytes
     }
 
-    pub(super) fn is_large(&self, buffer: u16) -> bool {
+    /// Whether the buffer of this number is large.
+    pub(crate) fn is_large(&self, buffer: u16) -> bool {
         self.memory.usual.count <= buffer
     }
 

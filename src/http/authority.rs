@@ -48,18 +48,10 @@ fn split(bytes: &[u8]) -> Option<Port> {
 pub(super) fn is_authority_at(bytes: &[u8], end: usize) -> bool {
     match bytes.get(end..).unwrap_or_default() {
         [] => end > 0,
-        // What nearly every port looks like.
-        [b':', digits @ ..] if end > 0 && digits.len() <= 5 => is_port(digits),
+        // What nearly every one that has a port looks like.
+        rest @ [b':', ..] if end > 0 => read_port(rest).is_some(),
         _ => split_at(bytes, end).is_some(),
     }
-}
-
-/// Whether so few digits are a port.
-#[inline]
-fn is_port(digits: &[u8]) -> bool {
-    let add =
-        |port: u32, digit: &u8| digit.is_ascii_digit().then(|| port * 10 + u32::from(digit - b'0'));
-    digits.iter().try_fold(0, add).is_some_and(|port| port <= u32::from(u16::MAX))
 }
 
 fn split_at(bytes: &[u8], end: usize) -> Option<Port> {
@@ -87,22 +79,19 @@ fn split_literal(bytes: &[u8]) -> Option<Port> {
 }
 
 /// Reads what follows the host: nothing, a lone colon, or a colon and digits up to 65535.
+#[inline]
 fn read_port(rest: &[u8]) -> Option<Port> {
     let digits = match rest {
         [] | [b':'] => return Some(Port::Absent),
         [b':', digits @ ..] => digits,
         _ => return None,
     };
-    digits
-        .iter()
-        .try_fold(0u16, |port, digit| {
-            let value = digit.wrapping_sub(b'0');
-            match value {
-                0..=9 => port.checked_mul(10)?.checked_add(u16::from(value)),
-                _ => None,
-            }
-        })
-        .map(Port::Number)
+    let port = digits.iter().try_fold(0u32, |port, digit| {
+        // Saturated, one that is too large stays so.
+        let next = || port.saturating_mul(10).saturating_add(u32::from(digit - b'0'));
+        digit.is_ascii_digit().then(next)
+    })?;
+    u16::try_from(port).ok().map(Port::Number)
 }
 
 fn has_whole_escapes(name: &[u8]) -> bool {

@@ -1,6 +1,6 @@
-//! A provided-buffer ring of one core, one for each size of buffer: receive buffers lent to the kernel, which picks one when
-//! bytes have arrived and not before. The ring's memory is ours: rings mapped by the kernel have
-//! been a hole (CVE-2024-0582).
+//! The provided-buffer rings of one core, one for each size of buffer: receive buffers lent to the
+//! kernel, which picks one when bytes have arrived and not before. A ring's memory is ours: rings
+//! mapped by the kernel have been a hole (CVE-2024-0582).
 //!
 //! ```text
 //!   pool ── take() ──► entry in the ring ── tail, release store ──► the kernel's ── completion ──► lease

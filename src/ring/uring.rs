@@ -266,7 +266,7 @@ impl<'r> Ring<'r> {
     /// The ring that a buffer was lent by.
     fn lender(&mut self, buffer: u16) -> &mut BufferRing {
         match &mut self.large {
-            Some(large) if usize::from(buffer) >= self.buffers.pool().count() => large,
+            Some(large) if large.pool().is_large(buffer) => large,
             _ => &mut self.buffers,
         }
     }
