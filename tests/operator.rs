@@ -1,10 +1,13 @@
 //! What an operator can do wrong, against the built binary: it ends, says why, and stops when it is
 //! told to.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const UPRING: &str = env!("CARGO_BIN_EXE_upring");
@@ -42,8 +45,16 @@ fn signal(process: &Child, name: &str) {
 
 /// Waits for its first line; false if it ended without one.
 fn is_serving(process: &mut Child) -> bool {
+    address(process).is_some()
+}
+
+/// Where it listens, by its first line.
+fn address(process: &mut Child) -> Option<String> {
     let output = process.stdout.take().expect("it is piped");
-    BufReader::new(output).lines().map_while(Result::ok).any(|line| line.contains("http://"))
+    let mut lines = BufReader::new(output).lines().map_while(Result::ok);
+    let line = lines.find(|line| line.contains("http://"))?;
+    let (_, address) = line.split_once("http://")?;
+    address.split(|byte: char| byte.is_whitespace() || byte == '/').next().map(str::to_owned)
 }
 
 // Some workers start and others cannot: the ones that did must not keep the process alive, nor
@@ -61,6 +72,42 @@ fn a_start_that_runs_out_of_descriptors_ends_and_says_so() {
             let is_denied = message.contains("io_uring_setup: Operation not permitted");
             assert!(is_denied || message.contains("ulimit -n"), "{told}: {message}");
         }
+    }
+}
+
+// Direct descriptors need no place in the table, but a FIN takes one for a moment, if it can.
+#[test]
+fn a_server_without_a_descriptor_left_ends_connections_as_gently_as_others() {
+    for host in ["hosted", "native"] {
+        let mut server = start(None, &["--workers", "1", "--host", host]);
+        let Some(address) = address(&mut server) else {
+            return eprintln!("SKIPPED, the server cannot start here");
+        };
+        let id = Pid::from_child(&server);
+        for limit in [None, Some(3)] {
+            if limit.is_some() {
+                let bound = Rlimit { current: limit, maximum: limit };
+                prlimit(Some(id), Resource::Nofile, bound).expect("it is our child");
+            }
+            let told = format!("{host}, at most {limit:?} descriptors");
+            let mut client = TcpStream::connect(&address).expect("it listens");
+            client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            client
+                .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                .expect("it reads");
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap_or_else(|error| panic!("{told}: {error}"));
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{told}: {answer}");
+            // Ours is still open: what is said now is read, and no reason for a reset.
+            for _ in 0..2 {
+                client
+                    .write_all(b"said too late")
+                    .unwrap_or_else(|error| panic!("{told}: {error}"));
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+        signal(&server, "TERM");
+        assert_eq!(end(server, host).status.code(), Some(0), "{host}");
     }
 }
 

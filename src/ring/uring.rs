@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::mem::{self, ManuallyDrop};
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
@@ -82,6 +82,8 @@ pub struct Ring<'r> {
     /// Accepts of one connection that are in flight on each of them.
     few_left: Vec<u8>,
     names: Names,
+    /// Direct descriptors that wait for an ordinary one, to be shut, in the order in which it was asked for.
+    shutting: VecDeque<(Token, Handle)>,
     tier: Tier,
     connections_max: u32,
     registered: bool,
@@ -158,6 +160,7 @@ impl<'r> Ring<'r> {
             names: Names::of(&listeners),
             few_left: vec![0; listeners.len()],
             listeners,
+            shutting: VecDeque::new(),
             tier,
             connections_max,
             registered,
@@ -367,6 +370,7 @@ impl<'r> Ring<'r> {
             }
             Kind::Send => self.sent(token, outcome),
             Kind::ShutDown => Some(Completion::ShutDown { connection: token }),
+            Kind::InstallToShut => self.installed_to_shut(token, outcome),
             Kind::Close => Some(Completion::Closed { connection: token }),
             Kind::Install => Some(installed(token, outcome)),
             Kind::Timer => {
@@ -431,6 +435,26 @@ impl<'r> Ring<'r> {
         debug_assert!(finished.is_some(), "a send completes once");
         let (connection, batch) = finished?;
         Some(Completion::Sent { connection, result: outcome.map(|count| count as usize), batch })
+    }
+
+    /// Shuts a connection by the ordinary descriptor it was given for that.
+    fn installed_to_shut(
+        &mut self,
+        connection: Token,
+        outcome: Result<u32, Errno>,
+    ) -> Option<Completion> {
+        // They complete as they were asked for: it is the first one.
+        let place = self.shutting.iter().position(|(token, _)| *token == connection)?;
+        let (_, handle) = self.shutting.remove(place)?;
+        if let Completion::Installed { result: Ok(descriptor), .. } = installed(connection, outcome)
+        {
+            shut(descriptor.as_fd());
+            return Some(Completion::ShutDown { connection });
+        }
+        // There is none to be had: by the slower way.
+        let user_data = UserData::new(Kind::ShutDown, connection);
+        self.push([self.tier.shutdown(handle).user_data(user_data.pack())]);
+        None
     }
 
     fn identified(&mut self, connection: Token, outcome: Result<u32, Errno>) -> Completion {
@@ -571,15 +595,16 @@ impl Kernel for Ring<'_> {
     }
 
     fn shutdown(&mut self, connection: Token, handle: Handle) {
+        // The ring's operation for it always goes by a worker thread of the kernel's; the call, which does
+        // not, needs an ordinary descriptor.
         match self.tier {
             Tier::Direct => {
-                let user_data = UserData::new(Kind::ShutDown, connection);
-                self.push([self.tier.shutdown(handle).user_data(user_data.pack())]);
+                self.shutting.push_back((connection, handle));
+                let user_data = UserData::new(Kind::InstallToShut, connection);
+                self.push([tier::install(handle).user_data(user_data.pack())]);
             }
-            // On the ring it would go by a worker thread of the kernel's, always.
             Tier::Plain => {
-                // A failure is a peer that is gone: whoever waits for its end hears of that.
-                let _ = rustix::net::shutdown(plain(handle), rustix::net::Shutdown::Write);
+                shut(plain(handle));
                 self.done.push_back(Completion::ShutDown { connection });
             }
         }
@@ -792,6 +817,11 @@ fn installed(connection: Token, outcome: Result<u32, Errno>) -> Completion {
     let result =
         outcome.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor.cast_signed()) });
     Completion::Installed { connection, result }
+}
+
+/// Ends our direction. A failure is a peer that is gone: whoever waits for its end hears of that.
+fn shut(connection: BorrowedFd<'_>) {
+    let _ = rustix::net::shutdown(connection, rustix::net::Shutdown::Write);
 }
 
 /// The ordinary descriptor behind a handle of the plain tier.

@@ -29,6 +29,8 @@ pub(super) enum Kind {
     Control,
     Identify,
     Watch,
+    /// Making an ordinary descriptor of a direct one, in order to shut it.
+    InstallToShut,
 }
 
 impl Kind {
@@ -45,6 +47,7 @@ impl Kind {
             9 => Kind::Control,
             10 => Kind::Identify,
             11 => Kind::Watch,
+            12 => Kind::InstallToShut,
             _ => return None,
         })
     }
@@ -95,8 +98,8 @@ mod tests {
 
     #[test]
     fn every_kind_slot_and_generation_comes_back_as_it_was_packed() {
-        for bits in 1..=9 {
-            let kind = Kind::from_bits(bits).expect("nine kinds");
+        for bits in 1..=12 {
+            let kind = Kind::from_bits(bits).expect("a kind for each");
             for slot in [0, 1, 0x1234_5678, u32::MAX] {
                 for generation in [0, 1, 0x00ab_cdef, Token::GENERATION_MASK] {
                     let user_data = UserData::new(kind, Token { slot, generation });
@@ -109,7 +112,7 @@ mod tests {
 
     #[test]
     fn bits_that_no_kind_has_are_not_unpacked() {
-        for bits in [0, 12 << 56, u64::MAX] {
+        for bits in [0, 13 << 56, u64::MAX] {
             assert_eq!(UserData::unpack(bits), None);
         }
     }
