@@ -188,21 +188,9 @@ mod tests {
 
     #[test]
     fn a_ratio_is_the_median_of_each_rounds() {
-        let turn = |cpu_us| Turn {
-            report: crate::generator::Report {
-                requests: 1,
-                rate: 1.0,
-                p50_us: 1.0,
-                p99_us: 1.0,
-                p999_us: 1.0,
-                fifo: false,
-            },
-            cpu_us,
-            rss_bytes: 3 << 20,
-        };
         let profile = "a=http".parse().unwrap();
-        let turns = [2.0, 9.0, 3.0].map(turn);
-        let row = row(&profile, "x", &turns, &[1.0, 3.0, 2.0].map(turn), Some(0.5));
+        let turns = [2.0, 9.0, 3.0].map(turn::tests::turn);
+        let row = row(&profile, "x", &turns, &[1.0, 3.0, 2.0].map(turn::tests::turn), Some(0.5));
         assert_eq!(&row[6..], [3.0, 2.0, 9.0, 2.0, 0.5, 3.0].map(Value::from));
         assert_eq!(super::row(&profile, "x", &turns, &[], None)[9..11], [Value::Null, Value::Null]);
     }

@@ -8,6 +8,7 @@
 //!   syscalls   server and generator on ONE core   counts: the same on every machine
 //!   memory     10 000 idle switched connections   bytes: the same on every machine of one page size
 //!   faults     honest traffic beside an attack    latencies: compare before and during
+//!   machine    work that only fills a core        how far times on this machine are to be trusted
 //! ```
 //!
 //! **Why one core for system calls.** How many calls a server makes depends on how many requests it finds when it wakes.
@@ -21,7 +22,7 @@
 //!
 //! `target.rs` is a server and `../tree.rs` its processes, `generator.rs` the generator's process,
 //! `counter.rs` perf or strace, `record.rs` the tables; `profile.rs` says which server does what,
-//! `turn.rs` who is driven when; one file each for the five measures, and `attack.rs` for what
+//! `turn.rs` who is driven when; one file each for the six measures, and `attack.rs` for what
 //! faults are made by.
 
 use std::collections::BTreeMap;
@@ -42,6 +43,7 @@ mod figures;
 mod fixture;
 mod generator;
 mod load;
+mod machine;
 mod memory;
 #[allow(unsafe_code)] // calls prctl, which the standard library does not offer
 mod pages;
@@ -93,6 +95,8 @@ enum Measure {
     Memory(memory::Options),
     /// Latency of honest requests before, during and after attacks.
     Faults(faults::Options),
+    /// How fast each core is alone, and while the other works: nanoseconds of a fixed step.
+    Machine(machine::Options),
 }
 
 impl Measure {
@@ -103,6 +107,7 @@ impl Measure {
             Measure::Syscalls(_) => "syscalls",
             Measure::Memory(_) => "memory",
             Measure::Faults(_) => "faults",
+            Measure::Machine(_) => "machine",
         }
     }
 }
@@ -137,6 +142,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         Measure::Syscalls(options) => syscalls::measure(options, &generator)?,
         Measure::Memory(options) => memory::measure(options, &generator)?,
         Measure::Faults(options) => faults::measure(options)?,
+        Measure::Machine(options) => machine::measure(options)?,
     };
     print!("{}", finding.table);
     for failure in &finding.failures {

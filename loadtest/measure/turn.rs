@@ -46,6 +46,13 @@ pub(crate) fn take(
     Ok(Turn { report, cpu_us, rss_bytes: server.status_bytes("VmRSS")? })
 }
 
+impl Turn {
+    /// How much of the time the server was on a processor: 1 is a core.
+    pub(crate) fn busy(&self) -> f64 {
+        self.cpu_us * self.report.rate / 1e6
+    }
+}
+
 /// The same, for the system calls of the server per request or message.
 pub(crate) fn count(
     generator: &Path,
@@ -96,8 +103,21 @@ pub(crate) fn interleave<S, T>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A turn of a server that costs so much a request.
+    pub(crate) fn turn(cpu_us: f64) -> Turn {
+        let report =
+            Report { requests: 1, rate: 1.0, p50_us: 1.0, p99_us: 1.0, p999_us: 1.0, fifo: false };
+        Turn { report, cpu_us, rss_bytes: 3 << 20 }
+    }
+
+    #[test]
+    fn a_core_is_busy_for_as_long_as_its_requests_take() {
+        let report = Report { rate: 250_000.0, ..turn(1.0).report };
+        assert_eq!(Turn { report, ..turn(3.0) }.busy(), 0.75);
+    }
 
     #[test]
     fn servers_take_turns_and_the_first_round_warms_up() {
