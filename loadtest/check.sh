@@ -3,7 +3,7 @@
 # by itself.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo build --release --bins --examples
+cargo build --release --bins --example measure --example baseline
 cd target/release
 files=$(mktemp -d)
 truncate -s 20M "$files/large"

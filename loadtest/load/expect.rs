@@ -1,6 +1,7 @@
 //! What a connection must receive, byte by byte. It is fed whatever receives bring, however the
 //! answers are cut, and does no I/O. Called by `rounds.rs` and `storm.rs`.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use httparse::{Response, Status};
@@ -21,6 +22,7 @@ pub(crate) enum Fault {
     HeadTooLarge,
     Status(u16),
     Length,
+    Chunk,
     Content,
     Token,
     Accept,
@@ -39,7 +41,10 @@ impl fmt::Display for Fault {
             Fault::Head(error) => write!(f, "the head is malformed: {error}"),
             Fault::HeadTooLarge => write!(f, "the head does not end"),
             Fault::Status(status) => write!(f, "the status is {status}"),
-            Fault::Length => write!(f, "Content-Length is missing or wrong"),
+            Fault::Length => {
+                write!(f, "Content-Length is missing or wrong, and there are no chunks")
+            }
+            Fault::Chunk => write!(f, "a chunk is malformed"),
             Fault::Content => write!(f, "the content differs"),
             Fault::Token => write!(f, "the 101 does not name the protocol"),
             Fault::Accept => write!(f, "Sec-WebSocket-Accept is missing or differs"),
@@ -247,16 +252,26 @@ impl Reference {
             Some(200) => {}
             status => return Err(Fault::Status(status.unwrap_or_default())),
         }
-        let length = field(&response, "content-length")
-            .and_then(|value| str::from_utf8(value).ok()?.parse().ok());
-        if length.is_none() || self.content.as_ref().is_some_and(|due| length != Some(due.len())) {
-            return Err(Fault::Length);
-        }
-        let end = head_bytes + length.unwrap_or_default();
-        let Some(content) = bytes.get(head_bytes..end) else { return Ok(None) };
-        if content != self.content.get_or_insert_with(|| content.to_vec()) {
+        let behind_head = &bytes[head_bytes..];
+        let (content, content_bytes) = match framing(&response)? {
+            Framing::Length(length)
+                if self.content.as_ref().is_some_and(|due| length != due.len()) =>
+            {
+                return Err(Fault::Length);
+            }
+            Framing::Length(length) => match behind_head.get(..length) {
+                Some(content) => (Cow::Borrowed(content), length),
+                None => return Ok(None),
+            },
+            Framing::Chunked => match read_chunks(behind_head)? {
+                Some((content, used)) => (Cow::Owned(content), used),
+                None => return Ok(None),
+            },
+        };
+        if *content != **self.content.get_or_insert_with(|| content.to_vec()) {
             return Err(Fault::Content);
         }
+        let end = head_bytes + content_bytes;
         if is_last(&response) {
             met.is_last = true;
         } else {
@@ -264,6 +279,53 @@ impl Reference {
             self.answer.extend_from_slice(&bytes[..end]);
         }
         Ok(Some(end))
+    }
+}
+
+/// Where the content of an answer ends.
+enum Framing {
+    Length(usize),
+    Chunked,
+}
+
+/// RFC 9112 §6.3, but for an answer that ends with its connection.
+fn framing(response: &Response<'_, '_>) -> Result<Framing, Fault> {
+    match (field(response, "transfer-encoding"), field(response, "content-length")) {
+        (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
+        (None, Some(length)) => {
+            let length = str::from_utf8(length).ok().and_then(|length| length.parse().ok());
+            length.map(Framing::Length).ok_or(Fault::Length)
+        }
+        _ => Err(Fault::Length),
+    }
+}
+
+/// The content of a chunked answer that is all there, and the bytes it takes up (RFC 9112 §7.1).
+fn read_chunks(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Fault> {
+    let mut content = Vec::new();
+    let mut at = 0;
+    loop {
+        let size = httparse::parse_chunk_size(&bytes[at..]).map_err(|_| Fault::Chunk)?;
+        let Status::Complete((line_bytes, size)) = size else { return Ok(None) };
+        let start = at + line_bytes;
+        if size == 0 {
+            let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+            return match httparse::parse_headers(&bytes[start..], &mut fields)
+                .map_err(Fault::Head)?
+            {
+                Status::Complete((trailer_bytes, _)) => Ok(Some((content, start + trailer_bytes))),
+                Status::Partial => Ok(None),
+            };
+        }
+        let end = usize::try_from(size).ok().and_then(|size| start.checked_add(size));
+        let Some(end) = end else { return Err(Fault::Chunk) };
+        let Some(data) = bytes.get(start..end) else { return Ok(None) };
+        let Some(line_end) = bytes.get(end..end.saturating_add(2)) else { return Ok(None) };
+        if line_end != b"\r\n" {
+            return Err(Fault::Chunk);
+        }
+        content.extend_from_slice(data);
+        at = end + 2;
     }
 }
 
@@ -345,6 +407,41 @@ mod tests {
             assert_eq!(receive(&mut expectation, [&bytes[..cut], &bytes[cut..]], 0), 2);
             assert!(expectation.is_met());
         }
+    }
+
+    #[test]
+    fn chunked_answers_cut_anywhere_are_met() {
+        let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n\
+            1;x=y\r\nh\r\n001\r\ni\r\n0\r\nT: v\r\n\r\n";
+        let bytes = [&chunked[..], ANSWER, chunked].concat();
+        for cut in 0..=bytes.len() {
+            let mut expectation = Expectation::default();
+            expectation.expect_answers(3);
+            assert_eq!(receive(&mut expectation, [&bytes[..cut], &bytes[cut..]], 0), 3);
+            assert!(expectation.is_met());
+        }
+    }
+
+    #[test]
+    fn chunks_that_are_wrong_are_faults() {
+        let receive = |chunks: &str| {
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let mut expectation = Expectation::default();
+            expectation.expect_answers(1);
+            expectation.receive([head, chunks].concat().as_bytes(), &mut reference(0)).err()
+        };
+        assert!(receive("2\r\nhi\r\n0\r\n\r\n").is_none());
+        assert!(matches!(receive("2\r\nho\r\n0\r\n\r\n"), Some(Fault::Content)));
+        assert!(matches!(receive("1\r\nh\r\n0\r\n\r\n"), Some(Fault::Content)));
+        assert!(matches!(receive("2\r\nhi.."), Some(Fault::Chunk)));
+        assert!(matches!(receive("ffffffffffffffff\r\n"), Some(Fault::Chunk)));
+        assert!(matches!(receive("g\r\n"), Some(Fault::Chunk)));
+        assert!(matches!(receive("2\r\nhi\r\n0\r\n\r\nx"), Some(Fault::Surplus)));
+        let both = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let mut expectation = Expectation::default();
+        expectation.expect_answers(1);
+        let fault = expectation.receive(both, &mut reference(0)).expect_err("where does it end?");
+        assert!(matches!(fault, Fault::Length));
     }
 
     #[test]
