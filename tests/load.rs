@@ -127,21 +127,32 @@ fn what_is_wrong_is_said_counted_and_in_the_status() {
         ("echo", |stream| answer(stream, ANSWER), "the status is 200"),
         (
             "echo",
-            |stream| answer(stream, b"HTTP/1.1 101 \r\nUpgrade: other\r\n\r\n"),
+            |stream| {
+                answer(stream, b"HTTP/1.1 101 \r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n")
+            },
             "does not name the protocol",
         ),
         (
             "echo --token websocket",
-            |stream| answer(stream, b"HTTP/1.1 101 \r\nUpgrade: websocket\r\n\r\n"),
+            |stream| {
+                answer(
+                    stream,
+                    b"HTTP/1.1 101 \r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+                )
+            },
             "Sec-WebSocket-Accept",
         ),
-        ("switch", |stream| echo(stream, 63, |byte| byte), "the server closed the connection"),
         (
             "switch",
-            |stream| echo(stream, 64, |byte| if byte == 5 { 6 } else { byte }),
-            "byte 5 of the echo differs",
+            |stream| echo(stream, 64, |bytes| bytes.truncate(63)),
+            "the server closed the connection",
         ),
-        ("switch", |stream| echo(stream, 65, |byte| byte), "bytes came that nobody asked for"),
+        ("switch", |stream| echo(stream, 64, |bytes| bytes[5] ^= 1), "byte 5 of the echo differs"),
+        (
+            "switch",
+            |stream| echo(stream, 64, |bytes| bytes.push(0)),
+            "bytes came that nobody asked for",
+        ),
     ];
     for (arguments, lie, wrong) in lies {
         let target = serve_each(move |mut stream| lie(&mut stream));
@@ -153,6 +164,138 @@ fn what_is_wrong_is_said_counted_and_in_the_status() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(said.contains(wrong), "{arguments}, {wrong}: {said}");
     }
+}
+
+/// The classic of buffers that are used again: each gets what the other said.
+#[test]
+fn an_echo_that_belongs_to_another_connection_is_found_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+    let target = listener.local_addr().expect("it is bound");
+    thread::spawn(move || {
+        while let (Ok((mut one, _)), Ok((mut other, _))) = (listener.accept(), listener.accept()) {
+            for stream in [&mut one, &mut other] {
+                read_head(stream);
+                stream.write_all(SWITCH).unwrap_or_default();
+            }
+            let (mut bytes, mut others) = ([0; 64], [0; 64]);
+            one.read_exact(&mut bytes).unwrap_or_default();
+            other.read_exact(&mut others).unwrap_or_default();
+            one.write_all(&others).unwrap_or_default();
+            other.write_all(&bytes).unwrap_or_default();
+            let _ = one.read_to_end(&mut Vec::new());
+        }
+    });
+    for arguments in ["echo --lock-step", "switch", "switch --late"] {
+        let output = load(&format!("{arguments} --requests 2 --connections 2"), target);
+        assert_eq!(output.status.code(), Some(1), "{arguments}: {output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("byte 0 of the echo differs"), "{arguments}: {said}");
+    }
+}
+
+#[test]
+fn what_was_asked_for_behind_a_last_answer_is_asked_for_again() {
+    // It closes behind every fifth answer, and says so.
+    let target = serve_each(|mut stream| {
+        for count in 1..=5 {
+            let close = if count == 5 { "Connection: close\r\n" } else { "" };
+            let answer = format!("HTTP/1.1 200 OK\r\n{close}Content-Length: 2\r\n\r\nhi");
+            if !read_head(&mut stream) || stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+        stream.shutdown(Shutdown::Write).unwrap_or_default();
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    for arguments in [
+        "http --requests 100 --depth 8 --connections 3",
+        "http --requests 100 --depth 8 --connections 3 --rate 2000",
+    ] {
+        let output = load(arguments, target);
+        let report = report(&output);
+        assert_eq!((&report["requests"], &report["errors"]), (&100.into(), &0.into()), "{report}");
+        assert!(output.status.success(), "{arguments}");
+    }
+}
+
+#[test]
+fn what_was_due_and_never_sent_is_an_error_and_in_the_latencies() {
+    // Ten answers, and then silence.
+    let target = serve_each(|mut stream| {
+        for _ in 0..10 {
+            read_head(&mut stream);
+            stream.write_all(ANSWER).unwrap_or_default();
+        }
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let output = load("http --rate 1000 --seconds 0.4 --connections 1 --limit 0.8", target);
+    let report = report(&output);
+    assert_eq!((&report["requests"], &report["errors"]), (&10.into(), &390.into()), "{report}");
+    let p50 = report["p50_us"].as_f64().unwrap_or_default();
+    assert!(p50 > 400_000.0, "the middle one of them was due 0.6 s before the limit: {p50}");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("no connection was free for it") && said.contains("389 times"), "{said}");
+}
+
+#[test]
+fn a_rate_is_told_as_it_was_asked_for() {
+    let target = serve_each(|mut stream| {
+        while read_head(&mut stream) {
+            stream.write_all(ANSWER).unwrap_or_default();
+        }
+    });
+    let report = report(&load("http --rate 5 --seconds 0.5", target));
+    assert_eq!(report["requests"], 3);
+    let rate = report["rate"].as_f64().unwrap_or_default();
+    assert!(
+        (4.9..=6.1).contains(&rate),
+        "three in half a second, or in the 0.6 s they are for: {rate}"
+    );
+}
+
+#[test]
+fn a_server_that_deals_in_pings_and_chunks_is_right() {
+    let target = serve_each(|mut stream| {
+        let (key, accept) = ("dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap_or_default();
+            head.push(byte[0]);
+        }
+        if !String::from_utf8_lossy(&head).contains(key) {
+            let chunked =
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+            return stream.write_all(chunked).unwrap_or_default();
+        }
+        let switch = format!(
+            "HTTP/1.1 101 \r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+        );
+        stream.write_all(switch.as_bytes()).unwrap_or_default();
+        loop {
+            let mut frame = [0; 6 + 10];
+            if stream.read_exact(&mut frame).is_err() {
+                return;
+            }
+            let (head, payload) = frame.split_at(6);
+            let payload: Vec<u8> = payload
+                .iter()
+                .zip(head[2..].iter().cycle())
+                .map(|(byte, mask)| byte ^ mask)
+                .collect();
+            // No echo before the pong is there.
+            stream.write_all(b"\x89\x02hi").unwrap_or_default();
+            let mut pong = [0; 8];
+            stream.read_exact(&mut pong).unwrap_or_default();
+            if pong == *b"\x8a\x82\0\0\0\0hi" {
+                stream.write_all(&[&[0x82, 10][..], &payload].concat()).unwrap_or_default();
+            }
+        }
+    });
+    let output = load("echo --token websocket --bytes 10 --requests 20 --connections 2", target);
+    assert_eq!((report(&output)["requests"].as_u64(), output.status.code()), (Some(20), Some(0)));
+    let output = load("http --requests 20 --connections 2 --requests-per-connection 1", target);
+    assert_eq!((report(&output)["requests"].as_u64(), output.status.code()), (Some(20), Some(0)));
 }
 
 #[test]
@@ -207,7 +350,7 @@ fn idle_connections_are_held_and_weighed() {
         assert!(report["mean"].as_u64() <= Some(most), "{report}");
     }
     // One that hangs up on those it holds is found out.
-    let target = serve_each(|mut stream| echo(&mut stream, 16, |byte| byte));
+    let target = serve_each(|mut stream| echo(&mut stream, 16, |_| {}));
     let output = load("idle --connections 3 --warm-up 0 --seconds 0.5", target);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
 }
@@ -268,11 +411,13 @@ fn answer(stream: &mut TcpStream, bytes: &[u8]) {
     }
 }
 
-/// A switch, and `count` bytes of the echo, each as `change` has it.
-fn echo(stream: &mut TcpStream, count: usize, change: fn(u8) -> u8) {
+/// A switch, and of so many bytes that come the echo, as `change` has it.
+fn echo(stream: &mut TcpStream, count: usize, change: fn(&mut Vec<u8>)) {
     if read_head(stream) {
         stream.write_all(SWITCH).unwrap_or_default();
-        let bytes: Vec<u8> = (0..count).map(|at| change((at % 251) as u8)).collect();
+        let mut bytes = vec![0; count];
+        stream.read_exact(&mut bytes).unwrap_or_default();
+        change(&mut bytes);
         stream.write_all(&bytes).unwrap_or_default();
         stream.shutdown(Shutdown::Write).unwrap_or_default();
         let _ = stream.read_to_end(&mut Vec::new());

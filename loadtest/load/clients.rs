@@ -199,11 +199,11 @@ impl<'r> Clients<'r> {
     }
 
     /// Sends `bytes` behind what is being sent.
-    pub(crate) fn send(&mut self, place: Place, bytes: &'static [u8]) {
+    pub(crate) fn send(&mut self, place: Place, bytes: impl Into<Payload>) {
         let seat = &mut self.seats[place];
         let spare = &mut self.spare;
         let batch = seat.batch.get_or_insert_with(|| spare.pop().unwrap_or_default());
-        batch.push(Payload::Static(bytes));
+        batch.push(bytes.into());
         self.touch(place);
     }
 

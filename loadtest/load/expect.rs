@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::OnceLock;
 
 use httparse::{Response, Status};
 use upring::ring::Errno;
@@ -13,6 +14,8 @@ use crate::websocket;
 const FIELDS_MAX: usize = 64;
 /// A head longer than this is no answer of a server under test.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// A content that is compared once it is whole: the first, and one in chunks.
+const CONTENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Why an answer is wrong, or why there is none.
 #[derive(Debug)]
@@ -23,14 +26,20 @@ pub(crate) enum Fault {
     Status(u16),
     Length,
     Chunk,
+    TooLarge,
     Content,
+    Version,
+    Option,
     Token,
     Accept,
+    Unasked,
+    Framed,
     Echo { at: u64 },
     Surplus,
     Closed,
     Open,
     Late,
+    Unsent,
     Socket(Errno),
 }
 
@@ -45,14 +54,26 @@ impl fmt::Display for Fault {
                 write!(f, "Content-Length is missing or wrong, and there are no chunks")
             }
             Fault::Chunk => write!(f, "a chunk is malformed"),
+            Fault::TooLarge => {
+                write!(f, "the content is longer than 16 MiB, which is too much to keep")
+            }
             Fault::Content => write!(f, "the content differs"),
+            Fault::Version => write!(f, "the 101 is not of HTTP/1.1"),
+            Fault::Option => write!(f, "the 101 has no upgrade in Connection"),
             Fault::Token => write!(f, "the 101 does not name the protocol"),
             Fault::Accept => write!(f, "Sec-WebSocket-Accept is missing or differs"),
+            Fault::Unasked => {
+                write!(f, "the 101 has an extension or a subprotocol nobody asked for")
+            }
+            Fault::Framed => write!(f, "the 101 has a Content-Length or a Transfer-Encoding"),
             Fault::Echo { at } => write!(f, "byte {at} of the echo differs"),
             Fault::Surplus => write!(f, "bytes came that nobody asked for"),
             Fault::Closed => write!(f, "the server closed the connection"),
             Fault::Open => write!(f, "the server answered behind its last answer"),
             Fault::Late => write!(f, "the answer was not whole at the time limit"),
+            Fault::Unsent => {
+                write!(f, "it was due, and no connection was free for it until the time limit")
+            }
             Fault::Socket(errno) => write!(f, "socket: {errno:?}"),
         }
     }
@@ -86,8 +107,8 @@ impl Pattern {
 
 /// What the bytes of all connections of a thread are compared with.
 pub(crate) struct Reference {
-    /// The content every answer must have: as given, or that of the first answer.
-    content: Option<Vec<u8>>,
+    /// The content every answer must have: as given, or that of the first answer on whatever thread.
+    content: &'static OnceLock<Vec<u8>>,
     /// The last answer that was right: one that is the same byte for byte need not be read.
     answer: Vec<u8>,
     /// What comes back on a switched connection, in messages of so many bytes.
@@ -97,7 +118,7 @@ pub(crate) struct Reference {
 
 impl Reference {
     pub(crate) fn new(
-        content: Option<Vec<u8>>,
+        content: &'static OnceLock<Vec<u8>>,
         echoed: &'static Pattern,
         message_bytes: usize,
     ) -> Reference {
@@ -124,19 +145,35 @@ pub(crate) struct Expectation {
     switch: Option<&'static Protocol>,
     /// Answers of status 200 still owed.
     answers: usize,
+    /// The content of the first of them that has come in part, and is compared as it comes.
+    content: Option<Content>,
     /// Echoed bytes still owed.
     echo_bytes: usize,
+    /// Where in the pattern this connection began: what was meant for another is not what is due here.
+    start: u64,
     /// Bytes of the pattern echoed so far.
     echoed: u64,
+    /// Whether what comes are frames, among which may be pings; and the answers to those.
+    is_framed: bool,
+    pongs: Vec<u8>,
     /// What has to come behind everything else.
     farewell: &'static [u8],
     /// An answer that was cut.
     partial: Vec<u8>,
 }
 
+/// The known content of an answer, as far as it has come.
+struct Content {
+    at: usize,
+    is_last: bool,
+}
+
 impl Expectation {
-    pub(crate) fn expect_switch(&mut self, protocol: &'static Protocol) {
+    /// A 101, and what comes behind it begins at a place in the pattern.
+    pub(crate) fn expect_switch(&mut self, protocol: &'static Protocol, start: u64) {
         self.switch = Some(protocol);
+        self.start = start;
+        self.is_framed = *protocol == Protocol::WebSocket;
     }
 
     pub(crate) fn expect_answers(&mut self, count: usize) {
@@ -149,6 +186,16 @@ impl Expectation {
 
     pub(crate) fn expect_farewell(&mut self, bytes: &'static [u8]) {
         self.farewell = bytes;
+    }
+
+    /// The server closes behind what has come: it owes nothing of what was asked for behind that.
+    pub(crate) fn expect_no_more(&mut self) {
+        self.answers = 0;
+    }
+
+    /// What is to be sent for pings that came.
+    pub(crate) fn take_pongs(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.pongs)
     }
 
     pub(crate) fn is_met(&self) -> bool {
@@ -175,6 +222,9 @@ impl Expectation {
             whole.drain(..used);
             self.partial = whole;
         }
+        if self.partial.len() > HEAD_BYTES_MAX + CONTENT_BYTES_MAX {
+            return Err(Fault::TooLarge);
+        }
         Ok(met)
     }
 
@@ -198,20 +248,76 @@ impl Expectation {
             if met.is_last && used < bytes.len() {
                 return Err(Fault::Open);
             }
-            let Some(answer_bytes) = reference.read_answer(&bytes[used..], met)? else {
-                return Ok(used);
-            };
+            if let Some(content) = &mut self.content {
+                let (came, is_whole) = reference.compare_content(content.at, &bytes[used..])?;
+                used += came;
+                content.at += came;
+                if !is_whole {
+                    return Ok(used);
+                }
+                met.is_last |= content.is_last;
+                self.content = None;
+            } else {
+                match reference.read_answer(&bytes[used..], met)? {
+                    Answer::Cut => return Ok(used),
+                    Answer::Whole(answer_bytes) => used += answer_bytes,
+                    Answer::Begun { head_bytes, is_last } => {
+                        used += head_bytes;
+                        self.content = Some(Content { at: 0, is_last });
+                        continue;
+                    }
+                }
+            }
             self.answers -= 1;
             met.units += 1;
-            used += answer_bytes;
         }
-        let (echo, rest) = bytes[used..].split_at(self.echo_bytes.min(bytes.len() - used));
-        self.compare_echo(echo, reference, met)?;
+        let (echo, mut rest) = bytes[used..].split_at(self.echo_bytes.min(bytes.len() - used));
+        match self.compare_echo(echo, reference, met) {
+            Ok(()) => {}
+            Err(_) if self.is_framed => {
+                rest = self.compare_frames(&bytes[used..], reference, met)?
+            }
+            Err(fault) => return Err(fault),
+        }
+        if self.is_framed && rest.first() == Some(&websocket::PING) {
+            rest = self.compare_frames(rest, reference, met)?;
+        }
+        if self.is_framed && rest.first() == Some(&websocket::PING) {
+            // The rest of it is still to come.
+            return Ok(bytes.len() - rest.len());
+        }
         match self.farewell.strip_prefix(rest) {
             Some(left) => self.farewell = left,
             None => return Err(Fault::Surplus),
         }
         Ok(bytes.len())
+    }
+
+    /// Compares message by message, and notes the answers to pings, which may stand between two of them;
+    /// what is neither.
+    fn compare_frames<'b>(
+        &mut self,
+        mut bytes: &'b [u8],
+        reference: &Reference,
+        met: &mut Met,
+    ) -> Result<&'b [u8], Fault> {
+        let message_bytes = reference.message_bytes;
+        loop {
+            let left = message_bytes - (self.echoed % message_bytes as u64) as usize;
+            if left == message_bytes && bytes.first() == Some(&websocket::PING) {
+                let Some((pong, rest)) = websocket::pong(bytes) else { return Ok(bytes) };
+                self.pongs.extend(pong);
+                bytes = rest;
+                continue;
+            }
+            let due = left.min(self.echo_bytes).min(bytes.len());
+            if due == 0 {
+                return Ok(bytes);
+            }
+            let (echo, rest) = bytes.split_at(due);
+            self.compare_echo(echo, reference, met)?;
+            bytes = rest;
+        }
     }
 
     fn compare_echo(
@@ -223,7 +329,7 @@ impl Expectation {
         if bytes.is_empty() {
             return Ok(());
         }
-        let expected = reference.echoed.slice(self.echoed, bytes.len());
+        let expected = reference.echoed.slice(self.start + self.echoed, bytes.len());
         if bytes != expected {
             let same = bytes.iter().zip(expected).take_while(|(came, due)| came == due).count();
             return Err(Fault::Echo { at: self.echoed + same as u64 });
@@ -237,48 +343,70 @@ impl Expectation {
     }
 }
 
+/// How much of an answer is there.
+enum Answer {
+    /// Not enough to judge it.
+    Cut,
+    /// All of it: so many bytes.
+    Whole(usize),
+    /// Its head, and not all of its content, which is known.
+    Begun { head_bytes: usize, is_last: bool },
+}
+
 impl Reference {
-    /// The length of a 200 with the right content.
-    fn read_answer(&mut self, bytes: &[u8], met: &mut Met) -> Result<Option<usize>, Fault> {
+    /// Reads a 200 with the right content.
+    fn read_answer(&mut self, bytes: &[u8], met: &mut Met) -> Result<Answer, Fault> {
         if !self.answer.is_empty() && bytes.starts_with(&self.answer) {
-            return Ok(Some(self.answer.len()));
+            return Ok(Answer::Whole(self.answer.len()));
         }
         let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
         let mut response = Response::new(&mut fields);
         let Some(head_bytes) = read_head(&mut response, bytes)? else {
-            return Ok(None);
+            return Ok(Answer::Cut);
         };
         match response.code {
             Some(200) => {}
             status => return Err(Fault::Status(status.unwrap_or_default())),
         }
+        let (is_last, known) = (is_last(&response), self.content.get());
         let behind_head = &bytes[head_bytes..];
         let (content, content_bytes) = match framing(&response)? {
-            Framing::Length(length)
-                if self.content.as_ref().is_some_and(|due| length != due.len()) =>
-            {
+            Framing::Length(length) if known.is_some_and(|known| known.len() != length) => {
                 return Err(Fault::Length);
             }
             Framing::Length(length) => match behind_head.get(..length) {
                 Some(content) => (Cow::Borrowed(content), length),
-                None => return Ok(None),
+                None if known.is_some() => return Ok(Answer::Begun { head_bytes, is_last }),
+                None if length > CONTENT_BYTES_MAX => return Err(Fault::TooLarge),
+                None => return Ok(Answer::Cut),
             },
             Framing::Chunked => match read_chunks(behind_head)? {
                 Some((content, used)) => (Cow::Owned(content), used),
-                None => return Ok(None),
+                None => return Ok(Answer::Cut),
             },
         };
-        if *content != **self.content.get_or_insert_with(|| content.to_vec()) {
+        if *content != **self.content.get_or_init(|| content.to_vec()) {
             return Err(Fault::Content);
         }
         let end = head_bytes + content_bytes;
-        if is_last(&response) {
+        if is_last {
             met.is_last = true;
-        } else {
+        } else if content_bytes <= HEAD_BYTES_MAX {
             self.answer.clear();
             self.answer.extend_from_slice(&bytes[..end]);
         }
-        Ok(Some(end))
+        Ok(Answer::Whole(end))
+    }
+
+    /// Compares what came of a content behind its first `at` bytes: how much that was, and whether it is
+    /// all there now.
+    fn compare_content(&self, at: usize, bytes: &[u8]) -> Result<(usize, bool), Fault> {
+        let due = self.content.get().and_then(|content| content.get(at..)).unwrap_or_default();
+        let came = &bytes[..due.len().min(bytes.len())];
+        if !due.starts_with(came) {
+            return Err(Fault::Content);
+        }
+        Ok((came.len(), came.len() == due.len()))
     }
 }
 
@@ -288,13 +416,18 @@ enum Framing {
     Chunked,
 }
 
-/// RFC 9112 §6.3, but for an answer that ends with its connection.
+/// RFC 9112 §6.3, but for an answer that ends with its connection. What says it twice says it wrongly.
 fn framing(response: &Response<'_, '_>) -> Result<Framing, Fault> {
-    match (field(response, "transfer-encoding"), field(response, "content-length")) {
-        (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
-        (None, Some(length)) => {
+    let mut codings = fields(response, "transfer-encoding");
+    let mut lengths = fields(response, "content-length");
+    match (codings.next(), codings.next(), lengths.next(), lengths.next()) {
+        (Some(coding), None, None, None) if coding.eq_ignore_ascii_case(b"chunked") => {
+            Ok(Framing::Chunked)
+        }
+        (None, None, Some(length), None) if length.iter().all(u8::is_ascii_digit) => {
             let length = str::from_utf8(length).ok().and_then(|length| length.parse().ok());
-            length.map(Framing::Length).ok_or(Fault::Length)
+            // Of more than there is memory for, nothing can be told.
+            length.filter(|length| *length < 1 << 48).map(Framing::Length).ok_or(Fault::Length)
         }
         _ => Err(Fault::Length),
     }
@@ -329,7 +462,7 @@ fn read_chunks(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Fault> {
     }
 }
 
-/// The length of a 101 that switches to `protocol`.
+/// The length of a 101 that switches to `protocol` (RFC 9110 §7.8, §8.6; RFC 6455 §4.1).
 fn read_switch(bytes: &[u8], protocol: &Protocol) -> Result<Option<usize>, Fault> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut response = Response::new(&mut fields);
@@ -340,14 +473,29 @@ fn read_switch(bytes: &[u8], protocol: &Protocol) -> Result<Option<usize>, Fault
         Some(101) => {}
         status => return Err(Fault::Status(status.unwrap_or_default())),
     }
+    let has = |name| field(&response, name).is_some();
+    if response.version != Some(1) {
+        return Err(Fault::Version);
+    }
+    if !has_option(&response, b"upgrade") {
+        return Err(Fault::Option);
+    }
     let token = protocol.token().as_bytes();
     if !field(&response, "upgrade").is_some_and(|value| value.eq_ignore_ascii_case(token)) {
         return Err(Fault::Token);
     }
-    match (protocol, field(&response, "sec-websocket-accept")) {
-        (Protocol::WebSocket, accept) if accept != Some(websocket::ACCEPT) => Err(Fault::Accept),
-        _ => Ok(Some(head_bytes)),
+    if has("content-length") || has("transfer-encoding") {
+        return Err(Fault::Framed);
     }
+    if *protocol == Protocol::WebSocket {
+        if field(&response, "sec-websocket-accept") != Some(websocket::ACCEPT) {
+            return Err(Fault::Accept);
+        }
+        if has("sec-websocket-extensions") || has("sec-websocket-protocol") {
+            return Err(Fault::Unasked);
+        }
+    }
+    Ok(Some(head_bytes))
 }
 
 fn read_head<'b>(response: &mut Response<'_, 'b>, bytes: &'b [u8]) -> Result<Option<usize>, Fault> {
@@ -360,24 +508,35 @@ fn read_head<'b>(response: &mut Response<'_, 'b>, bytes: &'b [u8]) -> Result<Opt
 
 /// Whether the server closes the connection behind this answer (RFC 9112 §9.3).
 fn is_last(response: &Response<'_, '_>) -> bool {
-    let options = field(response, "connection").unwrap_or_default();
-    let has = |wanted: &[u8]| {
-        options
-            .split(|byte| *byte == b',')
-            .any(|option| option.trim_ascii().eq_ignore_ascii_case(wanted))
-    };
-    has(b"close") || (response.version == Some(0) && !has(b"keep-alive"))
+    let is_old = response.version == Some(0);
+    has_option(response, b"close") || (is_old && !has_option(response, b"keep-alive"))
 }
 
-fn field<'b>(response: &Response<'_, 'b>, name: &str) -> Option<&'b [u8]> {
-    let found = response.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
-    found.map(|field| field.value)
+/// Whether Connection has an option, in any of its lines.
+fn has_option(response: &Response<'_, '_>, wanted: &[u8]) -> bool {
+    let mut options =
+        fields(response, "connection").flat_map(|line| line.split(|byte| *byte == b','));
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(wanted))
+}
+
+fn field<'b>(response: &Response<'_, 'b>, name: &'static str) -> Option<&'b [u8]> {
+    fields(response, name).next()
+}
+
+fn fields<'a, 'b>(
+    response: &'a Response<'_, 'b>,
+    name: &'static str,
+) -> impl Iterator<Item = &'b [u8]> + use<'a, 'b> {
+    let named = response.headers.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
+    named.map(|field| field.value)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SWITCH: &[u8] =
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
     fn pattern(slice_bytes_max: usize) -> &'static Pattern {
@@ -385,7 +544,11 @@ mod tests {
     }
 
     fn reference(pattern_bytes: usize) -> Reference {
-        Reference::new(Some(b"hi".to_vec()), pattern(pattern_bytes), 100)
+        Reference::new(known(b"hi"), pattern(pattern_bytes), 100)
+    }
+
+    fn known(content: &[u8]) -> &'static OnceLock<Vec<u8>> {
+        Box::leak(Box::new(OnceLock::from(content.to_vec())))
     }
 
     /// All units that come in these pieces.
@@ -447,11 +610,11 @@ mod tests {
     #[test]
     fn a_switch_and_its_echo_cut_anywhere_are_met() {
         let pattern = Pattern::new(1000);
-        let mut bytes = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\n\r\n".to_vec();
-        bytes.extend_from_slice(pattern.slice(0, 700));
+        let mut bytes = SWITCH.to_vec();
+        bytes.extend_from_slice(pattern.slice(3, 700));
         for cut in 0..=bytes.len() {
             let mut expectation = Expectation::default();
-            expectation.expect_switch(Box::leak(Box::new(Protocol::named("echo"))));
+            expectation.expect_switch(Box::leak(Box::new(Protocol::named("echo"))), 3);
             expectation.expect_echo(700);
             assert_eq!(receive(&mut expectation, [&bytes[..cut], &bytes[cut..]], 1000), 7);
             assert!(expectation.is_met());
@@ -459,17 +622,101 @@ mod tests {
     }
 
     #[test]
-    fn a_websocket_is_known_by_the_answer_to_its_key() {
-        let receive = |accept: &str| {
-            let head = format!(
-                "HTTP/1.1 101 \r\nUpgrade: WebSocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
-            );
+    fn a_101_that_is_not_quite_one_is_a_fault() {
+        let receive = |protocol: &'static Protocol, head: &str| {
             let mut expectation = Expectation::default();
-            expectation.expect_switch(&Protocol::WebSocket);
-            expectation.receive(head.as_bytes(), &mut reference(0))
+            expectation.expect_switch(protocol, 0);
+            let head = format!("{head}\r\n\r\n");
+            expectation.receive(head.as_bytes(), &mut reference(0)).map(|met| met.has_switched)
         };
-        assert!(receive("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=").expect("right").has_switched);
-        assert!(matches!(receive("wrong"), Err(Fault::Accept)));
+        let echo: &Protocol = Box::leak(Box::new(Protocol::named("echo")));
+        let raw = |fields: &str| receive(echo, &format!("HTTP/1.1 101 \r\n{fields}"));
+        assert!(raw("Connection: x\r\nConnection: y, UPGRADE\r\nUpgrade: Echo").expect("right"));
+        assert!(matches!(raw("Upgrade: echo"), Err(Fault::Option)));
+        assert!(matches!(raw("Connection: Upgrade"), Err(Fault::Token)));
+        let framed = raw("Connection: Upgrade\r\nUpgrade: echo\r\nContent-Length: 5");
+        assert!(matches!(framed, Err(Fault::Framed)));
+        let old = receive(echo, "HTTP/1.0 101 \r\nConnection: Upgrade\r\nUpgrade: echo");
+        assert!(matches!(old, Err(Fault::Version)));
+
+        let websocket = |accept: &str| {
+            let fields = "Connection: Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Accept: ";
+            receive(&Protocol::WebSocket, &format!("HTTP/1.1 101 \r\n{fields}{accept}"))
+        };
+        let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+        assert!(websocket(accept).expect("right"));
+        assert!(matches!(websocket("wrong"), Err(Fault::Accept)));
+        for unasked in ["Extensions: permessage-deflate", "Protocol: chat"] {
+            let found = websocket(&format!("{accept}\r\nSec-WebSocket-{unasked}"));
+            assert!(matches!(found, Err(Fault::Unasked)), "{unasked}");
+        }
+    }
+
+    #[test]
+    fn pings_between_messages_are_answered_wherever_they_are_cut() {
+        const BYTES: usize = 5;
+        let messages = websocket::Messages::new(BYTES);
+        let echoed: &'static Pattern = Box::leak(Box::new(messages.echoed(8)));
+        let message =
+            |number| echoed.slice(number * messages.echoed_bytes as u64, messages.echoed_bytes);
+        let pings: [&[u8]; 2] = [b"\x89\x00", b"\x89\x02hi"];
+        let bytes =
+            [pings[0], message(2), message(3), pings[1], pings[0], message(4), pings[1]].concat();
+        for cut in 0..=bytes.len() {
+            let mut reference = Reference::new(known(b""), echoed, messages.echoed_bytes);
+            let mut expectation = Expectation { is_framed: true, ..Expectation::default() };
+            expectation.start = 2 * messages.echoed_bytes as u64;
+            expectation.expect_echo(3 * messages.echoed_bytes);
+            let mut units = 0;
+            for piece in [&bytes[..cut], &bytes[cut..]] {
+                units += expectation.receive(piece, &mut reference).expect("right").units;
+            }
+            assert!(units == 3 && expectation.is_met(), "cut at {cut}");
+            let pongs = b"\x8a\x80\0\0\0\0\x8a\x82\0\0\0\0hi".repeat(2);
+            assert_eq!(expectation.take_pongs(), pongs, "cut at {cut}");
+        }
+        // On a protocol without frames they are bytes like others.
+        let mut raw = Expectation::default();
+        assert!(matches!(raw.receive(pings[0], &mut reference(0)), Err(Fault::Surplus)));
+    }
+
+    #[test]
+    fn a_known_content_is_compared_as_it_comes_and_not_kept() {
+        let content = Pattern::new(300_000).slice(0, 300_000).to_vec();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", content.len());
+        let answer = [head.as_bytes(), &content].concat();
+        let mut reference = Reference::new(known(&content), pattern(0), 1);
+        let mut expectation = Expectation::default();
+        expectation.expect_answers(2);
+        let mut units = 0;
+        for piece in answer.repeat(2).chunks(16_000) {
+            units += expectation.receive(piece, &mut reference).expect("right").units;
+            assert!(expectation.partial.len() < 16_000);
+        }
+        assert!(units == 2 && expectation.is_met());
+        // The first byte that differs is seen when it comes.
+        let mut expectation = Expectation::default();
+        expectation.expect_answers(1);
+        let wrong = [head.as_bytes(), b"?"].concat();
+        let fault = expectation.receive(&wrong, &mut reference).expect_err("it differs");
+        assert!(matches!(fault, Fault::Content));
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_not_asked_for() {
+        let receive = |head: &str| {
+            let mut reference = Reference::new(Box::leak(Box::default()), pattern(0), 1);
+            let mut expectation = Expectation::default();
+            expectation.expect_answers(1);
+            let head = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n");
+            expectation.receive(head.as_bytes(), &mut reference).expect_err("too much")
+        };
+        assert!(matches!(receive("Content-Length: 99999999999"), Fault::TooLarge));
+        for length in ["18446744073709551615", "99999999999999999999", "+5", "5, 5", ""] {
+            let fault = receive(&format!("Content-Length: {length}"));
+            assert!(matches!(fault, Fault::Length), "{length}: {fault}");
+        }
+        assert!(matches!(receive("Content-Length: 5\r\nContent-Length: 5"), Fault::Length));
     }
 
     #[test]
@@ -494,7 +741,7 @@ mod tests {
 
     #[test]
     fn the_first_answer_says_what_the_others_have_to_be() {
-        let mut reference = Reference::new(None, pattern(0), 1);
+        let mut reference = Reference::new(Box::leak(Box::default()), pattern(0), 1);
         let mut expectation = Expectation::default();
         expectation.expect_answers(2);
         expectation.receive(ANSWER, &mut reference).expect("whatever it is");

@@ -49,6 +49,18 @@ impl Pace {
     }
 }
 
+impl Pace {
+    /// How many are due so many nanoseconds after the beginning.
+    pub(crate) fn due_by(self, elapsed_ns: u64) -> u64 {
+        match self {
+            Pace::Open { first_ns, interval_ns } if elapsed_ns as f64 >= first_ns => {
+                ((elapsed_ns as f64 - first_ns) / interval_ns) as u64 + 1
+            }
+            _ => 0,
+        }
+    }
+}
+
 /// How long to wait for events when the next is due in so many nanoseconds, or when an answer comes.
 pub(crate) fn patience(next_ns: Option<u64>) -> Patience {
     match next_ns {

@@ -58,6 +58,8 @@ struct Seat {
     expectation: Expectation,
     /// When each of the requests or messages under way was due.
     due_ns: VecDeque<u64>,
+    /// Which of this thread's connections it is.
+    number: u64,
     /// Requests or messages sent on this connection.
     said: u64,
     /// Those that wait for the 101.
@@ -72,6 +74,7 @@ impl Seat {
             stage: Stage::Vacant,
             expectation: Expectation::default(),
             due_ns: VecDeque::new(),
+            number: 0,
             said: 0,
             waiting: 0,
             is_free: false,
@@ -87,6 +90,10 @@ pub(crate) struct Rounds {
     seats: Vec<Seat>,
     free: VecDeque<Place>,
     begun_ns: u64,
+    /// Connections made so far.
+    connected: u64,
+    /// When requests were due that a server closed in front of: they are made again.
+    again: VecDeque<u64>,
     /// Requests or messages begun, and those not answered yet.
     begun: u64,
     under_way: usize,
@@ -114,6 +121,8 @@ impl Rounds {
             seats: (0..seats).map(|_| Seat::vacant()).collect(),
             free: VecDeque::new(),
             begun_ns: 0,
+            connected: 0,
+            again: VecDeque::new(),
             begun: 0,
             under_way: 0,
             opening: 0,
@@ -175,10 +184,17 @@ impl Rounds {
             self.turn(clients, patience(next_ns))?;
             now_ns = clients.now_ns();
         }
-        let taken = Duration::from_nanos(clients.now_ns().saturating_sub(self.begun_ns));
+        let now_ns = clients.now_ns();
+        let taken_ns = now_ns.saturating_sub(self.begun_ns);
+        if u128::from(now_ns) >= self.plan.limit.as_nanos() {
+            self.note_unsent(now_ns);
+        }
         self.give_up(clients);
         self.tell();
-        Ok(taken)
+        // At a rate the run lasts until the next would be due, however soon the last was answered.
+        let due_ns = self.plan.pace.due_ns(self.begun).unwrap_or_default();
+        let asked_ns = due_ns.min(self.ends_ns().saturating_sub(self.begun_ns));
+        Ok(Duration::from_nanos(taken_ns.max(asked_ns)))
     }
 
     /// Closes every connection.
@@ -226,8 +242,14 @@ impl Rounds {
     }
 
     fn begin_due(&mut self, now_ns: u64, clients: &mut Clients<'_>) -> Option<u64> {
+        while let Some(due_ns) = self.again.front().copied() {
+            let Some(place) = self.take_free() else { return Some(u64::MAX) };
+            self.again.pop_front();
+            self.begun -= 1;
+            self.say(place, due_ns, 1, clients);
+        }
         loop {
-            let due_ns = self.begun_ns + self.plan.pace.due_ns(self.begun)?;
+            let due_ns = self.begun_ns.saturating_add(self.plan.pace.due_ns(self.begun)?);
             if self.begun == self.plan.requests_max || due_ns >= self.ends_ns() {
                 return None;
             }
@@ -307,7 +329,7 @@ impl Rounds {
     fn message(&mut self, place: Place, count: usize, clients: &mut Clients<'_>) {
         let seat = &mut self.seats[place];
         seat.expectation.expect_echo(self.script.echoed_bytes * count);
-        clients.send(place, self.script.messages(seat.said, count));
+        clients.send(place, self.script.messages(seat.number, seat.said, count));
         seat.said += count as u64;
     }
 
@@ -328,11 +350,14 @@ impl Rounds {
             return true;
         }
         self.opening += 1;
-        seat.expectation.expect_switch(&self.script.protocol);
+        seat.number = self.connected;
+        self.connected += 1;
+        let start = self.script.echo_start(seat.number);
+        seat.expectation.expect_switch(&self.script.protocol, start);
+        clients.send(place, &*self.script.opening);
         if self.script.course == (Course::Once { is_late: false }) {
-            seat.expectation.expect_echo(self.script.echoed_bytes);
+            self.message(place, 1, clients);
         }
-        clients.send(place, &self.script.opening);
         true
     }
 
@@ -360,7 +385,13 @@ impl Rounds {
             Event::Received(place, bytes) => {
                 let expectation = &mut self.seats[place].expectation;
                 match expectation.receive(&bytes, &mut self.reference) {
-                    Ok(met) => self.met(place, met, clients),
+                    Ok(met) => {
+                        let pongs = expectation.take_pongs();
+                        if !pongs.is_empty() {
+                            clients.send(place, pongs);
+                        }
+                        self.met(place, met, clients);
+                    }
                     Err(fault) => self.fail(place, fault, clients),
                 }
             }
@@ -409,6 +440,7 @@ impl Rounds {
             Course::Requests { per_connection } => {
                 if met.is_last || (seat.said == per_connection && seat.expectation.is_met()) {
                     // The server closes now.
+                    self.ask_again(place);
                     self.end(place);
                 } else {
                     self.offer(place);
@@ -417,6 +449,20 @@ impl Rounds {
             Course::Messages => self.offer(place),
             Course::Once { .. } if seat.expectation.is_met() => self.finish(place, clients),
             Course::Once { .. } => {}
+        }
+    }
+
+    /// What was asked for behind the last answer will not be answered here, which is no error (RFC 9112
+    /// §9.6): it is asked for anew, at a rate as of when it was due.
+    fn ask_again(&mut self, place: Place) {
+        let seat = &mut self.seats[place];
+        seat.expectation.expect_no_more();
+        self.under_way -= seat.due_ns.len();
+        match self.plan.pace {
+            Pace::Open { .. } => self.again.extend(seat.due_ns.drain(..)),
+            Pace::Closed | Pace::LockStep { .. } => {
+                self.begun -= seat.due_ns.drain(..).len() as u64;
+            }
         }
     }
 
@@ -482,6 +528,27 @@ impl Rounds {
         self.under_way -= seat.due_ns.len();
         seat.due_ns.clear();
         seat.waiting = 0;
+    }
+
+    /// At a rate: what was due, and found no connection until the limit, has failed, and has taken until
+    /// then.
+    fn note_unsent(&mut self, now_ns: u64) {
+        /// So many at most are told one by one: beyond that, runs of them as if due at once.
+        const STEPS: u64 = 1000;
+        let until_ns = now_ns.min(self.ends_ns().saturating_sub(1)).saturating_sub(self.begun_ns);
+        let due = self.plan.pace.due_by(until_ns).min(self.plan.requests_max);
+        let again = std::mem::take(&mut self.again);
+        for due_ns in &again {
+            self.tally.unsent(now_ns.saturating_sub(*due_ns), 1);
+        }
+        let count = due.saturating_sub(self.begun);
+        let step = count.div_ceil(STEPS).max(1);
+        for first in (self.begun..self.begun + count).step_by(step as usize) {
+            let due_ns = self.plan.pace.due_ns(first).unwrap_or_default();
+            let some = step.min(self.begun + count - first);
+            self.tally.unsent(now_ns.saturating_sub(self.begun_ns.saturating_add(due_ns)), some);
+        }
+        self.errors += count + again.len() as u64;
     }
 
     /// Every connection something is owed on at the end is an error.

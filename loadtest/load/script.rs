@@ -2,6 +2,7 @@
 //! kept for as long as the program runs.
 
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 
 use crate::expect::{Pattern, Reference};
 use crate::options::{Echo, Http, Idle, Mode, Switch, Upgrade};
@@ -67,7 +68,7 @@ pub(crate) struct Script {
     /// Requests or messages sent at once.
     pub(crate) depth: usize,
     pub(crate) protocol: Protocol,
-    /// `depth` requests; the last on a connection; one to switch, with what is sent behind it at once.
+    /// `depth` requests; the last on a connection; one to switch.
     requests: Vec<u8>,
     last: Vec<u8>,
     pub(crate) opening: Vec<u8>,
@@ -77,7 +78,7 @@ pub(crate) struct Script {
     /// What comes back, and its bytes for each message.
     echoed: Pattern,
     pub(crate) echoed_bytes: usize,
-    content: Option<Vec<u8>>,
+    content: OnceLock<Vec<u8>>,
 }
 
 impl Script {
@@ -106,7 +107,11 @@ impl Script {
             depth: options.depth,
             requests: request("").into_bytes().repeat(options.depth),
             last: request("Connection: close\r\n").into_bytes(),
-            content: options.content.clone().map(String::into_bytes),
+            content: options
+                .content
+                .clone()
+                .map(|text| text.into_bytes().into())
+                .unwrap_or_default(),
             ..Script::switched(Course::Messages, Protocol::named("-"), 1, 1)
         }
     }
@@ -117,14 +122,9 @@ impl Script {
     }
 
     fn switch(options: &Switch, target: SocketAddr) -> Script {
-        let (protocol, mut opening) = opening(&options.upgrade, target);
+        let (protocol, opening) = opening(&options.upgrade, target);
         let course = Course::Once { is_late: options.late };
-        let mut script = Script::switched(course, protocol, options.bytes, 1);
-        if !options.late {
-            opening.extend_from_slice(script.messages(0, 1));
-        }
-        script.opening = opening;
-        script
+        Script { opening, ..Script::switched(course, protocol, options.bytes, 1) }
     }
 
     fn switched(course: Course, protocol: Protocol, bytes: usize, depth: usize) -> Script {
@@ -149,7 +149,7 @@ impl Script {
             sent_bytes,
             echoed,
             echoed_bytes,
-            content: None,
+            content: OnceLock::new(),
         }
     }
 
@@ -163,13 +163,30 @@ impl Script {
         &self.last
     }
 
-    /// `count` messages, at most `depth`, of which `number` were sent before.
-    pub(crate) fn messages(&self, number: u64, count: usize) -> &[u8] {
-        self.sent.slice(number * self.sent_bytes as u64, self.sent_bytes * count)
+    /// Where in what is sent the `number`-th connection begins, and in what comes back. No two begin at the
+    /// same place until all places had their turn: an echo that belongs to another is found out.
+    fn start(&self, number: u64) -> (u64, u64) {
+        match self.protocol {
+            Protocol::WebSocket => {
+                (number * self.sent_bytes as u64, number * self.echoed_bytes as u64)
+            }
+            Protocol::Raw(_) => (number, number),
+        }
+    }
+
+    /// What comes back on the `number`-th connection begins at this place of the pattern.
+    pub(crate) fn echo_start(&self, number: u64) -> u64 {
+        self.start(number).1
+    }
+
+    /// `count` messages of the `number`-th connection, at most `depth`, of which `said` were sent before.
+    pub(crate) fn messages(&self, number: u64, said: u64, count: usize) -> &[u8] {
+        let at = self.start(number).0 + said * self.sent_bytes as u64;
+        self.sent.slice(at, self.sent_bytes * count)
     }
 
     /// What a thread compares with.
     pub(crate) fn reference(&'static self) -> Reference {
-        Reference::new(self.content.clone(), &self.echoed, self.echoed_bytes)
+        Reference::new(&self.content, &self.echoed, self.echoed_bytes)
     }
 }

@@ -146,7 +146,11 @@ impl<'o> Weather<'o> {
         };
         Weather {
             options,
-            reference: Reference::new(None, Box::leak(Box::new(Pattern::new(0))), 1),
+            reference: Reference::new(
+                Box::leak(Box::default()),
+                Box::leak(Box::new(Pattern::new(0))),
+                1,
+            ),
             many: leak(request.repeat(SLOW_READER_REQUESTS)),
             request: leak(request),
             slow: leak(format!("{head}X-Slow: {}\r\n\r\n", "x".repeat(200)).into_bytes()),

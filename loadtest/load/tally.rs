@@ -47,6 +47,13 @@ impl Tally {
         self.note(fault.to_string(), 1);
     }
 
+    /// So many requests that were due so long ago could not be made.
+    pub(crate) fn unsent(&mut self, due_ago_ns: u64, count: u64) {
+        self.errors += count;
+        self.latencies_ns.saturating_record_n(due_ago_ns, count);
+        self.note(Fault::Unsent.to_string(), count);
+    }
+
     fn note(&mut self, fault: String, count: u64) {
         if let Some((_, times)) = self.faults.iter_mut().find(|(known, _)| *known == fault) {
             *times += count;

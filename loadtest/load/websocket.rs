@@ -14,6 +14,9 @@ pub(crate) const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 pub(crate) const CLOSE: &[u8] = b"\x88\x82\0\0\0\0\x03\xe8";
 pub(crate) const CLOSED: &[u8] = b"\x88\x02\x03\xe8";
 
+/// How a Ping begins (RFC 6455 §5.5.2).
+pub(crate) const PING: u8 = 0x89;
+
 /// A connection sends so many messages before it begins anew: a prime, so that rounds of any depth
 /// are different.
 const DISTINCT: u32 = 17;
@@ -50,6 +53,14 @@ impl Messages {
         let frames = (0..DISTINCT).flat_map(|number| plain(self.bytes, number));
         Pattern::repeat(&frames.collect::<Vec<_>>(), depth * self.echoed_bytes)
     }
+}
+
+/// The Pong to the Ping that `bytes` begin with, masked by zeros, and what is behind it; `None` if it is
+/// not all there.
+pub(crate) fn pong(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let (&[_, len], rest) = bytes.split_first_chunk()?;
+    let (payload, rest) = rest.split_at_checked(usize::from(len))?;
+    Some(([&[0x8a, MASKED | len, 0, 0, 0, 0], payload].concat(), rest))
 }
 
 /// A client's frame: each with a key of its own.
