@@ -436,6 +436,49 @@ fn a_shutdown_ends_our_direction_and_leaves_the_peers() {
 }
 
 #[test]
+fn many_shutdowns_at_once_take_few_descriptors_and_all_are_heard_of() {
+    with_ring(&config(Tier::Direct), |ring, address| {
+        if ring.tier() == Tier::Plain {
+            return eprintln!("SKIPPED, this kernel has no direct descriptors");
+        }
+        let mut clients: Vec<_> = (0..20).map(|_| connect(ring, address)).collect();
+        assert_eq!(ordinary(address), 0, "the connections are direct");
+        for (slot, (_, handle)) in (0..).zip(&clients) {
+            ring.shutdown(token(slot), *handle);
+        }
+        ring.enter(Wait::No).expect("the ring goes on");
+        assert!((1..=8).contains(&ordinary(address)), "{} descriptors", ordinary(address));
+        let mut shut: Vec<_> = (0..clients.len())
+            .map(|_| match next(ring) {
+                Completion::ShutDown { connection } => connection.slot,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        shut.sort_unstable();
+        assert!(shut.into_iter().eq(0..20));
+        assert_eq!(ordinary(address), 0);
+        for (client, _) in &mut clients {
+            assert_eq!(client.read(&mut [0; 16]).expect("an end, not an error"), 0);
+        }
+    });
+}
+
+/// Ordinary descriptors of this process that are connections accepted at `address`.
+fn ordinary(address: SocketAddr) -> usize {
+    let sockets = std::fs::read_to_string("/proc/net/tcp").expect("it is there");
+    let port = format!(":{:04X}", address.port());
+    let inodes = sockets.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let is_accepted = fields.get(1)?.ends_with(&port) && *fields.get(3)? != "0A";
+        is_accepted.then_some(format!("socket:[{}]", fields.get(9)?))
+    });
+    let inodes: Vec<_> = inodes.collect();
+    let descriptors = std::fs::read_dir("/proc/self/fd").expect("it is there").flatten();
+    let links = descriptors.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    links.filter(|link| inodes.iter().any(|inode| link.as_os_str() == inode.as_str())).count()
+}
+
+#[test]
 fn an_installed_descriptor_outlives_the_handle_and_is_closed_on_exec() {
     on_each_tier(|ring, address| {
         let (mut client, handle) = connect(ring, address);
@@ -793,6 +836,28 @@ fn a_ring_dropped_with_everything_in_flight_ends_all_of_it_in_time() {
     let start = Instant::now();
     with_ring(&config(Tier::Direct), |_, _| {});
     assert!(start.elapsed() < Duration::from_millis(900), "nothing had to be given up");
+}
+
+#[test]
+fn a_ring_dropped_while_it_shuts_leaves_no_descriptor() {
+    let mut target = None;
+    with_ring(&config(Tier::Direct), |ring, address| {
+        let clients = [(); 3].map(|()| connect(ring, address));
+        for (slot, (_, handle)) in (0..).zip(&clients) {
+            ring.shutdown(token(slot), *handle);
+            // The first has its descriptor, the last is not asked for yet.
+            if slot == 1 {
+                ring.enter(Wait::No).expect("the ring goes on");
+            }
+        }
+        if ring.tier() == Tier::Direct {
+            target = Some((address, clients.map(|(client, _)| client)));
+        }
+    });
+    if let Some((address, clients)) = target {
+        assert_eq!(ordinary(address), 0);
+        drop(clients);
+    }
 }
 
 #[test]

@@ -53,6 +53,10 @@ const OFFERS_MAX: u32 = 100;
 /// cost nothing under load.
 const UNHEEDED_MS_MAX: Millis = 10;
 
+/// Direct descriptors that have an ordinary one at the same time, to be shut: they must not fill a table
+/// that others need (a drain shuts thousands in one turn).
+const SHUTTING_MAX: usize = 8;
+
 /// What a ring has counted since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RingCounters {
@@ -452,9 +456,13 @@ impl<'r> Ring<'r> {
             return Some(Completion::ShutDown { connection });
         }
         // There is none to be had: by the slower way.
+        self.push_shutdown(connection, handle);
+        None
+    }
+
+    fn push_shutdown(&mut self, connection: Token, handle: Handle) {
         let user_data = UserData::new(Kind::ShutDown, connection);
         self.push([self.tier.shutdown(handle).user_data(user_data.pack())]);
-        None
     }
 
     fn identified(&mut self, connection: Token, outcome: Result<u32, Errno>) -> Completion {
@@ -598,11 +606,12 @@ impl Kernel for Ring<'_> {
         // The ring's operation for it always goes by a worker thread of the kernel's; the call, which does
         // not, needs an ordinary descriptor.
         match self.tier {
-            Tier::Direct => {
+            Tier::Direct if self.shutting.len() < SHUTTING_MAX => {
                 self.shutting.push_back((connection, handle));
                 let user_data = UserData::new(Kind::InstallToShut, connection);
                 self.push([tier::install(handle).user_data(user_data.pack())]);
             }
+            Tier::Direct => self.push_shutdown(connection, handle),
             Tier::Plain => {
                 shut(plain(handle));
                 self.done.push_back(Completion::ShutDown { connection });
