@@ -7,6 +7,9 @@
 //! cargo bench --bench instructions -- --write       # writes that table anew
 //! ```
 //!
+//! One that has become better is told, and is no failure: what a table has gains or loses some per cent
+//! with the folder it is built in and the compiler.
+//!
 //! Each body runs under valgrind in a process of its own, so that no other decides what memory it
 //! finds. With `-- --test` each runs once, without valgrind.
 
@@ -42,6 +45,12 @@ fn main() -> ExitCode {
     {
         return run(path);
     }
+    const OPTIONS: [&str; 4] = ["--bench", "--test", "--compare", "--write"];
+    let is_unknown = |word: &&String| word.starts_with("--") && !OPTIONS.contains(&word.as_str());
+    if let Some(unknown) = arguments.iter().find(is_unknown) {
+        println!("there is no option {unknown}: {OPTIONS:?}");
+        return ExitCode::FAILURE;
+    }
     // A table is of all of them.
     let words = if has("--write") { Vec::new() } else { words(&arguments) };
     let bodies = chosen(&words);
@@ -62,7 +71,7 @@ fn main() -> ExitCode {
     if has("--write") {
         write(&table)
     } else if has("--compare") {
-        compare(&table)
+        compare(&table, words.is_empty())
     } else {
         print(&table)
     }
@@ -173,7 +182,7 @@ fn write(table: &Table) -> ExitCode {
 }
 
 /// Says what has changed. Fails if something is worse, or if it cannot be said.
-fn compare(now: &Table) -> ExitCode {
+fn compare(now: &Table, is_all: bool) -> ExitCode {
     let text = fs::read_to_string(PATH).expect("the table is part of the package");
     let before = Table::parse(&text).unwrap_or_else(|line| panic!("no row of a table: {line:?}"));
     let (mut worse, mut better) = (0, 0);
@@ -192,6 +201,13 @@ fn compare(now: &Table) -> ExitCode {
         println!("  {word:<6} {percent:+6.1} % {count:>9}, was {was}: {path}");
         worse += usize::from(word == "WORSE");
         better += usize::from(word == "better");
+    }
+    // A choice of bodies says nothing of the others.
+    let is_counted = |name: &str| now.rows.iter().any(|(path, _)| path == name);
+    let gone = before.rows.iter().filter(|(name, _)| is_all && !is_counted(name));
+    for (name, was) in gone {
+        println!("  gone          {was:>9}  {name}");
+        worse += 1;
     }
     println!("{} bodies: {worse} worse, {better} better by more than 5 %", now.rows.len());
     if worse + better > 0 {

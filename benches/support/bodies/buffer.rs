@@ -65,12 +65,16 @@ fn lease(pool: &Pool) -> Lease {
 
 fn queued() -> impl FnMut(u64) -> Duration {
     let (pool, mut queue) = (pool(), LeaseQueue::default());
-    move |rounds| {
-        repeated(rounds, || {
-            (0..QUEUED).for_each(|_| queue.push(lease(&pool)));
-            while queue.pop().is_some() {}
-        })
-    }
+    let mut round = move || {
+        (0..QUEUED).for_each(|_| queue.push(lease(&pool)));
+        let mut bytes = 0;
+        while let Some(lease) = queue.pop() {
+            bytes += lease.len();
+        }
+        bytes
+    };
+    assert_eq!(round(), RECEIVED.len() * QUEUED as usize);
+    move |rounds| repeated(rounds, &mut round)
 }
 
 /// Written into an outbox, looked at for its slices and gone in so many sends.

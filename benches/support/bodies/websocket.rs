@@ -21,6 +21,9 @@ pub fn bodies() -> Vec<Body> {
     let unmask = [16, 64, 256, 1024, 4096, 16 * 1024, 64 * 1024].map(|len| {
         Body::new("websocket/unmask", len.to_string(), move || {
             let mut payload = vec![b'x'; len];
+            unmask(&mut payload, KEY, 0);
+            let key = KEY.iter().cycle();
+            assert!(payload.iter().zip(key).all(|(byte, mask)| byte ^ mask == b'x'));
             move |rounds| repeated(rounds, || unmask(&mut payload, KEY, 0))
         })
         .bytes(len)
