@@ -46,7 +46,7 @@ pub(crate) struct Options {
     rounds: u8,
     /// The most bytes a connection may take.
     #[arg(long)]
-    limit: Option<u64>,
+    limit: Option<i64>,
     /// Leave transparent huge pages as the machine has them.
     #[arg(long)]
     huge_pages: bool,
@@ -87,9 +87,9 @@ fn hold_again(
     Ok(reports.swap_remove(reports.len() / 2))
 }
 
-/// The larger figure.
-fn bytes(report: &Value) -> u64 {
-    report["mean"].as_u64().max(report["slope"].as_u64()).unwrap_or(u64::MAX)
+/// The larger figure. Below 0 the server has given memory back meanwhile.
+fn bytes(report: &Value) -> i64 {
+    report["mean"].as_i64().max(report["slope"].as_i64()).unwrap_or(i64::MAX)
 }
 
 /// What the generator reports of a server it has held its connections to.
@@ -115,7 +115,7 @@ fn take_in(
     report: &Value,
     target: &Target,
     profile: &Profile,
-    limit: Option<u64>,
+    limit: Option<i64>,
     finding: &mut Finding,
 ) {
     let mut row = vec![profile.name.as_str().into(), target.name.as_str().into()];
@@ -137,7 +137,7 @@ mod tests {
 
     const REPORT: &str = r#"{"mode":"idle","connections":100,"rss_before":10,"rss_after":20,"anon_before":1,"anon_half":2,"anon_after":3,"mean":150,"slope":170,"errors":0}"#;
 
-    fn find(report: &str, limit: u64) -> Finding {
+    fn find(report: &str, limit: i64) -> Finding {
         let server = fixture::server("one");
         let generator = fixture::idle_generator(&format!("idle-{limit}"), report);
         let plan = Plan {
