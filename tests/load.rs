@@ -5,11 +5,16 @@
 #[allow(dead_code, reason = "each test takes the part of it that it needs")]
 mod serving;
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Output};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use serving::Serving;
 
@@ -422,4 +427,287 @@ fn echo(stream: &mut TcpStream, count: usize, change: fn(&mut Vec<u8>)) {
         stream.shutdown(Shutdown::Write).unwrap_or_default();
         let _ = stream.read_to_end(&mut Vec::new());
     }
+}
+
+/// Every answer, and right.
+fn answer_all(mut stream: TcpStream) {
+    while read_head(&mut stream) {
+        stream.write_all(ANSWER).unwrap_or_default();
+    }
+}
+
+/// Takes everything and says nothing.
+fn say_nothing(mut stream: TcpStream) {
+    stream.read_to_end(&mut Vec::new()).unwrap_or_default();
+}
+
+/// A target that nobody listens at.
+fn nobody() -> SocketAddr {
+    let gone = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    gone.expect("loopback is there")
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn command(arguments: &str, target: SocketAddr) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_upring-load"));
+    command.args(arguments.split_whitespace()).args(["--target", &target.to_string(), "--json"]);
+    command
+}
+
+#[test]
+fn what_nobody_can_mean_is_wrong_usage() {
+    let target = SocketAddr::from(([127, 0, 0, 1], 1));
+    for arguments in [
+        "http --requests 0",
+        "http --seconds 0",
+        "http --seconds 1e19",
+        "http --seconds nan",
+        "http --requests-per-connection 0",
+        "http --errors-max 0",
+        "http --rate 1e-11",
+        "http --depth 100000000000",
+        "http --connections 4294967296",
+        "http --lock-step --pause-us 10000000000",
+        "http --limit 0",
+        "http --path plaintext",
+        "echo --bytes 18446744073709551615 --threads 2 --connections 2",
+        "echo --bytes 16000000 --depth 16",
+        "echo --token websocket --bytes 1000000000000",
+        "echo --token a/b/c",
+        "switch --bytes 1000000000000",
+        "idle --warm-up 4294967296",
+        "idle --seconds 1e19",
+        "storm --seconds 0",
+        "storm --seconds 1e19",
+    ] {
+        let output = load(arguments, target);
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {output:?}");
+    }
+    for arguments in [
+        ["http", "--path", "/a b"],
+        ["http", "--path", "/a\r\nX: y"],
+        ["echo", "--token", "a\r\nb"],
+    ] {
+        let output = command("", target).args(arguments).output().expect("it starts");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn held_connections_that_are_not_checked_by_the_limit_are_errors() {
+    // The first message comes back, and no other.
+    let target = serve_each(|mut stream| {
+        if read_head(&mut stream) {
+            let mut message = [0; 16];
+            stream.write_all(SWITCH).unwrap_or_default();
+            stream.read_exact(&mut message).unwrap_or_default();
+            stream.write_all(&message).unwrap_or_default();
+            say_nothing(stream);
+        }
+    });
+    for arguments in ["idle --seconds 9 --limit 0.4", "idle --seconds 0 --limit 0.4"] {
+        let output = load(&format!("{arguments} --connections 6 --warm-up 0"), target);
+        assert_eq!(output.status.code(), Some(1), "{arguments}: {output:?}");
+        assert_eq!(report(&output)["errors"], 6, "{arguments}: {output:?}");
+    }
+}
+
+#[test]
+fn a_run_without_an_answer_is_no_success() {
+    let target = serve_each(answer_all);
+    let output = load("http --lock-step --pause-us 60000000 --seconds 0.1", target);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(said(&output).contains("nothing was answered"), "{output:?}");
+}
+
+#[test]
+fn a_run_of_requests_alone_ends_when_nothing_is_answered_any_more() {
+    let target = serve_each(say_nothing);
+    for mode in ["http", "echo", "switch"] {
+        let output = load(&format!("{mode} --requests 9 --stall 0.2 --connections 3"), target);
+        assert_eq!(output.status.code(), Some(1), "{mode}: {output:?}");
+        assert!(said(&output).contains("nothing was answered for too long"), "{mode}: {output:?}");
+        assert_eq!(report(&output)["errors"], 3, "{mode}: {output:?}");
+    }
+    // One that is slow is waited for.
+    let target = serve_each(|mut stream| {
+        while read_head(&mut stream) {
+            thread::sleep(Duration::from_millis(60));
+            stream.write_all(ANSWER).unwrap_or_default();
+        }
+    });
+    let output = load("http --requests 6 --stall 0.25 --connections 1", target);
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn what_was_under_way_when_there_were_too_many_errors_is_none() {
+    let target = serve_each(|mut stream| {
+        while read_head(&mut stream) {
+            stream.write_all(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n").unwrap_or_default();
+        }
+    });
+    let output = load("http --requests 500 --connections 64 --errors-max 5 --limit 4", target);
+    let faults = &report(&output)["faults"];
+    assert_eq!(*faults, serde_json::json!(["the status is 500"]), "{output:?}");
+}
+
+#[test]
+fn a_storm_says_what_became_of_its_connections_and_tries_no_harder_for_it() {
+    let output = load("storm --connections 40 --seconds 0.3", nobody());
+    let refused = report(&output);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(refused["faults"].to_string().contains("Connection refused"), "{refused}");
+    // Each tries it ten times a second.
+    let errors = refused["errors"].as_u64();
+    assert!((48..=4 * 48).contains(&errors.unwrap_or_default()), "{refused}");
+
+    // What is closed before all of it was read is reset.
+    let target = serve_each(|mut stream| drop(stream.read(&mut [0])));
+    let output = load("storm --kind half-closes --connections 4 --seconds 0.2", target);
+    assert!(said(&output).contains("Connection reset by peer"), "{output:?}");
+    assert!(!said(&output).contains("the server closed the connection"), "{output:?}");
+}
+
+#[test]
+fn a_limit_ends_whatever_is_under_way() {
+    let target = serve_each(answer_all);
+    for arguments in [
+        "http --lock-step --pause-us 60000000 --requests 200 --limit 0.3",
+        "http --rate 0.001 --requests 2 --limit 0.3",
+        "storm --seconds 9 --limit 0.3 --kind slow-heads --connections 4",
+    ] {
+        let begun = Instant::now();
+        let output = load(arguments, target);
+        assert!(begun.elapsed() < Duration::from_secs(4), "{arguments}: {:?}", begun.elapsed());
+        assert_eq!(output.status.code(), Some(1), "{arguments}: {output:?}");
+        assert!(said(&output).contains("time limit"), "{arguments}: {output:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_is_gone_changes_nothing_and_a_full_disk_is_told() {
+    let target = serve_each(answer_all);
+    for arguments in ["http --requests 20", "storm --kind slow-heads --seconds 0.1"] {
+        let mut child = command(arguments, target)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        drop((child.stdout.take(), child.stderr.take()));
+        assert_eq!(child.wait().expect("it ends").code(), Some(0), "{arguments}");
+
+        let full = File::options().write(true).open("/dev/full").expect("Linux has it");
+        let output = command(arguments, target).stdout(full).output().expect("it starts");
+        assert_eq!(output.status.code(), Some(1), "{arguments}: {output:?}");
+        assert!(said(&output).contains("error: standard output: No space left"), "{output:?}");
+    }
+}
+
+#[test]
+fn what_a_signal_ends_is_reported_and_a_second_one_ends_it_at_once() {
+    // Tells when the second request of a connection has come: one was answered.
+    fn serve(tell: Sender<()>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+        let address = listener.local_addr().expect("it is bound");
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("somebody connects");
+            while read_head(&mut stream) {
+                stream.write_all(ANSWER).unwrap_or_default();
+                tell.send(()).unwrap_or_default();
+            }
+        });
+        address
+    }
+    fn interrupted(signals: &[Signal]) -> Output {
+        let (tell, news) = channel();
+        let child = command("http --seconds 20 --connections 1", serve(tell))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        for _ in 0..2 {
+            news.recv_timeout(Duration::from_secs(9)).expect("it asks");
+        }
+        for signal in signals {
+            kill_process(Pid::from_child(&child), *signal).expect("it runs");
+        }
+        child.wait_with_output().expect("it ends")
+    }
+    for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let output = interrupted(&[signal]);
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+        let report = report(&output);
+        assert!(report["requests"].as_u64() >= Some(1), "{report}");
+        assert_eq!((&report["errors"], &report["interrupted"]), (&0.into(), &true.into()));
+    }
+    let output = interrupted(&[Signal::INT, Signal::TERM]);
+    assert!(output.status.signal().is_some() && output.stdout.is_empty(), "{output:?}");
+}
+
+#[test]
+fn storms_and_held_connections_are_reported_when_a_signal_comes() {
+    let target = serve_each(answer_all);
+    let echoing = serve_each(|mut stream| {
+        if read_head(&mut stream) {
+            stream.write_all(SWITCH).unwrap_or_default();
+            let mut bytes = [0; 64];
+            while let Ok(count @ 1..) = stream.read(&mut bytes) {
+                stream.write_all(&bytes[..count]).unwrap_or_default();
+            }
+        }
+    });
+    for (arguments, target) in [
+        ("storm --kind slow-heads --connections 4 --seconds 20", target),
+        ("idle --connections 4 --warm-up 0 --seconds 20", echoing),
+    ] {
+        let child = command(arguments, target)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        thread::sleep(Duration::from_millis(400));
+        kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(130), "{arguments}: {output:?}");
+        let report = report(&output);
+        assert_eq!((&report["errors"], &report["interrupted"]), (&0.into(), &true.into()));
+    }
+}
+
+#[test]
+fn the_time_nobody_says_the_word_is_none_of_the_run() {
+    let target = serve_each(answer_all);
+    let mut child = command("http --requests 20 --connections 2 --limit 0.4 --wait", target)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut input = child.stdin.take().expect("it was asked for");
+    thread::sleep(Duration::from_millis(600));
+    input.write_all(b"go\n").expect("it waits");
+    drop(input);
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(told.starts_with("ready\n") && told.contains("\"requests\":20"), "{told}");
+}
+
+#[test]
+fn what_a_run_needs_of_the_machine_is_looked_at_first() {
+    // No process has this number: the kernel counts to four millions.
+    let output = load("idle --pid 4000000000 --warm-up 1", nobody());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(said(&output).contains("process 4000000000: No such file"), "{output:?}");
+
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -n 100; exec \"$0\" storm --connections 200 --seconds 0.2"])
+        .arg(env!("CARGO_BIN_EXE_upring-load"))
+        .output()
+        .expect("there is a shell");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(said(&output).contains("this process may open 100"), "{output:?}");
 }

@@ -40,6 +40,7 @@ pub(crate) enum Fault {
     Open,
     Late,
     Unsent,
+    Stalled,
     Socket(Errno),
 }
 
@@ -74,6 +75,7 @@ impl fmt::Display for Fault {
             Fault::Unsent => {
                 write!(f, "it was due, and no connection was free for it until the time limit")
             }
+            Fault::Stalled => write!(f, "nothing was answered for too long"),
             Fault::Socket(errno) => write!(f, "socket: {errno:?}"),
         }
     }

@@ -17,12 +17,14 @@ use std::time::{Duration, Instant};
 use upring::ring::setup;
 
 use crate::clients::{Clients, Patience, ring_config};
+use crate::interrupt::Interrupt;
 use crate::memory::{self, Memory};
 use crate::options::{Idle, Mode};
 use crate::pace::Pace;
 use crate::process;
 use crate::rounds::{Plan, Rounds};
 use crate::run::News;
+use crate::say;
 use crate::script::Script;
 use crate::tally::Tally;
 
@@ -34,6 +36,15 @@ const OPENING_MAX: usize = 1;
 /// While connections are held, those that were lost are looked for so often.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// What connections are opened for, and until when.
+struct Holding {
+    mode: &'static Mode,
+    options: &'static Idle,
+    script: &'static Script,
+    interrupt: &'static Interrupt,
+    begun: Instant,
+}
+
 /// Connections that are open, and what came on them.
 struct Held {
     clients: Clients<'static>,
@@ -41,75 +52,86 @@ struct Held {
     news: Receiver<News>,
 }
 
-/// What was found.
+/// What was found; the memory as far as it was read.
+#[derive(Default)]
 struct Found {
-    before: Memory,
-    half: Memory,
-    after: Memory,
+    before: Option<Memory>,
+    half: Option<Memory>,
+    after: Option<Memory>,
     tally: Tally,
+    is_interrupted: bool,
 }
 
 /// Whether all connections stood from their beginning to the end.
-pub(crate) fn run(mode: &'static Mode, options: &Idle) -> Result<bool, Box<dyn Error>> {
+pub(crate) fn run(
+    mode: &'static Mode,
+    options: &'static Idle,
+    interrupt: &'static Interrupt,
+) -> Result<bool, Box<dyn Error>> {
     if let Some(core) = options.common.core {
         process::pin_to_core(core)?;
     }
+    if let Some(pid) = options.pid {
+        memory::now(pid)?;
+    }
     let script: &'static Script = Box::leak(Box::new(Script::of(mode)));
-    let found = hold(mode, options, script)?;
-    let is_right = found.tally.errors == 0;
+    let holding = Holding { mode, options, script, interrupt, begun: Instant::now() };
+    let mut found = Found::default();
+    holding.find(&mut found)?;
     found.tally.tell_faults();
-    println!("{}", if options.common.json { found.json(options) } else { found.text(options) });
-    Ok(is_right)
+    if interrupt.has_come() {
+        found.is_interrupted = true;
+        say::tell("interrupted: not all was done\n");
+    }
+    say::print(&if options.common.json { found.json(options) } else { found.text(options) })?;
+    Ok(found.tally.errors == 0)
 }
 
-fn hold(
-    mode: &'static Mode,
-    options: &Idle,
-    script: &'static Script,
-) -> Result<Found, Box<dyn Error>> {
-    let tell = |what: &str| {
-        if !options.common.quiet && !options.common.json {
-            eprintln!("{what}");
+impl Holding {
+    fn find(&self, found: &mut Found) -> Result<(), Box<dyn Error>> {
+        let options = self.options;
+        let connections = options.common.connections;
+        if options.warm_up > 0 {
+            self.tell(&format!("{} connections to warm up", options.warm_up));
+            self.open(options.warm_up)?.close(&mut found.tally)?;
         }
-    };
-    let memory = || options.pid.map_or(Ok(Memory::default()), memory::settled);
-    let connections = options.common.connections;
-    let mut tally = Tally::default();
-    if options.warm_up > 0 {
-        tell(&format!("{} connections to warm up", options.warm_up));
-        let mut warm = Held::open(mode, script, options.warm_up)?;
-        warm.rounds.close(&mut warm.clients)?;
-        tally.add(warm.tally());
+        found.before = self.memory()?;
+        self.tell(&format!("{connections} connections"));
+        let mut held = vec![self.open(connections - connections / 2)?];
+        found.half = self.memory()?;
+        if connections > 1 {
+            held.push(self.open(connections / 2)?);
+        }
+        found.after = self.memory()?;
+        self.tell(&format!("held for {} s", options.seconds));
+        let until = Instant::now() + Duration::from_secs_f64(options.seconds);
+        while Instant::now() < until && !held.iter().any(|held| held.rounds.is_given_up()) {
+            held.iter_mut().try_for_each(Held::look)?;
+        }
+        for mut held in held {
+            held.speak()?;
+            held.close(&mut found.tally)?;
+        }
+        Ok(())
     }
-    let before = memory()?;
-    tell(&format!("{connections} connections"));
-    let mut held = vec![Held::open(mode, script, connections - connections / 2)?];
-    let half = memory()?;
-    if connections > 1 {
-        held.push(Held::open(mode, script, connections / 2)?);
-    }
-    let after = memory()?;
-    tell(&format!("held for {} s", options.seconds));
-    let until = Instant::now() + Duration::from_secs_f64(options.seconds);
-    while Instant::now() < until {
-        held.iter_mut().try_for_each(Held::look)?;
-    }
-    for mut held in held {
-        held.speak()?;
-        held.rounds.close(&mut held.clients)?;
-        tally.add(held.tally());
-    }
-    Ok(Found { before, half, after, tally })
-}
 
-impl Held {
+    fn tell(&self, what: &str) {
+        let common = &self.options.common;
+        if !common.quiet && !common.json && !self.interrupt.has_come() {
+            say::tell(&format!("{what}\n"));
+        }
+    }
+
+    /// That of the server, if it is asked for and nothing was cut short.
+    fn memory(&self) -> Result<Option<Memory>, Box<dyn Error>> {
+        let pid = self.options.pid.filter(|_| !self.interrupt.has_come());
+        let memory = pid.map(|pid| memory::settled(pid, self.interrupt)).transpose()?;
+        Ok(memory.filter(|_| !self.interrupt.has_come()))
+    }
+
     /// Connections that have switched, and said one thing that came back.
-    fn open(
-        mode: &'static Mode,
-        script: &'static Script,
-        seats: usize,
-    ) -> Result<Held, Box<dyn Error>> {
-        let common = mode.common();
+    fn open(&self, seats: usize) -> Result<Held, Box<dyn Error>> {
+        let common = &self.options.common;
         // One ring each, for as long as the program runs: they are few.
         let uring = Box::leak(Box::new(setup::build(&ring_config())?));
         let clients = Clients::new(uring, common.target, common.sources, seats)?;
@@ -119,15 +141,21 @@ impl Held {
             time: Duration::MAX,
             errors_max: 100,
             opening_max: OPENING_MAX,
-            limit: mode.limit(),
+            // Of the whole, what is left.
+            limit: self.mode.limit().saturating_sub(self.begun.elapsed()),
+            stall: self.mode.stall(),
+            interrupt: self.interrupt,
         };
         let (tell, news) = channel();
-        let mut held = Held { clients, rounds: Rounds::new(script, plan, seats, tell), news };
+        let rounds = Rounds::new(self.script, plan, seats, tell);
+        let mut held = Held { clients, rounds, news };
         held.rounds.open(&mut held.clients)?;
         held.speak()?;
         Ok(held)
     }
+}
 
+impl Held {
     /// One message on each connection, and its echo.
     fn speak(&mut self) -> Result<(), Box<dyn Error>> {
         self.rounds.run(&mut self.clients)?;
@@ -139,41 +167,46 @@ impl Held {
         Ok(self.rounds.turn(&mut self.clients, Patience::For(LOOK_EVERY))?)
     }
 
-    fn tally(&self) -> Tally {
-        let mut all = Tally::default();
+    /// Closes all of them, and adds what came on them.
+    fn close(&mut self, all: &mut Tally) -> Result<(), Box<dyn Error>> {
+        self.rounds.close(&mut self.clients)?;
         for news in self.news.try_iter() {
             if let News::Progress(tally) = news {
                 all.add(tally);
             }
         }
-        all
+        Ok(())
     }
 }
 
 impl Found {
-    fn mean(&self, options: &Idle) -> u64 {
-        let connections = options.common.connections as u64;
-        self.after.anon_bytes.saturating_sub(self.before.anon_bytes) / connections
+    /// Bytes a connection. Below 0 the server has given memory back meanwhile, and it is not known
+    /// what a connection takes.
+    fn mean(&self, options: &Idle) -> Option<i64> {
+        growth(self.before, self.after, options.common.connections)
     }
 
-    fn slope(&self, options: &Idle) -> u64 {
-        let connections = options.common.connections as u64;
-        self.after.anon_bytes.saturating_sub(self.half.anon_bytes) / (connections / 2).max(1)
+    /// The same of the second half.
+    fn slope(&self, options: &Idle) -> Option<i64> {
+        growth(self.half, self.after, options.common.connections / 2)
     }
 
     fn json(&self, options: &Idle) -> String {
-        let Found { before, half, after, tally } = self;
+        let Found { before, half, after, tally, is_interrupted } = self;
+        let rss = |memory: &Option<Memory>| memory.map(|memory| memory.rss_bytes);
+        let anon = |memory: &Option<Memory>| memory.map(|memory| memory.anon_bytes);
         serde_json::json!({
             "mode": "idle",
             "connections": options.common.connections,
-            "rss_before": before.rss_bytes,
-            "rss_after": after.rss_bytes,
-            "anon_before": before.anon_bytes,
-            "anon_half": half.anon_bytes,
-            "anon_after": after.anon_bytes,
+            "rss_before": rss(before),
+            "rss_after": rss(after),
+            "anon_before": anon(before),
+            "anon_half": anon(half),
+            "anon_after": anon(after),
             "mean": self.mean(options),
             "slope": self.slope(options),
             "errors": tally.errors,
+            "interrupted": is_interrupted,
             "faults": tally.fault_names(),
         })
         .to_string()
@@ -182,19 +215,40 @@ impl Found {
     fn text(&self, options: &Idle) -> String {
         let connections = options.common.connections;
         let stood = format!("{connections} connections, {} errors", self.tally.errors);
-        if options.pid.is_none() {
+        let (Some(before), Some(after)) = (self.before, self.after) else {
             return stood;
-        }
+        };
         let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
+        let each = |bytes: Option<i64>| bytes.map_or("?".to_owned(), |bytes| bytes.to_string());
         format!(
             "{stood}\nmemory {:.1} MiB before, {:.1} after (resident {:.1} and {:.1}): \
              {} bytes a connection in the mean, {} for each of the second half",
-            mib(self.before.anon_bytes),
-            mib(self.after.anon_bytes),
-            mib(self.before.rss_bytes),
-            mib(self.after.rss_bytes),
-            self.mean(options),
-            self.slope(options)
+            mib(before.anon_bytes),
+            mib(after.anon_bytes),
+            mib(before.rss_bytes),
+            mib(after.rss_bytes),
+            each(self.mean(options)),
+            each(self.slope(options))
         )
+    }
+}
+
+/// Bytes for each of so many connections.
+fn growth(before: Option<Memory>, after: Option<Memory>, connections: usize) -> Option<i64> {
+    let bytes = |memory: Memory| i64::try_from(memory.anon_bytes).ok();
+    let grown = bytes(after?)? - bytes(before?)?;
+    Some(grown / i64::try_from(connections.max(1)).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_was_given_back_is_told_as_such() {
+        let memory = |anon_bytes| Some(Memory { rss_bytes: 0, anon_bytes });
+        assert_eq!(growth(memory(37_000), memory(26_000), 100), Some(-110));
+        assert_eq!(growth(memory(26_000), memory(37_000), 100), Some(110));
+        assert_eq!(growth(memory(26_000), None, 100), None);
     }
 }

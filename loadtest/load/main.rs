@@ -10,19 +10,23 @@
 //!
 //! `idle.rs` holds connections, `storm.rs` misbehaves; both are on `clients.rs`, too.
 //!
-//! Exit status: 0 when every answer was right, 1 otherwise, 2 for wrong usage.
+//! Exit status: 0 when there were answers and every one was right, 1 otherwise, 2 for wrong usage; 130
+//! and 143 when SIGINT or SIGTERM ended the run, which is reported all the same.
 
 use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use rustix::process::{Resource, getrlimit};
 
+use crate::interrupt::Interrupt;
 use crate::options::{Echo, Http, Mode, Options, Switch};
 
 mod clients;
 mod expect;
 mod idle;
+mod interrupt;
 mod memory;
 mod options;
 mod pace;
@@ -33,6 +37,7 @@ mod process;
 mod report;
 mod rounds;
 mod run;
+mod say;
 mod script;
 #[allow(unsafe_code)] // sets a socket option that neither the standard library nor socket2 offers
 mod source;
@@ -51,25 +56,48 @@ fn main() -> ExitCode {
     if let Err(problem) = options.mode.check() {
         clap::Error::raw(ErrorKind::ValueValidation, format!("{problem}\n")).exit();
     }
-    // What is asked for lasts as long as the program.
-    match load(&Box::leak(Box::new(options)).mode) {
+    // What is asked for lasts as long as the program, and so does what ends it.
+    let mode = &Box::leak(Box::new(options)).mode;
+    let interrupt: &'static Interrupt = match Interrupt::watch() {
+        Ok(interrupt) => Box::leak(Box::new(interrupt)),
+        Err(error) => return fail(&error),
+    };
+    let status = match load(mode, interrupt) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+        Err(error) => fail(&*error),
+    };
+    interrupt.status().map_or(status, ExitCode::from)
+}
+
+fn fail(error: &dyn Error) -> ExitCode {
+    say::tell(&format!("error: {error}\n"));
+    ExitCode::FAILURE
 }
 
 /// Whether all was right.
-fn load(mode: &'static Mode) -> Result<bool, Box<dyn Error>> {
+fn load(mode: &'static Mode, interrupt: &'static Interrupt) -> Result<bool, Box<dyn Error>> {
     process::raise_open_files_max()?;
+    check_open_files(mode)?;
     match mode {
         Mode::Http(Http { run, .. })
         | Mode::Switch(Switch { run, .. })
-        | Mode::Echo(Echo { run, .. }) => run::run(mode, run),
-        Mode::Idle(options) => idle::run(mode, options),
-        Mode::Storm(options) => storm::run(options),
+        | Mode::Echo(Echo { run, .. }) => run::run(mode, run, interrupt),
+        Mode::Idle(options) => idle::run(mode, options, interrupt),
+        Mode::Storm(options) => storm::run(options, mode.limit(), interrupt),
+    }
+}
+
+/// Says so before the first connection if there are more to come than files may be open.
+fn check_open_files(mode: &Mode) -> Result<(), String> {
+    /// Beside connections: standard streams, rings, and what their libraries open.
+    const SPARE: u64 = 64;
+    let needed = mode.connections_max() as u64 + SPARE;
+    match getrlimit(Resource::Nofile).current {
+        Some(open_max) if open_max < needed => Err(format!(
+            "{needed} files have to be open at once, and this process may open {open_max} \
+             (ulimit -n)"
+        )),
+        _ => Ok(()),
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
+use crate::interrupt::Interrupt;
 use crate::tree;
 
 /// Memory is settled when it stays the same for this long.
@@ -19,13 +20,16 @@ pub(crate) struct Memory {
     pub(crate) anon_bytes: u64,
 }
 
-/// That of `pid` and its descendants, once it has settled.
+/// That of `pid` and its descendants, once it has settled, or nobody waits for that any more.
 ///
 /// # Errors
-/// There is no such process.
-pub(crate) fn settled(pid: u32) -> io::Result<Memory> {
+/// There is no such process, or it has no memory of its own; its number is named.
+pub(crate) fn settled(pid: u32, interrupt: &Interrupt) -> io::Result<Memory> {
     let mut last = now(pid)?;
     for _ in 0..SETTLE_TRIES {
+        if interrupt.has_come() {
+            break;
+        }
         thread::sleep(SETTLE);
         let now = now(pid)?;
         if now == last {
@@ -36,7 +40,14 @@ pub(crate) fn settled(pid: u32) -> io::Result<Memory> {
     Ok(last)
 }
 
-fn now(pid: u32) -> io::Result<Memory> {
+/// The same, as it is now.
+///
+/// # Errors
+/// Those of [`settled`].
+pub(crate) fn now(pid: u32) -> io::Result<Memory> {
     let bytes = |field| tree::sum(pid, |process| tree::status_bytes(process, field));
-    Ok(Memory { rss_bytes: bytes("VmRSS")?, anon_bytes: bytes("RssAnon")? })
+    let memory = || Ok(Memory { rss_bytes: bytes("VmRSS")?, anon_bytes: bytes("RssAnon")? });
+    memory().map_err(|error: io::Error| {
+        io::Error::new(error.kind(), format!("memory of process {pid}: {error}"))
+    })
 }

@@ -3,9 +3,28 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::run::SECONDS_USUAL;
+use crate::storm::HONEST;
+
+/// Above these a slip of the finger is meant, and not a load: they keep what a run takes of this
+/// machine, of memory above all, within what it has.
+const CONNECTIONS_MAX: u64 = 1_000_000;
+const THREADS_MAX: i64 = 1024;
+const DEPTH_MAX: u64 = 65_536;
+const MESSAGE_BYTES_MAX: u64 = 16 << 20;
+/// Of the messages that are sent at once on a connection.
+const BURST_BYTES_MAX: usize = 64 << 20;
+const PAUSE_US_MAX: u64 = 60_000_000;
+/// What a run may take beyond the seconds it lasts, and how long it waits when it has none.
+const SPARE_SECONDS: f64 = 30.0;
+/// Eleven days.
+const SECONDS_MAX: f64 = 1e6;
+/// Requests a second.
+const RATE_MIN: f64 = 1e-3;
+const RATE_MAX: f64 = 1e9;
 
 /// A load generator for HTTP/1.1, Upgrade and WebSocket servers that compares every byte.
 ///
@@ -36,16 +55,16 @@ pub(crate) enum Mode {
 #[derive(Args)]
 pub(crate) struct Http {
     /// The path.
-    #[arg(long, default_value = "/plaintext")]
+    #[arg(long, default_value = "/plaintext", value_parser = path)]
     pub(crate) path: String,
     /// The content every answer must have; by default that of the first one.
     #[arg(long)]
     pub(crate) content: Option<String>,
     /// Requests sent at once on a connection; with --rate, those that may be unanswered on it.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..=DEPTH_MAX))]
     pub(crate) depth: usize,
     /// Requests a connection makes, the last of which asks the server to close it.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) requests_per_connection: Option<u64>,
     #[command(flatten)]
     pub(crate) run: Run,
@@ -58,7 +77,7 @@ pub(crate) struct Switch {
     #[command(flatten)]
     pub(crate) upgrade: Upgrade,
     /// Bytes of the first message.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = RangedU64ValueParser::<usize>::new().range(0..=MESSAGE_BYTES_MAX))]
     pub(crate) bytes: usize,
     /// Send it when the 101 has come, and not in the segment of the request.
     #[arg(long)]
@@ -74,10 +93,10 @@ pub(crate) struct Echo {
     #[command(flatten)]
     pub(crate) upgrade: Upgrade,
     /// Bytes of a message.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MESSAGE_BYTES_MAX))]
     pub(crate) bytes: usize,
     /// Messages sent at once on a connection; with --rate, those that may be unanswered on it.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..=DEPTH_MAX))]
     pub(crate) depth: usize,
     #[command(flatten)]
     pub(crate) run: Run,
@@ -93,10 +112,10 @@ pub(crate) struct Idle {
     #[command(flatten)]
     pub(crate) upgrade: Upgrade,
     /// Connections opened and closed before, which the server's start is charged to.
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 2000, value_parser = RangedU64ValueParser::<usize>::new().range(0..=CONNECTIONS_MAX))]
     pub(crate) warm_up: usize,
     /// Seconds the connections are held.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = seconds_or_none)]
     pub(crate) seconds: f64,
     #[command(flatten)]
     pub(crate) common: Common,
@@ -108,10 +127,10 @@ pub(crate) struct Storm {
     #[arg(long, value_enum, default_value_t = Kind::All)]
     pub(crate) kind: Kind,
     /// The path of requests.
-    #[arg(long, default_value = "/plaintext")]
+    #[arg(long, default_value = "/plaintext", value_parser = path)]
     pub(crate) path: String,
     /// Seconds the storm lasts.
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 5.0, value_parser = seconds)]
     pub(crate) seconds: f64,
     #[command(flatten)]
     pub(crate) common: Common,
@@ -135,10 +154,10 @@ pub(crate) enum Kind {
 #[derive(Args)]
 pub(crate) struct Upgrade {
     /// What is asked for: `websocket`, or a protocol that sends back what it gets.
-    #[arg(long, default_value = "echo")]
+    #[arg(long, default_value = "echo", value_parser = token)]
     pub(crate) token: String,
     /// Where; by default /ws for websocket, else /echo.
-    #[arg(long)]
+    #[arg(long, value_parser = path)]
     pub(crate) path: Option<String>,
 }
 
@@ -146,13 +165,13 @@ pub(crate) struct Upgrade {
 #[derive(Args, Clone)]
 pub(crate) struct Run {
     /// Seconds after which nothing is begun any more; 5 if --requests are not given either.
-    #[arg(long)]
+    #[arg(long, value_parser = seconds)]
     pub(crate) seconds: Option<f64>,
     /// Requests, messages or switches in all, at most.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) requests: Option<u64>,
     /// Begin so many a second in all, whether or not answers have come.
-    #[arg(long, conflicts_with = "lock_step")]
+    #[arg(long, conflicts_with = "lock_step", value_parser = rate)]
     pub(crate) rate: Option<f64>,
     /// All connections send, then all answers are read, and so on: the server meets that many
     /// requests at once.
@@ -160,9 +179,10 @@ pub(crate) struct Run {
     pub(crate) lock_step: bool,
     /// Microseconds between an answered burst and the next, in which the server can go to sleep.
     #[arg(long, default_value_t = 0, requires = "lock_step")]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=PAUSE_US_MAX))]
     pub(crate) pause_us: u64,
     /// Threads, each with a ring and its share of the connections.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=THREADS_MAX))]
     pub(crate) threads: u16,
     /// Ask for SCHED_FIFO, so that sending is not interrupted on a core shared with the server.
     #[arg(long)]
@@ -170,9 +190,13 @@ pub(crate) struct Run {
     /// Print `ready` once all is open, start at a line on standard input, close at its end.
     #[arg(long)]
     pub(crate) wait: bool,
-    /// Give up after so many errors.
-    #[arg(long, default_value_t = 100)]
+    /// Give up after so many errors; what is under way then is not counted.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) errors_max: u64,
+    /// Give up when nothing was answered for so many seconds though something is owed; 30 for a run
+    /// of --requests alone, which has no --limit by default.
+    #[arg(long, value_parser = seconds)]
+    pub(crate) stall: Option<f64>,
 }
 
 #[derive(Args, Clone)]
@@ -184,15 +208,15 @@ pub(crate) struct Common {
     #[arg(long)]
     pub(crate) remote: bool,
     /// Connections.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = RangedU64ValueParser::<usize>::new().range(1..=CONNECTIONS_MAX))]
     pub(crate) connections: usize,
     /// Addresses of loopback to connect from, 127.0.0.1 on: each has 28 000 ports, and a closed
     /// connection occupies one for a second.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=250))]
     pub(crate) sources: u8,
-    /// Seconds after which the whole run is given up, opening included, and what is owed counts as
-    /// errors; by default 30 more than the run lasts.
-    #[arg(long)]
+    /// Seconds after which the whole run is given up, opening included, and each connection that
+    /// something is owed on or left for counts as an error; by default 30 more than the run lasts.
+    #[arg(long, value_parser = seconds)]
     pub(crate) limit: Option<f64>,
     /// The core of the first thread; the others have those that follow.
     #[arg(long)]
@@ -236,42 +260,132 @@ impl Mode {
                 common.target
             ));
         }
-        let (bytes, depth, run) = match self {
-            Mode::Http(http) => (1, http.depth, Some(&http.run)),
-            // No bytes: the 101 is the end of it.
-            Mode::Switch(switch) => (1, 1, Some(&switch.run)),
-            Mode::Echo(echo) => (echo.bytes, echo.depth, Some(&echo.run)),
-            Mode::Idle(_) | Mode::Storm(_) => (1, 1, None),
-        };
-        if common.connections == 0 || bytes == 0 || depth == 0 {
-            return Err("--connections, --bytes and --depth start at 1".to_owned());
+        if let Mode::Echo(Echo { bytes, depth, .. }) = self
+            && bytes.saturating_mul(*depth) > BURST_BYTES_MAX
+        {
+            return Err(format!("--bytes times --depth are at most {BURST_BYTES_MAX}"));
         }
-        if run.is_some_and(|run| run.rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite()))) {
-            return Err("--rate is a number of requests a second".to_owned());
-        }
-        if run.is_some_and(|run| usize::from(run.threads) > common.connections) {
+        if self.rounds().is_some_and(|run| usize::from(run.threads) > common.connections) {
             return Err("each of the --threads needs one of the --connections".to_owned());
-        }
-        let seconds = [Some(self.seconds()), common.limit];
-        if seconds.into_iter().flatten().any(|time| Duration::try_from_secs_f64(time).is_err()) {
-            return Err("--seconds and --limit are counts of seconds".to_owned());
         }
         Ok(())
     }
 
+    /// What there is to say of rounds, in a mode that consists of them.
+    fn rounds(&self) -> Option<&Run> {
+        match self {
+            Mode::Http(Http { run, .. })
+            | Mode::Switch(Switch { run, .. })
+            | Mode::Echo(Echo { run, .. }) => Some(run),
+            Mode::Idle(_) | Mode::Storm(_) => None,
+        }
+    }
+
+    /// The most connections that are open at the same time.
+    pub(crate) fn connections_max(&self) -> usize {
+        let connections = self.common().connections;
+        match self {
+            Mode::Idle(idle) => connections.max(idle.warm_up),
+            Mode::Storm(_) => connections + HONEST,
+            Mode::Http(_) | Mode::Switch(_) | Mode::Echo(_) => connections,
+        }
+    }
+
+    /// Seconds a run lasts by itself; without end if only its requests are counted.
     fn seconds(&self) -> f64 {
         match self {
             Mode::Http(Http { run, .. })
             | Mode::Switch(Switch { run, .. })
-            | Mode::Echo(Echo { run, .. }) => run.seconds.unwrap_or(SECONDS_USUAL),
+            | Mode::Echo(Echo { run, .. }) => match (run.seconds, run.requests, run.rate) {
+                (Some(seconds), ..) => seconds,
+                (None, Some(requests), Some(rate)) => requests as f64 / rate,
+                (None, Some(_), None) => f64::INFINITY,
+                (None, None, _) => SECONDS_USUAL,
+            },
             Mode::Idle(Idle { seconds, .. }) | Mode::Storm(Storm { seconds, .. }) => *seconds,
         }
     }
 
     /// How long the whole run may take.
     pub(crate) fn limit(&self) -> Duration {
-        const SPARE_SECONDS: f64 = 30.0;
         let usual = self.seconds() + SPARE_SECONDS;
-        Duration::from_secs_f64(self.common().limit.unwrap_or(usual))
+        let limit = Duration::try_from_secs_f64(self.common().limit.unwrap_or(usual));
+        limit.unwrap_or(Duration::MAX)
+    }
+
+    /// How long it goes on when nothing is answered.
+    pub(crate) fn stall(&self) -> Duration {
+        let usual = (self.limit() == Duration::MAX).then_some(SPARE_SECONDS);
+        let stall = self.rounds().and_then(|run| run.stall).or(usual);
+        stall.map_or(Duration::MAX, Duration::from_secs_f64)
+    }
+}
+
+/// A count of seconds that is not 0.
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = seconds_or_none(text)?;
+    if seconds > 0.0 { Ok(seconds) } else { Err("nothing is done in 0 seconds".to_owned()) }
+}
+
+fn seconds_or_none(text: &str) -> Result<f64, String> {
+    let is_fit = |seconds: &f64| (0.0..=SECONDS_MAX).contains(seconds);
+    let problem = || format!("it is a count of seconds, at most {SECONDS_MAX}");
+    text.parse().ok().filter(is_fit).ok_or_else(problem)
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let is_fit = |rate: &f64| (RATE_MIN..=RATE_MAX).contains(rate);
+    let problem = || format!("it is a number of requests a second, from {RATE_MIN} to {RATE_MAX}");
+    text.parse().ok().filter(is_fit).ok_or_else(problem)
+}
+
+/// What would end the request line, or break out of it, is not sent: what comes back would be the
+/// answer to something else.
+fn path(text: &str) -> Result<String, String> {
+    if text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err("it begins with / and is of visible ASCII characters".to_owned())
+    }
+}
+
+// RFC 9110 §7.8: a protocol is a token, and may have a version, which is another.
+fn token(text: &str) -> Result<String, String> {
+    let is_token = |part: &str| {
+        let is_tchar =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        !part.is_empty() && part.bytes().all(is_tchar)
+    };
+    let (name, version) = text.split_once('/').unwrap_or((text, "1"));
+    if is_token(name) && is_token(version) {
+        Ok(text.to_owned())
+    } else {
+        Err("it is a token, or two with a / between them".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(arguments: &str) -> Mode {
+        let words = ["upring-load"].into_iter().chain(arguments.split(' '));
+        match Options::try_parse_from(words) {
+            Ok(options) => options.mode,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn a_number_of_requests_takes_as_long_as_it_takes_while_they_are_answered() {
+        let bounds = |arguments| (mode(arguments).limit(), mode(arguments).stall());
+        let seconds = Duration::from_secs;
+        assert_eq!(bounds("http --requests 9"), (Duration::MAX, seconds(30)));
+        assert_eq!(bounds("http --requests 9 --stall 2"), (Duration::MAX, seconds(2)));
+        assert_eq!(bounds("http --requests 9 --limit 8"), (seconds(8), Duration::MAX));
+        assert_eq!(bounds("http --requests 90 --rate 2"), (seconds(75), Duration::MAX));
+        assert_eq!(bounds("http --requests 9 --seconds 7"), (seconds(37), Duration::MAX));
+        assert_eq!(bounds("http"), (seconds(35), Duration::MAX));
+        assert_eq!(bounds("storm --seconds 2"), (seconds(32), Duration::MAX));
     }
 }

@@ -7,6 +7,8 @@ use crate::options::Run;
 
 /// Closer than this, waiting is done by looking: the ring sleeps in whole milliseconds.
 const LOOK_NS: u64 = 2_000_000;
+/// A longer pause is looked up from in between: the time may be over.
+pub(crate) const SLICE: Duration = Duration::from_millis(50);
 const WAIT: Patience = Patience::For(Duration::from_millis(500));
 
 /// When requests are begun.
@@ -91,6 +93,12 @@ mod tests {
     fn a_rate_stays_right_for_an_hour() {
         let pace = Pace::Open { first_ns: 0.0, interval_ns: 1e9 / 30_000.0 };
         assert_eq!(pace.due_ns(30_000 * 3600), Some(3_600_000_000_000));
+    }
+
+    #[test]
+    fn what_is_never_due_is_not_due_at_once() {
+        let pace = Pace::Open { first_ns: 0.0, interval_ns: 1e20 };
+        assert_eq!((pace.due_ns(0), pace.due_ns(1)), (Some(0), Some(u64::MAX)));
     }
 
     #[test]

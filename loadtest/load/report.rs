@@ -1,10 +1,11 @@
 //! What a run is told as: a line a second while it lasts, and the whole at its end. Called by
 //! `run.rs`.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use crate::options::{Echo, Mode, Switch};
+use crate::say;
 use crate::tally::Tally;
 
 pub(crate) struct Report<'m> {
@@ -55,8 +56,9 @@ impl<'m> Report<'m> {
         self.taken = self.taken.max(taken);
     }
 
+    /// No answer is none that was right.
     pub(crate) fn is_right(&self) -> bool {
-        self.all.errors + self.lately.errors == 0
+        self.all.errors == 0 && self.all.requests > 0
     }
 
     /// One line of progress.
@@ -64,30 +66,38 @@ impl<'m> Report<'m> {
         let lately = std::mem::take(&mut self.lately);
         if !self.mode.common().quiet && !self.mode.common().json {
             let end = if io::stderr().is_terminal() { "\x1b[K\r" } else { "\n" };
-            eprint!(
+            say::tell(&format!(
                 "{:5.0} s  {:9.0} /s  p50 {:8.1}  p99 {:8.1} us  {} errors{end}",
                 self.begun.elapsed().as_secs_f64(),
                 lately.rate(self.told.elapsed()),
                 lately.us(0.5),
                 lately.us(0.99),
                 self.all.errors + lately.errors,
-            );
+            ));
         }
         self.told = Instant::now();
         self.all.add(lately);
     }
 
-    /// The whole.
-    pub(crate) fn print(&mut self) -> io::Result<()> {
+    /// The whole, as far as it came.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub(crate) fn print(&mut self, is_interrupted: bool) -> io::Result<()> {
         let lately = std::mem::take(&mut self.lately);
         self.all.add(lately);
         self.all.tell_faults();
-        let text = if self.mode.common().json { self.json() } else { self.text() };
-        println!("{text}");
-        io::stdout().flush()
+        if self.all.requests + self.all.errors == 0 && !is_interrupted {
+            say::tell("error: nothing was answered\n");
+        }
+        if is_interrupted {
+            say::tell("interrupted: what was under way is not counted\n");
+        }
+        let json = self.mode.common().json;
+        say::print(&if json { self.json(is_interrupted) } else { self.text() })
     }
 
-    fn json(&self) -> String {
+    fn json(&self, is_interrupted: bool) -> String {
         let Report { all, taken, .. } = self;
         serde_json::json!({
             "mode": self.mode.name(),
@@ -107,6 +117,7 @@ impl<'m> Report<'m> {
             "max_us": all.us(1.0),
             "mean_us": all.latencies_ns.mean() / 1000.0,
             "fifo": self.fifo,
+            "interrupted": is_interrupted,
             "faults": all.fault_names(),
         })
         .to_string()

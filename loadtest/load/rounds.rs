@@ -22,7 +22,8 @@ use upring::ring::Manner;
 
 use crate::clients::{Clients, Event, Patience, Place};
 use crate::expect::{Expectation, Fault, Met, Reference};
-use crate::pace::{Pace, patience};
+use crate::interrupt::Interrupt;
+use crate::pace::{self, Pace, patience};
 use crate::run::News;
 use crate::script::{Course, Protocol, Script};
 use crate::tally::Tally;
@@ -41,6 +42,20 @@ pub(crate) struct Plan {
     pub(crate) opening_max: usize,
     /// When the run is given up, counted from when its clients were made.
     pub(crate) limit: Duration,
+    /// It is given up, too, when nothing was answered for so long though something is owed.
+    pub(crate) stall: Duration,
+    pub(crate) interrupt: &'static Interrupt,
+}
+
+/// Why a run ends before it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Late,
+    Stalled,
+    TooManyErrors,
+    Interrupted,
+    /// What was owed then is counted.
+    Told,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -100,9 +115,11 @@ pub(crate) struct Rounds {
     /// Seats that are opening, and that are ending.
     opening: usize,
     ending: usize,
-    is_given_up: bool,
+    given_up: Option<End>,
     tally: Tally,
     errors: u64,
+    /// When something was answered last, or nothing was owed.
+    moved_ns: u64,
     told_ns: u64,
     tell: Sender<News>,
 }
@@ -127,9 +144,10 @@ impl Rounds {
             under_way: 0,
             opening: 0,
             ending: 0,
-            is_given_up: false,
+            given_up: None,
             tally: Tally::default(),
             errors: 0,
+            moved_ns: 0,
             told_ns: 0,
             tell,
         }
@@ -146,7 +164,7 @@ impl Rounds {
             Course::Once { .. } => false,
         };
         let mut places = 0..self.seats.len();
-        while !self.is_given_up {
+        while self.given_up.is_none() {
             while self.opening < self.plan.opening_max
                 && let Some(place) = places.next()
             {
@@ -173,9 +191,10 @@ impl Rounds {
     pub(crate) fn run(&mut self, clients: &mut Clients<'_>) -> io::Result<Duration> {
         self.begun = 0;
         self.begun_ns = clients.clock_ns();
-        self.told_ns = self.begun_ns;
+        (self.told_ns, self.moved_ns) = (self.begun_ns, self.begun_ns);
         let mut now_ns = self.begun_ns;
-        while !self.is_given_up {
+        self.look_up(now_ns);
+        while self.given_up.is_none() {
             let next_ns = self.begin(now_ns, clients);
             let is_over = next_ns.is_none() && self.may_begin(now_ns) == 0;
             if is_over && self.under_way + self.ending == 0 {
@@ -186,15 +205,27 @@ impl Rounds {
         }
         let now_ns = clients.now_ns();
         let taken_ns = now_ns.saturating_sub(self.begun_ns);
-        if u128::from(now_ns) >= self.plan.limit.as_nanos() {
+        if matches!(self.given_up, Some(End::Late | End::Stalled)) && self.take_free().is_none() {
             self.note_unsent(now_ns);
         }
+        let is_cut = self.given_up.is_some();
         self.give_up(clients);
         self.tell();
         // At a rate the run lasts until the next would be due, however soon the last was answered.
         let due_ns = self.plan.pace.due_ns(self.begun).unwrap_or_default();
         let asked_ns = due_ns.min(self.ends_ns().saturating_sub(self.begun_ns));
+        let asked_ns = if is_cut { 0 } else { asked_ns };
         Ok(Duration::from_nanos(taken_ns.max(asked_ns)))
+    }
+
+    /// Has the limit come later: so much of it went by while nothing was done on purpose.
+    pub(crate) fn postpone_limit(&mut self, waited: Duration) {
+        self.plan.limit = self.plan.limit.saturating_add(waited);
+    }
+
+    /// Whether it goes on no more.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.is_some()
     }
 
     /// Closes every connection.
@@ -208,7 +239,7 @@ impl Rounds {
                 clients.close(place, Manner::Close);
             }
         }
-        while self.ending > 0 && !self.is_given_up {
+        while self.ending > 0 && self.given_up.is_none() {
             self.turn(clients, patience(None))?;
         }
         self.tell();
@@ -220,14 +251,27 @@ impl Rounds {
         match self.plan.pace {
             Pace::Closed => self.begin_all(now_ns, clients),
             Pace::LockStep { pause } => {
-                if self.under_way + self.ending == 0 {
-                    thread::sleep(pause);
+                if self.under_way + self.ending == 0 && self.may_begin(now_ns) > 0 {
+                    self.pause(pause, clients);
                     self.begin_all(clients.clock_ns(), clients);
+                    // It may have been over before the pause was: there is nothing to wait for.
+                    return (self.under_way == 0).then_some(0);
                 }
             }
             Pace::Open { .. } => return self.begin_due(now_ns, clients),
         }
         None
+    }
+
+    /// Sleeps for so long, but not past the end of the run.
+    fn pause(&mut self, pause: Duration, clients: &Clients<'_>) {
+        let until_ns = clients.clock_ns().saturating_add(nanoseconds(pause)).min(self.ends_ns());
+        while let left_ns @ 1.. = until_ns.saturating_sub(clients.clock_ns())
+            && self.given_up.is_none()
+        {
+            thread::sleep(pace::SLICE.min(Duration::from_nanos(left_ns)));
+            self.look_up(clients.clock_ns());
+        }
     }
 
     fn begin_all(&mut self, now_ns: u64, clients: &mut Clients<'_>) {
@@ -263,14 +307,13 @@ impl Rounds {
     }
 
     fn ends_ns(&self) -> u64 {
-        let time_ns = u64::try_from(self.plan.time.as_nanos()).unwrap_or(u64::MAX);
-        self.begun_ns.saturating_add(time_ns)
+        self.begun_ns.saturating_add(nanoseconds(self.plan.time))
     }
 
     /// How many a connection may begin at once.
     fn may_begin(&self, now_ns: u64) -> usize {
         let is_open = matches!(self.plan.pace, Pace::Open { .. });
-        if is_open || now_ns >= self.ends_ns() {
+        if is_open || now_ns >= self.ends_ns() || self.given_up.is_some() {
             return 0;
         }
         let left = self.plan.requests_max - self.begun;
@@ -375,9 +418,27 @@ impl Rounds {
             self.told_ns = now_ns;
             self.tell();
         }
-        let is_late = u128::from(now_ns) >= self.plan.limit.as_nanos();
-        self.is_given_up |= is_late || self.errors >= self.plan.errors_max;
+        self.look_up(now_ns);
         Ok(())
+    }
+
+    /// Gives the run up if there is a reason to.
+    fn look_up(&mut self, now_ns: u64) {
+        if self.under_way + self.opening + self.ending == 0 {
+            self.moved_ns = now_ns;
+        }
+        let still_ns = now_ns.saturating_sub(self.moved_ns);
+        self.given_up = self.given_up.or(if self.plan.interrupt.has_come() {
+            Some(End::Interrupted)
+        } else if self.errors >= self.plan.errors_max {
+            Some(End::TooManyErrors)
+        } else if now_ns >= nanoseconds(self.plan.limit) {
+            Some(End::Late)
+        } else if still_ns >= nanoseconds(self.plan.stall) {
+            Some(End::Stalled)
+        } else {
+            None
+        });
     }
 
     fn hear(&mut self, event: Event, clients: &mut Clients<'_>) {
@@ -426,6 +487,9 @@ impl Rounds {
 
     fn met(&mut self, place: Place, met: Met, clients: &mut Clients<'_>) {
         let now_ns = clients.now_ns();
+        if met.units > 0 || met.has_switched {
+            self.moved_ns = now_ns;
+        }
         for _ in 0..met.units {
             self.answered(place, now_ns);
         }
@@ -549,10 +613,20 @@ impl Rounds {
             self.tally.unsent(now_ns.saturating_sub(self.begun_ns.saturating_add(due_ns)), some);
         }
         self.errors += count + again.len() as u64;
+        self.begun += count;
     }
 
-    /// Every connection something is owed on at the end is an error.
+    /// At a limit every connection that something is owed on, or left for, is an error. What is under
+    /// way when there were too many, or when somebody has had enough, is nobody's fault.
     fn give_up(&mut self, clients: &mut Clients<'_>) {
+        let fault = match self.given_up {
+            None | Some(End::Late) => || Fault::Late,
+            Some(End::Stalled) => || Fault::Stalled,
+            Some(End::TooManyErrors | End::Interrupted | End::Told) => return,
+        };
+        let is_over = self.given_up.is_none() || clients.now_ns() >= self.ends_ns();
+        let left = if is_over { 0 } else { self.plan.requests_max - self.begun };
+        let mut left = usize::try_from(left).unwrap_or(usize::MAX);
         for place in 0..self.seats.len() {
             let seat = &self.seats[place];
             let is_owed = match seat.stage {
@@ -561,9 +635,13 @@ impl Rounds {
                 Stage::Open => !seat.due_ns.is_empty(),
             };
             if is_owed {
-                self.fail(place, Fault::Late, clients);
+                self.fail(place, fault(), clients);
+            } else if left > 0 {
+                left -= 1;
+                self.note(place, fault());
             }
         }
+        self.given_up = self.given_up.and(Some(End::Told));
     }
 
     /// Puts a seat on the list of those that can be given something to do, if it can.
@@ -605,4 +683,8 @@ impl Rounds {
         // Nobody may be there to hear it any more.
         let _ = self.tell.send(News::Progress(std::mem::take(&mut self.tally)));
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

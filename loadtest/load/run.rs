@@ -2,19 +2,23 @@
 //! makes its rounds and tells of them every second. Called by `main.rs`.
 
 use std::error::Error;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use upring::ring::setup;
 
 use crate::clients::{Clients, ring_config};
+use crate::interrupt::Interrupt;
 use crate::options::{Mode, Run};
 use crate::pace::Pace;
 use crate::process;
 use crate::report::Report;
 use crate::rounds::{Plan, Rounds};
+use crate::say;
 use crate::script::Script;
 use crate::tally::Tally;
 
@@ -44,7 +48,11 @@ struct Task {
 }
 
 /// Whether all was right.
-pub(crate) fn run(mode: &'static Mode, run: &Run) -> Result<bool, Box<dyn Error>> {
+pub(crate) fn run(
+    mode: &'static Mode,
+    run: &Run,
+    interrupt: &'static Interrupt,
+) -> Result<bool, Box<dyn Error>> {
     let script: &'static Script = Box::leak(Box::new(Script::of(mode)));
     // A thread inherits the policy of the one that starts it; this one goes back to its own.
     let fifo = run.fifo && process::schedule_as(libc::SCHED_FIFO, 1).is_ok();
@@ -52,21 +60,17 @@ pub(crate) fn run(mode: &'static Mode, run: &Run) -> Result<bool, Box<dyn Error>
     let mut orders = Vec::new();
     let mut threads = Vec::new();
     for number in 0..run.threads {
-        let task = Task::of(script, mode, run, number);
+        let task = Task::of(script, mode, run, number, interrupt);
         let (order, obey) = channel();
         let tell = tell.clone();
         orders.push(order);
-        threads.push(thread::spawn(move || {
-            let ended = task.carry_out(&tell, &obey);
-            // Its connections are closed by now.
-            ended.unwrap_or_else(|error| drop(tell.send(News::Ended(Err(error)))));
-        }));
+        threads.push(thread::spawn(move || see_to(&tell, || task.carry_out(&tell, &obey))));
     }
     if fifo {
         process::schedule_as(libc::SCHED_OTHER, 0)?;
     }
     drop(tell);
-    let report = report(mode, run, script, fifo, &news, &orders)?;
+    let report = report(Report::new(mode, script.depth, fifo), run, interrupt, &news, &orders)?;
     drop(orders);
     for thread in threads {
         thread.join().map_err(|_| "a thread of the generator panicked")?;
@@ -76,24 +80,22 @@ pub(crate) fn run(mode: &'static Mode, run: &Run) -> Result<bool, Box<dyn Error>
 
 /// Hears what the threads have to say until they have ended, and prints it.
 fn report(
-    mode: &'static Mode,
+    mut report: Report<'static>,
     run: &Run,
-    script: &Script,
-    fifo: bool,
+    interrupt: &Interrupt,
     news: &Receiver<News>,
-    orders: &[Sender<()>],
+    orders: &[Sender<Duration>],
 ) -> Result<Report<'static>, Box<dyn Error>> {
-    let mut report = Report::new(mode, script.depth, fifo);
     let (mut ready, mut ended) = (0, 0);
     while ended < orders.len() {
         match news.recv()? {
             News::Ready => {
                 ready += 1;
                 if ready == orders.len() {
-                    wait_for_word(run)?;
+                    let waited = wait_for_word(run, interrupt)?;
                     report.begin();
                     // One that is gone has said why.
-                    orders.iter().for_each(|order| order.send(()).unwrap_or_default());
+                    orders.iter().for_each(|order| order.send(waited).unwrap_or_default());
                 }
             }
             News::Progress(tally) => report.add(tally),
@@ -104,24 +106,58 @@ fn report(
             News::Ended(Err(error)) => return Err(error.into()),
         }
     }
-    report.print()?;
-    if run.wait {
-        io::copy(&mut io::stdin().lock(), &mut io::sink())?;
+    report.print(interrupt.has_come())?;
+    if run.wait && await_input(interrupt)? {
+        while io::stdin().lock().read(&mut [0; 64])? > 0 && await_input(interrupt)? {}
     }
     Ok(report)
 }
 
-fn wait_for_word(run: &Run) -> io::Result<()> {
+/// For how long nobody said the word.
+fn wait_for_word(run: &Run, interrupt: &Interrupt) -> io::Result<Duration> {
+    let begun = Instant::now();
     if run.wait {
-        println!("ready");
-        io::stdin().lock().read_line(&mut String::new())?;
+        say::print("ready")?;
+        if await_input(interrupt)? {
+            io::stdin().lock().read_line(&mut String::new())?;
+        }
     }
-    Ok(())
+    Ok(begun.elapsed())
+}
+
+/// Waits for something on standard input, or its end. False: a signal came before.
+fn await_input(interrupt: &Interrupt) -> io::Result<bool> {
+    const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+    let input = io::stdin();
+    while !interrupt.has_come() {
+        let mut ready = [PollFd::new(&input, PollFlags::IN)];
+        match poll(&mut ready, Some(&LOOK_EVERY)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return Ok(true),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(false)
+}
+
+/// Does a thread's work, and tells if that came to nothing: who waits for its end waits for all of
+/// them, and the others do not end before they are told to.
+fn see_to(tell: &Sender<News>, work: impl FnOnce() -> Result<(), String>) {
+    let panicked = |_| Err("a thread of the generator panicked".to_owned());
+    let ended = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked);
+    // Its connections are closed by now.
+    ended.unwrap_or_else(|error| drop(tell.send(News::Ended(Err(error)))));
 }
 
 impl Task {
     /// The share of the `number`-th thread.
-    fn of(script: &'static Script, mode: &'static Mode, run: &Run, number: u16) -> Task {
+    fn of(
+        script: &'static Script,
+        mode: &'static Mode,
+        run: &Run,
+        number: u16,
+        interrupt: &'static Interrupt,
+    ) -> Task {
         let common = mode.common();
         let share = |all: u64| {
             let (each, rest) = (all / u64::from(run.threads), all % u64::from(run.threads));
@@ -138,6 +174,8 @@ impl Task {
             errors_max: run.errors_max,
             opening_max: OPENING_MAX,
             limit: mode.limit(),
+            stall: mode.stall(),
+            interrupt,
         };
         Task {
             script,
@@ -148,7 +186,7 @@ impl Task {
         }
     }
 
-    fn carry_out(&self, tell: &Sender<News>, orders: &Receiver<()>) -> Result<(), String> {
+    fn carry_out(&self, tell: &Sender<News>, orders: &Receiver<Duration>) -> Result<(), String> {
         let text = |error: &dyn Error| error.to_string();
         if let Some(core) = self.core {
             process::pin_to_core(core).map_err(|error| format!("core {core}: {error}"))?;
@@ -161,10 +199,25 @@ impl Task {
         rounds.open(&mut clients).map_err(|error| text(&error))?;
         // If nobody hears it, nobody waits for this run any more.
         let _ = tell.send(News::Ready);
-        let _ = orders.recv();
+        rounds.postpone_limit(orders.recv().unwrap_or_default());
         let taken = rounds.run(&mut clients).map_err(|error| text(&error))?;
         let _ = tell.send(News::Ended(Ok(taken)));
         let _ = orders.recv();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_has_ended() {
+        let (tell, news) = channel();
+        see_to(&tell, || panic!("a bug, as this test has it"));
+        // One that is still there holds the channel open.
+        assert!(matches!(news.try_recv(), Ok(News::Ended(Err(_)))));
+        see_to(&tell, || Ok(()));
+        assert!(news.try_recv().is_err());
     }
 }

@@ -10,19 +10,21 @@
 //! ```
 //!
 //! A byte that is wrong is an error whoever gets it; so is a half-close or an honest request that is
-//! not answered.
+//! not answered, and a connection that is refused.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use upring::ring::{Manner, Receipts, setup};
+use upring::ring::{Errno, Manner, Receipts, setup};
 
 use crate::clients::{Clients, Event, Patience, Place, ring_config};
 use crate::expect::{Expectation, Fault, Pattern, Reference};
+use crate::interrupt::Interrupt;
 use crate::options::{Kind, Storm};
 use crate::process;
+use crate::say;
 use crate::tally::Tally;
 
 /// Between two bytes of a slow head.
@@ -35,8 +37,10 @@ const UNREAD_BYTES: usize = 2304;
 /// Longest time from a request to the reset behind it.
 const RESET_NS_MAX: u64 = 3_000_000;
 /// Honest clients, and how long each thinks.
-const HONEST: usize = 8;
+pub(crate) const HONEST: usize = 8;
 const THINK_NS: u64 = 10_000_000;
+/// How long a client waits after an error: one that cannot connect is no storm.
+const RETRY_NS: u64 = 100_000_000;
 /// How long an answer may take once the storm is over.
 const AFTERWARDS: Duration = Duration::from_secs(5);
 /// Refusals that are the right answer to a client that is slow, or one of too many.
@@ -98,6 +102,7 @@ struct Seat {
     /// Which tenant of the seat this is: an alarm of an earlier one is void.
     tenant: u32,
     is_closing: bool,
+    has_failed: bool,
 }
 
 struct Weather<'o> {
@@ -111,11 +116,16 @@ struct Weather<'o> {
     counts: [Counts; CLIENTS.len()],
     honest: Tally,
     is_over: bool,
+    interrupt: &'static Interrupt,
     random: u64,
 }
 
-/// Whether nothing was wrong.
-pub(crate) fn run(options: &Storm) -> Result<bool, Box<dyn Error>> {
+/// Whether nothing was wrong. At the `limit` it is given up.
+pub(crate) fn run(
+    options: &Storm,
+    limit: Duration,
+    interrupt: &'static Interrupt,
+) -> Result<bool, Box<dyn Error>> {
     if let Some(core) = options.common.core {
         process::pin_to_core(core)?;
     }
@@ -123,15 +133,20 @@ pub(crate) fn run(options: &Storm) -> Result<bool, Box<dyn Error>> {
     let seats = options.common.connections + HONEST;
     let common = &options.common;
     let mut clients = Clients::new(&mut uring, common.target, common.sources, seats)?;
-    let mut weather = Weather::new(options, seats);
-    weather.rage(&mut clients)?;
-    println!("{}", if common.json { weather.json() } else { weather.text() });
+    let mut weather = Weather::new(options, seats, interrupt);
+    weather.rage(limit, &mut clients)?;
     weather.honest.tell_faults();
-    Ok(weather.honest.errors == 0)
+    if interrupt.has_come() {
+        say::tell("interrupted: what was under way is not counted\n");
+    } else if weather.honest.requests + weather.honest.errors == 0 {
+        say::tell("error: no honest client was answered\n");
+    }
+    say::print(&if common.json { weather.json() } else { weather.text() })?;
+    Ok(weather.honest.errors == 0 && weather.honest.requests > 0)
 }
 
 impl<'o> Weather<'o> {
-    fn new(options: &'o Storm, seats: usize) -> Weather<'o> {
+    fn new(options: &'o Storm, seats: usize, interrupt: &'static Interrupt) -> Weather<'o> {
         let Storm { path, common, .. } = options;
         let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n", common.target);
         let request = format!("{head}\r\n").into_bytes();
@@ -143,6 +158,7 @@ impl<'o> Weather<'o> {
             dripped: 0,
             tenant: 0,
             is_closing: false,
+            has_failed: false,
         };
         Weather {
             options,
@@ -159,33 +175,46 @@ impl<'o> Weather<'o> {
             counts: Default::default(),
             honest: Tally::default(),
             is_over: false,
+            interrupt,
             random: 0x9e37_79b9_7f4a_7c15,
         }
     }
 
-    fn rage(&mut self, clients: &mut Clients<'_>) -> Result<(), Box<dyn Error>> {
-        let until = Instant::now() + Duration::from_secs_f64(self.options.seconds);
+    fn rage(&mut self, limit: Duration, clients: &mut Clients<'_>) -> Result<(), Box<dyn Error>> {
+        let begun = Instant::now();
+        let (over, limit) = (begun + Duration::from_secs_f64(self.options.seconds), begun + limit);
         for place in 0..self.seats.len() {
             self.begin(place, clients);
         }
-        while Instant::now() < until {
-            self.turn(until, clients)?;
+        while Instant::now() < over.min(limit) && !self.interrupt.has_come() {
+            self.turn(over.min(limit), clients)?;
         }
-        // Who is owed an answer is to get it; the others are not waited for.
         self.is_over = true;
+        let is_cut = limit < over;
+        if !is_cut {
+            self.calm(limit, clients)?;
+        }
+        for place in 0..self.seats.len() {
+            if !self.interrupt.has_come() && (is_cut || !clients.is_vacant(place)) {
+                self.note(place, &Fault::Late);
+            }
+        }
+        Ok(())
+    }
+
+    /// Who is owed an answer is to get it; the others are not waited for.
+    fn calm(&mut self, limit: Instant, clients: &mut Clients<'_>) -> Result<(), Box<dyn Error>> {
         for place in 0..self.seats.len() {
             if !matches!(self.seats[place].client, Client::Honest | Client::HalfClose) {
                 self.close(place, Manner::Reset, clients);
             }
         }
-        let until = Instant::now() + AFTERWARDS;
-        while Instant::now() < until && (0..clients.len()).any(|place| !clients.is_vacant(place)) {
+        let until = limit.min(Instant::now() + AFTERWARDS);
+        while Instant::now() < until
+            && !self.interrupt.has_come()
+            && (0..clients.len()).any(|place| !clients.is_vacant(place))
+        {
             self.turn(until, clients)?;
-        }
-        for place in 0..self.seats.len() {
-            if !clients.is_vacant(place) {
-                self.fail(place, &Fault::Late, clients);
-            }
         }
         Ok(())
     }
@@ -215,13 +244,13 @@ impl<'o> Weather<'o> {
     fn begin(&mut self, place: Place, clients: &mut Clients<'_>) {
         let seat = &mut self.seats[place];
         (seat.expectation, seat.dripped, seat.is_closing) = (Expectation::default(), 0, false);
-        seat.begun_ns = clients.clock_ns();
+        (seat.begun_ns, seat.has_failed) = (clients.clock_ns(), false);
         let client = seat.client;
         self.counts[client as usize].begun += 1;
         let unread = (client == Client::SlowReader).then_some(UNREAD_BYTES);
         if let Err(fault) = clients.connect(place, unread) {
             self.note(place, &fault);
-            return self.alarm(place, THINK_NS, clients);
+            return self.alarm(place, RETRY_NS, clients);
         }
         let expectation = &mut self.seats[place].expectation;
         match client {
@@ -287,12 +316,17 @@ impl<'o> Weather<'o> {
                     Err(fault) => self.refused(place, &fault, clients),
                 }
             }
-            Event::Ended(place) | Event::Lost(place, _) => self.ended(place, clients),
+            Event::Ended(place) => self.ended(place, &Fault::Closed, clients),
+            Event::Lost(place, errno) => self.ended(place, &Fault::Socket(errno), clients),
             Event::Closed(place) => {
-                self.seats[place].tenant += 1;
+                let seat = &mut self.seats[place];
+                seat.tenant += 1;
                 if !self.is_over {
-                    let think_ns =
-                        if self.seats[place].client == Client::Honest { THINK_NS } else { 0 };
+                    let think_ns = match seat.client {
+                        _ if seat.has_failed => RETRY_NS,
+                        Client::Honest => THINK_NS,
+                        _ => 0,
+                    };
                     self.alarm(place, think_ns, clients);
                 }
             }
@@ -329,15 +363,18 @@ impl<'o> Weather<'o> {
         }
     }
 
-    fn ended(&mut self, place: Place, clients: &mut Clients<'_>) {
+    /// The connection is gone, for the reason `fault` has.
+    fn ended(&mut self, place: Place, fault: &Fault, clients: &mut Clients<'_>) {
         let seat = &self.seats[place];
+        let is_refused = matches!(fault, Fault::Socket(Errno(libc::ECONNREFUSED)));
         match seat.client {
             _ if seat.is_closing => {}
             Client::HalfClose if seat.expectation.is_met() => {
                 self.answered(place, clients);
                 self.close(place, Manner::Close, clients);
             }
-            Client::HalfClose | Client::Honest => self.fail(place, &Fault::Closed, clients),
+            Client::HalfClose | Client::Honest => self.fail(place, fault, clients),
+            _ if is_refused => self.fail(place, fault, clients),
             Client::SlowHead | Client::SlowReader | Client::Reset => {
                 self.counts[seat.client as usize].cut += 1;
                 self.close(place, Manner::Close, clients);
@@ -351,7 +388,9 @@ impl<'o> Weather<'o> {
     }
 
     fn note(&mut self, place: Place, fault: &Fault) {
-        self.counts[self.seats[place].client as usize].errors += 1;
+        let seat = &mut self.seats[place];
+        seat.has_failed = true;
+        self.counts[seat.client as usize].errors += 1;
         self.honest.failed(fault);
     }
 
@@ -387,6 +426,7 @@ impl<'o> Weather<'o> {
             "connections": self.options.common.connections,
             "clients": clients.collect::<serde_json::Map<_, _>>(),
             "errors": self.honest.errors,
+            "interrupted": self.interrupt.has_come(),
             "honest_p50_us": self.honest.us(0.5),
             "honest_p99_us": self.honest.us(0.99),
             "honest_max_us": self.honest.us(1.0),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::expect::Fault;
+use crate::say;
 
 /// Slower answers count as this slow.
 const LATENCY_MAX_NS: u64 = 100_000_000_000;
@@ -75,7 +76,7 @@ impl Tally {
     /// Says what was wrong.
     pub(crate) fn tell_faults(&self) {
         for (fault, count) in &self.faults {
-            eprintln!("error: {fault} ({count} times)");
+            say::tell(&format!("error: {fault} ({count} times)\n"));
         }
     }
 
