@@ -573,6 +573,17 @@ fn a_storm_says_what_became_of_its_connections_and_tries_no_harder_for_it() {
 }
 
 #[test]
+fn slow_clients_of_a_short_storm_are_done_in_time() {
+    let target = serve_each(answer_all);
+    for kind in ["slow-heads", "slow-readers"] {
+        let output = load(&format!("storm --kind {kind} --connections 8 --seconds 0.5"), target);
+        let report = report(&output);
+        assert!(output.status.success(), "{report}");
+        assert!(report["clients"][kind]["answered"].as_u64() >= Some(4), "{report}");
+    }
+}
+
+#[test]
 fn a_limit_ends_whatever_is_under_way() {
     let target = serve_each(answer_all);
     for arguments in [

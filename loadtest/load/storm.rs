@@ -9,6 +9,9 @@
 //!   honest         a request on a connection of its own, all the time: the answer, soon
 //! ```
 //!
+//! Every other slow client is done after half of the storm, if it is let; the others are so slow that a
+//! server has to make up its mind about them.
+//!
 //! A byte that is wrong is an error whoever gets it; so is a half-close or an honest request that is
 //! not answered, and a connection that is refused.
 
@@ -32,6 +35,9 @@ const DRIP_NS: u64 = 250_000_000;
 /// Between two buffers of a slow reader, and how much it has asked for.
 const SIP_NS: u64 = 100_000_000;
 const SLOW_READER_REQUESTS: usize = 2000;
+/// As many of them as a slow reader has read in half of a second, their answers being of the usual
+/// size.
+const SLOW_READER_REQUESTS_PER_S: f64 = 50.0;
 /// What its socket takes in of the answers: the rest is the server's to hold.
 const UNREAD_BYTES: usize = 2304;
 /// Longest time from a request to the reset behind it.
@@ -105,12 +111,22 @@ struct Seat {
     has_failed: bool,
 }
 
+impl Seat {
+    /// Whether a slow client is to be done in time.
+    fn finishes(place: Place) -> bool {
+        (place / (CLIENTS.len() - 1)).is_multiple_of(2)
+    }
+}
+
 struct Weather<'o> {
     options: &'o Storm,
     reference: Reference,
     request: &'static [u8],
     many: &'static [u8],
     slow: &'static [u8],
+    /// Of the slow clients that are done in time.
+    drip_ns: u64,
+    requests: usize,
     seats: Vec<Seat>,
     alarms: BinaryHeap<Reverse<(u64, Place, u32)>>,
     counts: [Counts; CLIENTS.len()],
@@ -160,6 +176,8 @@ impl<'o> Weather<'o> {
             is_closing: false,
             has_failed: false,
         };
+        let half_ns = Duration::from_secs_f64(options.seconds / 2.0).as_nanos() as u64;
+        let requests = (options.seconds * SLOW_READER_REQUESTS_PER_S) as usize;
         Weather {
             options,
             reference: Reference::new(
@@ -167,6 +185,8 @@ impl<'o> Weather<'o> {
                 Box::leak(Box::new(Pattern::new(0))),
                 1,
             ),
+            drip_ns: DRIP_NS.min(half_ns / request.len() as u64),
+            requests: requests.clamp(1, SLOW_READER_REQUESTS),
             many: leak(request.repeat(SLOW_READER_REQUESTS)),
             request: leak(request),
             slow: leak(format!("{head}X-Slow: {}\r\n\r\n", "x".repeat(200)).into_bytes()),
@@ -259,9 +279,11 @@ impl<'o> Weather<'o> {
                 self.alarm(place, 0, clients);
             }
             Client::SlowReader => {
-                expectation.expect_answers(SLOW_READER_REQUESTS);
+                let finishes = Seat::finishes(place);
+                let requests = if finishes { self.requests } else { SLOW_READER_REQUESTS };
+                expectation.expect_answers(requests);
                 clients.receive(place, None);
-                clients.send(place, self.many);
+                clients.send(place, &self.many[..requests * self.request.len()]);
                 self.alarm(place, SIP_NS, clients);
             }
             Client::Reset => {
@@ -291,11 +313,15 @@ impl<'o> Weather<'o> {
         }
         match self.seats[place].client {
             Client::SlowHead => {
+                let (head, drip_ns) = match Seat::finishes(place) {
+                    true => (self.request, self.drip_ns),
+                    false => (self.slow, DRIP_NS),
+                };
                 let seat = &mut self.seats[place];
-                if let Some(byte) = self.slow.get(seat.dripped..=seat.dripped) {
+                if let Some(byte) = head.get(seat.dripped..=seat.dripped) {
                     seat.dripped += 1;
                     clients.send(place, byte);
-                    self.alarm(place, DRIP_NS, clients);
+                    self.alarm(place, drip_ns, clients);
                 }
             }
             Client::SlowReader => {
