@@ -17,6 +17,8 @@ const DEPTH_MAX: u64 = 65_536;
 const MESSAGE_BYTES_MAX: u64 = 16 << 20;
 /// Of the messages that are sent at once on a connection.
 const BURST_BYTES_MAX: usize = 64 << 20;
+/// Requests or messages on all connections.
+const UNDER_WAY_MAX: usize = 64 << 20;
 const PAUSE_US_MAX: u64 = 60_000_000;
 /// What a run may take beyond the seconds it lasts, and how long it waits when it has none.
 const SPARE_SECONDS: f64 = 30.0;
@@ -265,6 +267,9 @@ impl Mode {
         {
             return Err(format!("--bytes times --depth are at most {BURST_BYTES_MAX}"));
         }
+        if common.connections.saturating_mul(self.depth()) > UNDER_WAY_MAX {
+            return Err(format!("--connections times --depth are at most {UNDER_WAY_MAX}"));
+        }
         if self.rounds().is_some_and(|run| usize::from(run.threads) > common.connections) {
             return Err("each of the --threads needs one of the --connections".to_owned());
         }
@@ -278,6 +283,13 @@ impl Mode {
             | Mode::Switch(Switch { run, .. })
             | Mode::Echo(Echo { run, .. }) => Some(run),
             Mode::Idle(_) | Mode::Storm(_) => None,
+        }
+    }
+
+    fn depth(&self) -> usize {
+        match self {
+            Mode::Http(Http { depth, .. }) | Mode::Echo(Echo { depth, .. }) => *depth,
+            Mode::Switch(_) | Mode::Idle(_) | Mode::Storm(_) => 1,
         }
     }
 
