@@ -207,7 +207,7 @@ impl Found {
             "slope": self.slope(options),
             "errors": tally.errors,
             "interrupted": is_interrupted,
-            "faults": tally.fault_names(),
+            "faults": tally.faults(),
         })
         .to_string()
     }

@@ -118,7 +118,7 @@ impl<'m> Report<'m> {
             "mean_us": all.latencies_ns.mean() / 1000.0,
             "fifo": self.fifo,
             "interrupted": is_interrupted,
-            "faults": all.fault_names(),
+            "faults": all.faults(),
         })
         .to_string()
     }

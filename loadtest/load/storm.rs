@@ -456,7 +456,7 @@ impl<'o> Weather<'o> {
             "honest_p50_us": self.honest.us(0.5),
             "honest_p99_us": self.honest.us(0.99),
             "honest_max_us": self.honest.us(1.0),
-            "faults": self.honest.fault_names(),
+            "faults": self.honest.faults(),
         })
         .to_string()
     }
