@@ -52,23 +52,6 @@ fn descendants(root: u32, parents: &[(u32, u32)]) -> Vec<u32> {
     found
 }
 
-/// Nanoseconds all threads of a process have been on a processor, the kernel's work for them
-/// included.
-pub(crate) fn cpu_ns(pid: u32) -> io::Result<u64> {
-    let mut total = 0;
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread may end between the listing and the reading; its time is lost, and it was
-        // little.
-        let Ok(schedstat) = fs::read_to_string(thread?.path().join("schedstat")) else {
-            continue;
-        };
-        let on_cpu_ns: Option<u64> =
-            schedstat.split_whitespace().next().and_then(|field| field.parse().ok());
-        total += on_cpu_ns.ok_or(io::ErrorKind::InvalidData)?;
-    }
-    Ok(total)
-}
-
 /// A figure of `/proc/PID/status` that is given in kB, in bytes.
 pub(crate) fn status_bytes(pid: u32, field: &str) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -120,7 +103,6 @@ mod tests {
     #[test]
     fn reads_what_proc_says_of_this_process() {
         let own = std::process::id();
-        assert!(cpu_ns(own).unwrap() > 0);
         assert!(status_bytes(own, "VmRSS").unwrap() > 1 << 16);
         assert!(status_bytes(own, "NoSuchField").is_err());
         assert!(!cores(own).unwrap().is_empty());

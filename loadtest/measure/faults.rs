@@ -193,7 +193,8 @@ impl Honest {
             }
             latencies.record(u64::try_from(due.elapsed().as_micros())?)?;
         }
-        let server_cpu = (server.cpu_ns()? - cpu_ns) as f64 / begin.elapsed().as_nanos() as f64;
+        let spent_ns = server.cpu_ns_since(cpu_ns)?;
+        let server_cpu = spent_ns as f64 / begin.elapsed().as_nanos() as f64;
         Ok(Account { latencies, failed, server_cpu })
     }
 }

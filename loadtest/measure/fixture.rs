@@ -33,9 +33,22 @@ pub(crate) fn generator(name: &str, report: &str) -> Script {
     script(name, &format!("echo ready\nread -r go\n{tell}\ncat >/dev/null\n"))
 }
 
+/// The same, which reports something else where its arguments have `word` in them.
+pub(crate) fn generator_that_differs(name: &str, report: &str, word: &str, other: &str) -> Script {
+    let tell = format!("case \"$*\" in *\"{word}\"*) echo '{other}' ;; *) echo '{report}' ;; esac");
+    script(name, &format!("echo ready\nread -r go\n{tell}\ncat >/dev/null\n"))
+}
+
 /// One that waits for nobody.
 pub(crate) fn idle_generator(name: &str, report: &str) -> Script {
     script(name, &format!("echo '{report}'\n"))
+}
+
+/// The same, whose second report and all behind it tell of a mean and a slope of zero.
+pub(crate) fn idle_generator_that_finds_less(name: &str, report: &str) -> Script {
+    let less = report.replace(r#""mean":150,"slope":170"#, r#""mean":0,"slope":0"#);
+    let first = format!("[ -e \"$0.runs\" ] || {{ echo '{report}'; touch \"$0.runs\"; exit; }}");
+    script(name, &format!("{first}\necho '{less}'\n"))
 }
 
 fn script(name: &str, body: &str) -> Script {
@@ -54,8 +67,15 @@ pub(crate) fn report(requests: u64, errors: u64) -> String {
 
 impl Server {
     pub(crate) fn target(&self) -> String {
-        let address = self.listener.local_addr().unwrap();
-        format!("{}@{address},{}", self.name, self.process.id())
+        format!("{}@{},{}", self.name, self.address(), self.process.id())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.listener.local_addr().unwrap().to_string()
     }
 }
 

@@ -4,7 +4,6 @@
 //! its rounds. System calls are counted behind them, in a turn of their own: a traced server is no
 //! server whose time is worth anything. A server that answers wrongly once has no row.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 
@@ -14,10 +13,9 @@ use serde_json::Value;
 use crate::Finding;
 use crate::counter::Counter;
 use crate::figures::{median, round};
-use crate::profile::{Plan, Profile, Servers};
+use crate::profile::{Plan, Profile, Servers, at_least_one};
 use crate::record::Table;
-use crate::target::Server;
-use crate::turn::{self, Turn};
+use crate::turn::{self, Counters, Turn};
 
 const COLUMNS: [&str; 12] = [
     "profile",
@@ -39,7 +37,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     plan: Plan,
     /// Rounds, each of which measures every target once.
-    #[arg(long, default_value_t = 11)]
+    #[arg(long, default_value_t = 11, value_parser = at_least_one)]
     rounds: usize,
     /// Seconds of one turn of one target.
     #[arg(long, default_value_t = 0.5)]
@@ -51,34 +49,13 @@ pub(crate) struct Options {
 
 pub(crate) fn measure(options: &Options, generator: &Path) -> Result<Finding, Box<dyn Error>> {
     let servers = options.plan.start()?;
-    let counters = choose_counters(options.counter, &servers);
+    let counters = turn::choose_counters(options.counter, &servers);
     let mut finding = Finding::new(Table::new(&COLUMNS));
     finding.profiles = options.plan.definitions();
     for profile in &options.plan.profiles {
         measure_profile(options, generator, &counters, profile, &servers, &mut finding);
     }
     Ok(finding)
-}
-
-/// Who counts for each server, by its name; nobody where nobody may: times are worth having without.
-type Counters<'a> = BTreeMap<&'a str, Counter>;
-
-fn choose_counters<'a>(chosen: Option<Counter>, servers: &'a Servers<'_>) -> Counters<'a> {
-    let choose = |(name, server)| match choose_counter(chosen, server) {
-        Ok(counter) => Some((name, counter)),
-        Err(error) => {
-            eprintln!("{name}: system calls are not counted: {error}");
-            None
-        }
-    };
-    servers.all().filter_map(choose).collect()
-}
-
-fn choose_counter(chosen: Option<Counter>, server: &Server) -> Result<Counter, Box<dyn Error>> {
-    match chosen {
-        Some(counter) => Ok(counter),
-        None => Counter::choose(&server.processes()?),
-    }
 }
 
 fn measure_profile(
@@ -97,7 +74,13 @@ fn measure_profile(
     let outcomes = turn::interleave(&servers, options.rounds, |(_, server)| {
         turn::take(generator, server, &profile.arguments, options.seconds)
     });
-    let first = outcomes.first().and_then(|outcome| outcome.as_deref().ok()).unwrap_or(&[]);
+    let first = outcomes[0].as_deref().unwrap_or(&[]);
+    if first.is_empty() && outcomes.iter().any(Result::is_ok) {
+        let (name, profile) = (servers[0].0, &profile.name);
+        let failure =
+            format!("{profile}: {name} has no row, and so the others have no ratio to it");
+        finding.failures.push(failure);
+    }
     for ((name, server), outcome) in servers.iter().zip(&outcomes) {
         let count = |counter: &Counter| {
             turn::count(generator, server, &profile.arguments, options.seconds, *counter)
@@ -184,6 +167,24 @@ mod tests {
         assert!(finding.table.rows().is_empty());
         assert_eq!(finding.failures.len(), 2);
         assert!(finding.failures[0].starts_with("one, a: the generator reports: {"));
+    }
+
+    #[test]
+    fn without_the_first_no_row_has_a_ratio_and_that_is_said() {
+        let [one, two] = ["one", "two"].map(fixture::server);
+        let generator = fixture::generator_that_differs(
+            "first",
+            &report(10, 0),
+            &one.address(),
+            &report(10, 1),
+        );
+        let mut options = options(&[one.target(), two.target()], &[]);
+        options.plan.profiles.truncate(1);
+        let finding = measure(&options, generator.path()).unwrap();
+        assert_eq!(finding.table.rows().len(), 1);
+        assert_eq!(finding.table.rows()[0][9], Value::Null);
+        let said = "a: one has no row, and so the others have no ratio to it";
+        assert!(finding.failures.iter().any(|failure| failure == said), "{:?}", finding.failures);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Measures servers side by side in one run: rates, latencies, processor time and system calls per
 //! request, memory per connection. It starts each server command itself, or measures one that runs,
-//! drives it with the generator `upring-load`, and stops only what it started.
+//! drives it with the generator `upring-load`, and stops only what it started, also when a signal ends it.
 //!
 //! ```text
 //!   load       server on core 0, generator on 1   times: compare within one run only
@@ -20,7 +20,8 @@
 //! and without, so that each comes before the server is done with the last. What `load` counts is
 //! calls under its load, whatever came together.
 //!
-//! `target.rs` is a server and `../tree.rs` its processes, `generator.rs` the generator's process,
+//! `target.rs` is a server, `../tree.rs` its processes, `clock.rs` their time and
+//! `listener.rs` their port, `generator.rs` the generator's process,
 //! `counter.rs` perf or strace, `record.rs` the tables; `profile.rs` says which server does what,
 //! `turn.rs` who is driven when; one file each for the six measures, and `attack.rs` for what
 //! faults are made by.
@@ -36,12 +37,16 @@ use crate::record::Table;
 use crate::target::Target;
 
 mod attack;
+#[allow(unsafe_code)] // reads the clocks of processes, which the standard library does not offer
+mod clock;
 mod counter;
+mod ending;
 mod faults;
 mod figures;
 #[cfg(test)]
 mod fixture;
 mod generator;
+mod listener;
 mod load;
 mod machine;
 mod memory;
@@ -127,11 +132,26 @@ impl Finding {
     }
 }
 
-fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let options = Options::parse();
+fn main() -> ExitCode {
+    match run(Options::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("measure: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
+    if let Some(path) = &options.record {
+        record::check(path)?;
+    }
     process::raise_open_files_max()?;
     // Away from the server, so that neither this tool nor perf takes its time.
-    process::pin_to_core(GENERATOR_CORE)?;
+    process::pin_to_core(GENERATOR_CORE).map_err(|error| {
+        format!("core {GENERATOR_CORE}, of this tool and the generator: {error}")
+    })?;
+    ending::end_with_signals()?;
     let generator = match options.generator {
         Some(generator) => generator,
         None => beside_examples("upring-load")?,

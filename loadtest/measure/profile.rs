@@ -16,6 +16,13 @@ pub(crate) struct Profile {
     pub(crate) arguments: String,
 }
 
+impl Profile {
+    /// The arguments for so many requests a second, whatever becomes of them.
+    pub(crate) fn at_rate(&self, rate: f64) -> String {
+        format!("{} --rate {rate}", self.arguments)
+    }
+}
+
 impl FromStr for Profile {
     type Err = String;
 
@@ -105,6 +112,15 @@ impl Plan {
     }
 }
 
+/// A number of rounds: none would make rows of nothing.
+pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("there has to be one at least".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("it is a whole number".to_owned()),
+    }
+}
+
 fn repeated<'a>(names: &[&'a str]) -> Option<&'a str> {
     let twice = |(index, name): (usize, &&'a str)| names[..index].contains(name).then_some(*name);
     names.iter().enumerate().find_map(twice)
@@ -168,6 +184,14 @@ mod tests {
         let mut twice = plan(&[]);
         twice.targets.push(twice.targets[0].clone());
         assert!(twice.check().is_err());
+    }
+
+    #[test]
+    fn rounds_are_one_at_least() {
+        assert_eq!(at_least_one("1"), Ok(1));
+        for wrong in ["0", "-1", "x", ""] {
+            assert!(at_least_one(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Tables, for people on standard output and for later in a JSON file that also says when, where and
 //! how they came to be.
 
+use std::error::Error;
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::process::Command;
@@ -63,16 +64,34 @@ impl fmt::Display for Table {
     }
 }
 
+/// Whether a record can be written there, before anything is measured. What is there already stays as it is.
+pub(crate) fn check(path: &Path) -> Result<(), String> {
+    let opened = File::options().append(true).create(true).open(path);
+    let file = opened.map_err(|error| format!("--record {}: {error}", path.display()))?;
+    // It was not there before: an empty file is no record.
+    if file.metadata().is_ok_and(|found| found.len() == 0 && found.is_file()) {
+        let _ = fs::remove_file(path);
+    }
+    Ok(())
+}
+
 /// Writes the table with date, topic, machine, kernel, compiler, commit, command, profiles and what
-/// failed.
+/// failed, and says where. A table without a row is no record, and what is there already stays.
 pub(crate) fn write(
     path: &Path,
     topic: &str,
     notes: &[String],
     finding: &Finding,
-) -> io::Result<()> {
+) -> Result<(), Box<dyn Error>> {
+    if finding.table.rows.is_empty() {
+        eprintln!("no record: there is no row");
+        return Ok(());
+    }
     let record = record(topic, notes, finding)?;
-    fs::write(path, format!("{record:#}\n"))
+    let problem = |error| format!("--record {}: {error}", path.display());
+    fs::write(path, format!("{record:#}\n")).map_err(problem)?;
+    eprintln!("record: {}", path.canonicalize().map_err(problem)?.display());
+    Ok(())
 }
 
 fn record(topic: &str, notes: &[String], finding: &Finding) -> io::Result<Value> {
@@ -130,6 +149,24 @@ mod tests {
     #[test]
     fn a_table_is_aligned_and_what_is_not_known_is_a_dash() {
         assert_eq!(table().to_string(), " target  calls  \n    one    2.5  \nanother      -  \n");
+    }
+
+    #[test]
+    fn where_no_record_can_be_is_said_before_and_by_name() {
+        let path = std::env::temp_dir().join(format!("measure-test-{}-no", std::process::id()));
+        let error = check(&path.join("record.json")).unwrap_err();
+        let said = format!("--record {}/record.json: No such file", path.display());
+        assert!(error.starts_with(&said), "{error}");
+        check(&path).unwrap();
+        assert!(!path.exists(), "a check leaves nothing");
+        fs::write(&path, "{}").unwrap();
+        check(&path).unwrap();
+        // Nor does a run of which nothing came.
+        write(&path, "compare", &[], &Finding::new(Table::new(&["target"]))).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{}");
+        write(&path, "compare", &[], &Finding::new(table())).unwrap();
+        assert!(fs::read_to_string(&path).unwrap().contains("\"topic\": \"compare\""));
+        fs::remove_file(&path).unwrap();
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(crate) struct Options {
     limits: Vec<Limit>,
     /// Bursts counted at each size; strace, being slow, is given a tenth, with pauses a hundred
     /// times as long.
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
     /// Microseconds between an answered burst and the next, each measured in turn: with 200 the
     /// server has gone to sleep, with 0 it meets the next burst before it can.

@@ -13,6 +13,10 @@
 //! fifths of a maximum become six. So the maximum is found anew for every round, and the half of the rounds
 //! counts in which it changed least, which says nothing of latencies.
 //!
+//! A round in which a server did not keep up with a share counts for nothing there: its queue grew for as long as the round
+//! was long, every answer waited, and p99 beside p50 looks like that of a quiet server. Where fewer keep up than are to count
+//! there is no row.
+//!
 //! The maximum is of server and generator together, each on its core; how busy the server was is in the
 //! table.
 
@@ -20,18 +24,23 @@ use std::error::Error;
 use std::path::Path;
 use std::str::FromStr;
 
+use clap::Args;
+use serde_json::Value;
+
 use crate::Finding;
+use crate::counter::Counter;
 use crate::figures::{median, round};
-use crate::profile::{Plan, Profile};
+use crate::profile::{Plan, Profile, at_least_one};
 use crate::record::Table;
 use crate::target::Server;
 use crate::turn::{self, Turn};
-use clap::Args;
 
 const SHARES: [f64; 2] = [0.5, 0.8];
 /// The share a limit is about.
 const LIMITED_SHARE: f64 = 0.8;
-const COLUMNS: [&str; 12] = [
+/// Who answers less than this part of the requests that are due does not keep up.
+const KEPT_UP: f64 = 0.98;
+const COLUMNS: [&str; 14] = [
     "profile",
     "target",
     "share",
@@ -44,6 +53,8 @@ const COLUMNS: [&str; 12] = [
     "cpu_us",
     "busy",
     "drift",
+    "calls",
+    "rss_mib",
 ];
 
 #[derive(Args)]
@@ -51,7 +62,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     plan: Plan,
     /// Rounds, each of which measures every target once; the steadier half of them counts.
-    #[arg(long, default_value_t = 9)]
+    #[arg(long, default_value_t = 9, value_parser = at_least_one)]
     rounds: usize,
     /// Seconds at one share of one target's maximum; half of that to find it, before and behind.
     #[arg(long, default_value_t = 1.0)]
@@ -59,6 +70,9 @@ pub(crate) struct Options {
     /// The most NAME's p99 may be of its p50 at 0.8 of its maximum: NAME=2.0.
     #[arg(long = "limit")]
     limits: Vec<Limit>,
+    /// Who counts system calls; by default perf, or strace where perf does not work.
+    #[arg(long, value_enum)]
+    counter: Option<Counter>,
 }
 
 #[derive(Clone, Debug)]
@@ -84,6 +98,7 @@ pub(crate) fn measure(options: &Options, generator: &Path) -> Result<Finding, Bo
         return Err(format!("--limit {}: no target has this name", limit.name).into());
     }
     let servers = options.plan.start()?;
+    let counters = turn::choose_counters(options.counter, &servers);
     let mut finding = Finding::new(Table::new(&COLUMNS));
     finding.profiles = options.plan.definitions();
     for profile in &options.plan.profiles {
@@ -92,9 +107,11 @@ pub(crate) fn measure(options: &Options, generator: &Path) -> Result<Finding, Bo
         let outcomes = turn::interleave(&servers, options.rounds, |(_, server)| {
             Round::of(options, generator, server, profile)
         });
-        for ((name, _), outcome) in servers.iter().zip(outcomes) {
+        for ((name, server), outcome) in servers.iter().zip(outcomes) {
+            let counter = counters.get(name).copied();
+            let subject = Subject { name, server, profile, counter };
             match outcome {
-                Ok(rounds) => tell(name, profile, &steadiest(rounds), options, &mut finding),
+                Ok(rounds) => subject.tell(&rounds, options, generator, &mut finding),
                 Err(error) => finding.failures.push(format!("{name}, {}: {error}", profile.name)),
             }
         }
@@ -131,7 +148,7 @@ impl Round {
         let before = maximum()?;
         let share = |share: f64| {
             let rate = (before * share).round();
-            let turn = take(&format!("{} --rate {rate}", profile.arguments), options.seconds)?;
+            let turn = take(&profile.at_rate(rate), options.seconds)?;
             Ok::<_, Box<dyn Error>>(At { rate, turn })
         };
         let at = [share(SHARES[0])?, share(SHARES[1])?];
@@ -144,50 +161,113 @@ impl Round {
     }
 }
 
-/// The half of the rounds, rounded up, that drifted least.
-fn steadiest(mut rounds: Vec<Round>) -> Vec<Round> {
-    rounds.sort_by(|one, other| one.unsteadiness().total_cmp(&other.unsteadiness()));
-    rounds.truncate(rounds.len().div_ceil(2));
-    rounds
+impl At {
+    fn keeps_up(&self) -> bool {
+        self.turn.report.rate >= self.rate * KEPT_UP
+    }
+
+    fn p99_over_p50(&self) -> f64 {
+        self.turn.report.p99_us / self.turn.report.p50_us
+    }
 }
 
-/// A row for each share, and what is over its limit.
-fn tell(name: &str, profile: &Profile, rounds: &[Round], options: &Options, finding: &mut Finding) {
-    let most = rounds.iter().map(Round::unsteadiness).fold(0.0, f64::max);
-    for (place, share) in SHARES.into_iter().enumerate() {
+/// The half of the rounds, rounded up, that drifted least, of those in which the server kept up with the share of
+/// this place. Nothing if it did in fewer.
+fn steadiest(rounds: &[Round], place: usize) -> Option<Vec<Round>> {
+    let mut kept: Vec<Round> =
+        rounds.iter().filter(|round| round.at[place].keeps_up()).copied().collect();
+    kept.sort_by(|one, other| one.unsteadiness().total_cmp(&other.unsteadiness()));
+    let count = rounds.len().div_ceil(2);
+    kept.truncate(count);
+    (kept.len() == count).then_some(kept)
+}
+
+/// Who is told of.
+struct Subject<'a> {
+    name: &'a str,
+    server: &'a Server,
+    profile: &'a Profile,
+    counter: Option<Counter>,
+}
+
+impl Subject<'_> {
+    /// A row for each share, or why there is none, and what is over its limit.
+    fn tell(&self, rounds: &[Round], options: &Options, generator: &Path, finding: &mut Finding) {
+        for (place, share) in SHARES.into_iter().enumerate() {
+            let Some(steady) = steadiest(rounds, place) else {
+                finding.failures.push(self.overload(rounds, place));
+                continue;
+            };
+            match self.row(&steady, place, options, generator) {
+                Ok(row) => finding.table.push(&row),
+                Err(error) => {
+                    finding.failures.push(format!("{}, {}: {error}", self.name, self.profile.name));
+                }
+            }
+            let p99_over_p50 = median(steady.iter().map(|round| round.at[place].p99_over_p50()));
+            let is_exceeded =
+                |limit: &&Limit| limit.name == self.name && p99_over_p50 > limit.p99_over_p50_max;
+            let limit = options.limits.iter().find(is_exceeded);
+            if let Some(limit) = limit.filter(|_| share == LIMITED_SHARE) {
+                finding.failures.push(format!(
+                    "{}, {}: p99 is {p99_over_p50:.2} of p50 at {share} of its maximum, limit {}",
+                    self.name, self.profile.name, limit.p99_over_p50_max
+                ));
+            }
+        }
+    }
+
+    fn overload(&self, rounds: &[Round], place: usize) -> String {
+        let kept = rounds.iter().filter(|round| round.at[place].keeps_up()).count();
+        let most = median(rounds.iter().map(|round| {
+            let At { rate, turn } = round.at[place];
+            turn.report.rate / rate
+        }));
+        format!(
+            "{}, {}: at {} of its maximum it kept up in {kept} of {} rounds, in the middle one with {most:.2} of what was due",
+            self.name,
+            self.profile.name,
+            SHARES[place],
+            rounds.len()
+        )
+    }
+
+    fn row(
+        &self,
+        rounds: &[Round],
+        place: usize,
+        options: &Options,
+        generator: &Path,
+    ) -> Result<[Value; COLUMNS.len()], Box<dyn Error>> {
         let of =
             |figure: fn(&At) -> f64| median(rounds.iter().map(|round| figure(&round.at[place])));
-        let p99_over_p50 = of(|at| at.turn.report.p99_us / at.turn.report.p50_us);
-        finding.table.push(&[
-            profile.name.as_str().into(),
-            name.into(),
-            share.into(),
-            (of(|at| at.rate).round() as u64).into(),
+        let rate = of(|at| at.rate).round();
+        let drift = rounds.iter().map(Round::unsteadiness).fold(0.0, f64::max).exp();
+        let arguments = self.profile.at_rate(rate);
+        let count =
+            |counter| turn::count(generator, self.server, &arguments, options.seconds, counter);
+        let calls = self.counter.map(count).transpose()?;
+        Ok([
+            self.profile.name.as_str().into(),
+            self.name.into(),
+            SHARES[place].into(),
+            (rate as u64).into(),
             (of(|at| at.turn.report.rate).round() as u64).into(),
             round(of(|at| at.turn.report.p50_us), 1).into(),
             round(of(|at| at.turn.report.p99_us), 1).into(),
             round(of(|at| at.turn.report.p999_us), 1).into(),
-            round(p99_over_p50, 2).into(),
+            round(of(At::p99_over_p50), 2).into(),
             round(of(|at| at.turn.cpu_us), 3).into(),
             round(of(|at| at.turn.busy()), 2).into(),
-            round(most.exp(), 2).into(),
-        ]);
-        let is_exceeded =
-            |limit: &&Limit| limit.name == name && p99_over_p50 > limit.p99_over_p50_max;
-        let limit = options.limits.iter().find(is_exceeded);
-        if let Some(limit) = limit.filter(|_| share == LIMITED_SHARE) {
-            finding.failures.push(format!(
-                "{name}, {}: p99 is {p99_over_p50:.2} of p50 at {share} of its maximum, limit {}",
-                profile.name, limit.p99_over_p50_max
-            ));
-        }
+            round(drift, 2).into(),
+            calls.map(|calls| round(calls, 3)).into(),
+            round(of(|at| at.turn.rss_bytes as f64) / f64::from(1 << 20), 1).into(),
+        ])
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
     use crate::fixture::{self, report};
 
@@ -200,6 +280,7 @@ mod tests {
             },
             rounds: 2,
             seconds: 0.1,
+            counter: None,
             limits: limits.iter().map(|text| text.parse().unwrap()).collect(),
         }
     }
@@ -220,16 +301,51 @@ mod tests {
         assert_eq!(rows, [row(0.5, 500), row(0.8, 800)]);
         let runs = generator.runs();
         let at = |text: &str| runs.iter().filter(|run| run.contains(text)).count();
-        assert_eq!((runs.len(), at(" --rate 500 "), at(" --rate 800 ")), (12, 3, 3));
-        assert_eq!((at("--seconds 0.05 "), at("--seconds 0.1 ")), (6, 6));
+        // Three rounds, the one that warms up among them, and a count where somebody may.
+        let counts = usize::from(!finding.table.rows()[0][12].is_null());
+        let expected = (12 + 2 * counts, 3 + counts, 3 + counts);
+        assert_eq!((runs.len(), at(" --rate 500 "), at(" --rate 800 ")), expected);
+        assert_eq!((at("--seconds 0.05 "), at("--seconds 0.1 ")), (6, 6 + 2 * counts));
+        assert!(finding.table.rows()[0][13].as_f64().unwrap() > 0.0, "resident memory");
     }
 
     #[test]
     fn the_rounds_in_which_a_maximum_changed_least_count() {
         let at = At { rate: 1.0, turn: turn::tests::turn(1.0) };
         let rounds = [1.5, 0.9, 1.02, 0.5, 1.0].map(|drift| Round { drift, at: [at; 2] });
-        let kept: Vec<_> = steadiest(rounds.to_vec()).iter().map(|round| round.drift).collect();
-        assert_eq!(kept, [1.0, 1.02, 0.9]);
+        let kept = |place| {
+            let kept = steadiest(&rounds, place)?;
+            Some(kept.iter().map(|round| round.drift).collect::<Vec<_>>())
+        };
+        assert_eq!(kept(0), Some(vec![1.0, 1.02, 0.9]));
+    }
+
+    #[test]
+    fn a_round_of_a_server_that_does_not_keep_up_does_not_count() {
+        let at = |rate| At { rate, turn: turn::tests::turn(1.0) };
+        let round = |drift, rate| Round { drift, at: [at(1.0), at(rate)] };
+        let (well, badly) = (1.0 / KEPT_UP, 1.01 / KEPT_UP);
+        let rounds = [round(1.0, badly), round(1.1, well), round(1.2, well), round(1.3, well)];
+        let drifts = |rounds: &[Round], place| {
+            let kept = steadiest(rounds, place)?;
+            Some(kept.iter().map(|round| round.drift).collect::<Vec<_>>())
+        };
+        assert_eq!(drifts(&rounds, 0), Some(vec![1.0, 1.1]));
+        assert_eq!(drifts(&rounds, 1), Some(vec![1.1, 1.2]));
+        assert_eq!(drifts(&[rounds[0], rounds[1], rounds[0], rounds[0]], 1), None);
+    }
+
+    #[test]
+    fn an_overloaded_server_has_no_row_and_holds_no_limit() {
+        let server = fixture::server("one");
+        let slow = report(10, 0).replace("1000.0", "780.0");
+        let generator =
+            fixture::generator_that_differs("overload", &report(10, 0), "--rate 800 ", &slow);
+        let finding = measure(&options(&server.target(), &["one=9"]), generator.path()).unwrap();
+        assert_eq!(finding.table.rows().len(), 1);
+        assert_eq!(finding.table.rows()[0][2], 0.5);
+        let said = "one, a: at 0.8 of its maximum it kept up in 0 of 2 rounds, in the middle one with 0.97 of what was due";
+        assert_eq!(finding.failures, [said]);
     }
 
     #[test]

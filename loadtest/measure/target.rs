@@ -15,9 +15,7 @@ use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-
-use crate::{SERVER_CORE, process, tree};
+use crate::{SERVER_CORE, clock, ending, listener, process, tree};
 
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 const START_POLL: Duration = Duration::from_millis(20);
@@ -65,6 +63,11 @@ fn running(text: &str) -> Option<Place> {
 }
 
 impl Target {
+    /// Whether it was there before, and is not started here.
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.place, Place::Running { .. })
+    }
+
     /// The same server, its command started by another: `prlimit --nofile=300`.
     pub(crate) fn started_by(&self, other: &str) -> Result<Target, String> {
         match &self.place {
@@ -121,10 +124,18 @@ impl Server {
         tree::processes(self.pid)
     }
 
-    /// Nanoseconds all threads of its processes have been on a processor, the kernel's work for
-    /// them included.
+    /// Nanoseconds its processes have been on a processor, as `clock.rs` counts them.
     pub(crate) fn cpu_ns(&self) -> io::Result<u64> {
-        tree::sum(self.pid, tree::cpu_ns)
+        clock::spent_ns(self.pid)
+    }
+
+    /// The same since it was `before_ns`. An error if it has become less: then a process ended whose time nobody
+    /// took over, and what is left is no figure.
+    pub(crate) fn cpu_ns_since(&self, before_ns: u64) -> Result<u64, Box<dyn Error>> {
+        let spent_ns = self.cpu_ns()?.checked_sub(before_ns);
+        spent_ns.ok_or_else(|| {
+            "its processor time has shrunk: a process of it ended, and its time with it".into()
+        })
     }
 
     /// A figure of `/proc/PID/status` that is given in kB, in bytes, of all its processes.
@@ -138,15 +149,10 @@ impl Drop for Server {
         let Some(child) = &mut self.child else {
             return;
         };
-        // A worker outlives its master if that has no time to say so. All of them have either ended
-        // by themselves or end now; there is nobody left to tell.
+        // A master without its workers starts others, so it ends first.
         let processes = tree::processes(child.id()).unwrap_or_default();
         let _ = child.kill();
-        for pid in processes.into_iter().skip(1) {
-            if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-        }
+        ending::end(&processes);
         let _ = child.wait();
     }
 }
@@ -166,6 +172,9 @@ fn start(command: &str, policy: Policy) -> Result<Server, Box<dyn Error>> {
         }
         thread::sleep(START_POLL);
     }
+    if !listener::all_are_of(&server.processes()?, address.port())? {
+        return Err(format!("{command}: another server listens on {address}").into());
+    }
     Ok(server)
 }
 
@@ -181,7 +190,7 @@ fn find(name: &str, address: SocketAddr, pid: u32) -> io::Result<Server> {
 }
 
 /// A port nobody listens on. Another process could take it before the server does; the server then
-/// says so.
+/// says so, or shares it, which is found.
 fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
@@ -232,6 +241,19 @@ mod tests {
         assert!(child.try_wait().unwrap().is_none());
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn processor_time_that_shrinks_is_no_figure() {
+        let server = Server {
+            address: (Ipv4Addr::LOCALHOST, 1).into(),
+            pid: std::process::id(),
+            child: None,
+        };
+        let now_ns = server.cpu_ns().unwrap();
+        assert!(server.cpu_ns_since(now_ns).unwrap() < now_ns + 1_000_000_000);
+        let error = server.cpu_ns_since(u64::MAX).unwrap_err();
+        assert!(error.to_string().starts_with("its processor time has shrunk"), "{error}");
     }
 
     #[test]

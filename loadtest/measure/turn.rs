@@ -5,9 +5,12 @@
 //! which comes and goes over seconds, falls on all of them alike:
 //!
 //! ```text
-//!   warm-up   a b c     round 1   a b c     round 2   a b c   ...     of each profile
+//!   warm-up   a b c     round 1   c b a     round 2   b c a     round 3   a c b   ...     of each profile
 //! ```
+//!
+//! The order changes, so that none always has the turn behind the same other one, whose end it may feel.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 use std::thread;
@@ -16,6 +19,7 @@ use std::time::Duration;
 use crate::GENERATOR_CORE;
 use crate::counter::Counter;
 use crate::generator::{Generator, Report};
+use crate::profile::Servers;
 use crate::target::Server;
 
 /// Until a server has closed the connections of the generator before, so that they are not counted.
@@ -41,7 +45,7 @@ pub(crate) fn take(
     let mut generator = open(generator, server, arguments, seconds)?;
     let before_ns = server.cpu_ns()?;
     let report = generator.run()?;
-    let spent_ns = server.cpu_ns()? - before_ns;
+    let spent_ns = server.cpu_ns_since(before_ns)?;
     let cpu_us = spent_ns as f64 / 1000.0 / report.requests as f64;
     Ok(Turn { report, cpu_us, rss_bytes: server.status_bytes("VmRSS")? })
 }
@@ -53,7 +57,31 @@ impl Turn {
     }
 }
 
-/// The same, for the system calls of the server per request or message.
+/// Who counts for each server, by its name; nobody where nobody may: times are worth having without.
+pub(crate) type Counters<'a> = BTreeMap<&'a str, Counter>;
+
+pub(crate) fn choose_counters<'a>(
+    chosen: Option<Counter>,
+    servers: &'a Servers<'_>,
+) -> Counters<'a> {
+    let choose = |(name, server)| match choose_counter(chosen, server) {
+        Ok(counter) => Some((name, counter)),
+        Err(error) => {
+            eprintln!("{name}: system calls are not counted: {error}");
+            None
+        }
+    };
+    servers.all().filter_map(choose).collect()
+}
+
+fn choose_counter(chosen: Option<Counter>, server: &Server) -> Result<Counter, Box<dyn Error>> {
+    match chosen {
+        Some(counter) => Ok(counter),
+        None => Counter::choose(&server.processes()?),
+    }
+}
+
+/// What `take` does, for the system calls of the server per request or message.
 pub(crate) fn count(
     generator: &Path,
     server: &Server,
@@ -90,16 +118,25 @@ pub(crate) fn interleave<S, T>(
 ) -> Outcomes<T> {
     let mut outcomes: Outcomes<T> = servers.iter().map(|_| Ok(Vec::new())).collect();
     for round in 0..=rounds {
-        for (server, outcome) in servers.iter().zip(&mut outcomes) {
-            let Ok(turns) = outcome else { continue };
-            match turn(server) {
+        for place in order(servers.len(), round) {
+            let Ok(turns) = &mut outcomes[place] else { continue };
+            match turn(&servers[place]) {
                 Ok(_) if round == 0 => {}
                 Ok(turn) => turns.push(turn),
-                Err(error) => *outcome = Err(error),
+                Err(error) => outcomes[place] = Err(error),
             }
         }
     }
     outcomes
+}
+
+/// The places of `len` servers in the order of a round: forth and back, and then from the next one on.
+fn order(len: usize, round: usize) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..len).map(|place| (place + round / 2) % len).collect();
+    if !round.is_multiple_of(2) {
+        places.reverse();
+    }
+    places
 }
 
 #[cfg(test)]
@@ -126,9 +163,28 @@ pub(crate) mod tests {
             order.push_str(server);
             Ok(order.len())
         });
-        assert_eq!(order, "ababab");
+        assert_eq!(order, "abbaba");
         let turns: Vec<_> = outcomes.into_iter().map(Result::unwrap).collect();
-        assert_eq!(turns, [[3, 5], [4, 6]]);
+        assert_eq!(turns, [[4, 6], [3, 5]]);
+    }
+
+    #[test]
+    fn none_has_its_turn_behind_the_same_one_always() {
+        for len in 3..=11 {
+            let rounds: Vec<Vec<usize>> = (0..=9).map(|round| order(len, round)).collect();
+            for place in 0..len {
+                let before = |round: &Vec<usize>| {
+                    let at = round.iter().position(|other| *other == place)?;
+                    at.checked_sub(1).map(|at| round[at])
+                };
+                let mut before: Vec<usize> = rounds.iter().filter_map(before).collect();
+                before.sort_unstable();
+                before.dedup();
+                assert!(before.len() > 1, "{place} of {len} is always behind {before:?}");
+            }
+        }
+        assert_eq!([0, 1, 2, 3].map(|round| order(2, round)), [[0, 1], [1, 0], [1, 0], [0, 1]]);
+        assert_eq!(order(0, 3), [0; 0]);
     }
 
     #[test]
@@ -136,8 +192,9 @@ pub(crate) mod tests {
         let mut turns = 0;
         let outcomes = interleave(&["a", "b"], 3, |server| {
             turns += 1;
-            if turns == 4 { Err(format!("{server} is wrong").into()) } else { Ok(()) }
+            if turns == 3 { Err(format!("{server} is wrong").into()) } else { Ok(()) }
         });
+        // a b, b and a, where b is wrong, a, a.
         assert_eq!(turns, 6);
         assert_eq!(outcomes[0].as_ref().unwrap().len(), 3);
         assert_eq!(outcomes[1].as_ref().unwrap_err().to_string(), "b is wrong");

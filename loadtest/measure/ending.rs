@@ -1,0 +1,38 @@
+//! The end by a signal: what this tool started ends before it does, servers with their workers, the generator, and whoever
+//! counts. Set up by `main.rs`.
+
+use std::error::Error;
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::tree;
+
+/// From now on the first of SIGHUP, SIGINT and SIGTERM ends all descendants of this process and then the process itself, with
+/// the exit status a shell would give it.
+pub(crate) fn end_with_signals() -> Result<(), Box<dyn Error>> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    thread::Builder::new().name("ending".to_owned()).spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            match tree::processes(std::process::id()) {
+                Ok(own) => end(&own[1..]),
+                Err(error) => eprintln!("measure: what was started may still run: {error}"),
+            }
+            std::process::exit(128 + signal);
+        }
+    })?;
+    Ok(())
+}
+
+/// Ends these processes. A worker outlives its master if that has no time to say so, and belongs to nobody then: so all of a
+/// tree are to be known before the first one ends.
+pub(crate) fn end(processes: &[u32]) {
+    for pid in processes {
+        if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
+            // It may have ended by itself; there is nobody left to tell.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
