@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # A short load over loopback: every answer right, also under attack, system calls and memory within their limits. Ends
 # by itself.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-cargo build --release --bins --example measure --example baseline
-cd target/release
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "$0")/common.sh"
+build
+cd "$built"
 files=$(mktemp -d)
 truncate -s 20M "$files/large"
 trap 'rm -rf "$files"' EXIT
@@ -13,15 +13,14 @@ native="native=./upring --listen 127.0.0.1:PORT --workers 1 --root $files --host
 baseline='baseline=examples/baseline --listen 127.0.0.1:PORT --workers 1'
 
 for host in hosted native; do
-  ./upring --listen 127.0.0.1:18080 --host "$host" >/dev/null &
-  server=$!
   trap 'kill "$server" 2>/dev/null || true; rm -rf "$files"' EXIT
-  sleep 0.5
+  serve "$host"
   for load in "http" "http --depth 16" "http --requests-per-connection 1" "echo --bytes 4096" \
               "echo --token websocket --bytes 1024 --depth 16" "switch --bytes 100" "switch --bytes 100 --late"; do
     # shellcheck disable=SC2086 # the words of a load are arguments
-    ./upring-load $load --target 127.0.0.1:18080 --seconds 1 --quiet
+    ./upring-load $load --target "127.0.0.1:$port" --seconds 1 --quiet
   done
+  alone
   kill -TERM "$server"
   wait "$server"
   trap 'rm -rf "$files"' EXIT

@@ -7,8 +7,10 @@
 #   compare MEASURE SERVER...
 set -euo pipefail
 loadtest=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# Everything runs here, so that records name no folder of the machine they were made on.
-built=$loadtest/../target/release
+# What is built here is what is run, whatever CARGO_TARGET_DIR says: servers are named from here, so that records name no folder of
+# the machine they were made on.
+target=$loadtest/../target
+built=$target/release
 
 # How each server is started. PORT stands for a free port. One thread or worker each.
 declare -A command=(
@@ -35,6 +37,8 @@ everyone=(hosted native baseline epoll hyper hyper-flush tungstenite fastwebsock
 # What the options said.
 topic='' rounds='' seconds='' record='' targets='' profiles=''
 running=() more=()
+# What `serve` has started, and where it listens.
+server='' port=''
 # What is measured: profiles by name, and what there is to say of servers.
 names=() notes=()
 declare -A arguments=() kind=()
@@ -47,7 +51,7 @@ usage() {
   --targets NAME,NAME|all|none  of the servers that the script can start, these
   --profiles NAME,NAME          of the profiles, these
   --rounds N, --seconds S       how often each server has a turn, and how long it is
-  --record FILE|none            by default loadtest/record/DATE-TOPIC.json
+  --record FILE|none            by default loadtest/record/DATE-TOPIC.json, or target/record/DATE-TOPIC.json with an option above
   --quick                       three short rounds and no record
   -- ARGUMENT...                whatever else `measure` is to be told
 TEXT
@@ -57,14 +61,16 @@ TEXT
 begin() {
   topic=$1 rounds=$2 seconds=$3
   shift 3
-  record=$loadtest/record/$(date -u +%F)-$topic.json
+  # Only a whole run is one to be committed.
+  local folder=$loadtest/record
   while [ $# -gt 0 ]; do
     case $1 in
       --quick) rounds=3 seconds=0.2 record=none ;;
       --help | -h) usage && exit ;;
-      --) shift && more=("$@") && break ;;
+      --) shift && more=("$@") folder=$target/record && break ;;
       --server | --targets | --profiles | --rounds | --seconds | --record)
         [ $# -gt 1 ] || refuse "$1 needs a value"
+        [ "$1" = --record ] || folder=$target/record
         case $1 in
           --server) running+=(--target "$2") ;;
           --targets) targets=$2 ;;
@@ -79,6 +85,11 @@ begin() {
     esac
     shift
   done
+  if [ -z "$record" ]; then
+    mkdir -p "$folder"
+    record=$folder/$(date -u +%F)-$topic.json
+  fi
+  [ "$record" = none ] || [ -d "$(dirname "$record")" ] || refuse "--record $record: there is no such folder"
   # The record is named from where `measure` runs.
   [ "$record" = none ] || record=$(realpath -m --relative-to="$built" "$record")
 }
@@ -98,9 +109,10 @@ profile() {
 
 is_in() { [[ " $2 " == *" $1 "* ]]; }
 
-# compare MEASURE SERVER...: builds, and measures these servers, or those that were asked for.
+# compare MEASURE SERVER...: builds, and measures these servers, or those that were asked for. `measure` takes the place of the script,
+# and a signal that is meant for one is for the other.
 compare() {
-  local measure=$1 called=(--topic "$topic") name
+  local measure=$1 called=(--topic "$topic") name count
   shift
   case $targets in
     '') ;;
@@ -108,19 +120,21 @@ compare() {
     none) set -- ;;
     *) IFS=, read -ra called_for <<<"$targets" && set -- "${called_for[@]}" ;;
   esac
-  build "$@"
   [ ${#names[@]} -gt 0 ] || refuse 'no profile has such a name'
   for name in "${names[@]}"; do called+=(--profile "$name=${arguments[$name]}"); done
+  count=${#called[@]}
   for name in "$@"; do
     [ -n "${command[$name]-}" ] || refuse "there is no server $name"
     is_there "$name" && add "$name"
   done
+  [ $((${#called[@]} + ${#running[@]})) -gt "$count" ] || refuse 'there is no server to measure: --targets or --server names one'
+  build "$@"
   called+=(--rounds "$rounds")
   [ "$measure" = memory ] || called+=(--seconds "$seconds")
   [ "$record" = none ] || called+=(--record "$record")
   for name in "${notes[@]}"; do called+=(--note "$name"); done
   cd "$built"
-  examples/measure "$measure" "${called[@]}" "${running[@]}" "${more[@]}"
+  exec examples/measure "$measure" "${called[@]}" "${running[@]}" "${more[@]}"
 }
 
 # Adds a server with what it can do of the profiles to `called`.
@@ -158,12 +172,41 @@ is_there() {
 
 # Builds what these servers need. Built once, it is only looked at.
 build() {
-  (cd "$loadtest/.." && cargo build --release --quiet --bins --examples)
+  local cargo=(cargo build --release --quiet --target-dir)
+  (cd "$loadtest/.." && "${cargo[@]}" target --bins --example measure --example baseline --example epoll)
   local name
   for name in "$@"; do
     if [[ ${command[$name]-} == ../peers/* ]]; then
-      (cd "$loadtest/.." && cargo build --release --quiet --manifest-path loadtest/peers/Cargo.toml --target-dir target/peers)
+      (cd "$loadtest/.." && "${cargo[@]}" target/peers --manifest-path loadtest/peers/Cargo.toml)
       return
     fi
   done
+}
+
+# serve NAME: starts one of upring's servers on a port that the kernel chooses, and sets `server`, its process, and `port`. It is the
+# caller's to stop.
+serve() {
+  local told
+  told=$(mktemp)
+  # shellcheck disable=SC2086 # the words of a command are arguments
+  (cd "$built" && exec taskset -c 0 ${command[$1]/PORT/0} >"$told") &
+  server=$! port=''
+  until [ -n "$port" ]; do
+    sleep 0.1
+    kill -0 "$server" || exit 1
+    port=$(sed -n 's|^ *http://127.0.0.1:\([0-9]*\)/ .*|\1|p' "$told")
+  done
+  rm "$told"
+}
+
+# alone: refuses to go on if another than `server` listens on its port, which SO_REUSEPORT permits: it had a part of the connections.
+alone() {
+  local address state inode
+  while read -r _ address _ state _ _ _ _ _ inode _; do
+    if [[ $state == 0A && $address == *:$(printf %04X "$port") ]] &&
+      [[ $(readlink "/proc/$server/fd/"*) != *"socket:[$inode]"* ]]; then
+      echo "another server listens on port $port, too" >&2
+      exit 1
+    fi
+  done </proc/net/tcp
 }

@@ -19,16 +19,10 @@ cycles() {
 build
 if [ -z "$targets" ]; then
   for name in hosted native; do
-    port=18080
-    # shellcheck disable=SC2086 # the words of a command are arguments
-    (cd "$built" && exec taskset -c 0 ${command[$name]/PORT/$port} >/dev/null 2>&1) &
-    server=$!
     trap 'kill "$server" 2>/dev/null || true' EXIT
-    until (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
-      kill -0 "$server" || exit 1
-      sleep 0.1
-    done
+    serve "$name"
     cycles "$name" "127.0.0.1:$port"
+    alone
     kill "$server"
     wait "$server" || true
     trap - EXIT
