@@ -284,6 +284,7 @@ fn a_bad_record_is_named_and_nothing_is_written() {
         ("no-row.json", with("table", json!([{"a": 1}, 2])), "row 2: it is no object"),
         ("nested.json", with("table", json!([{"a": [1]}])), "row 1: `a` is neither a figure"),
         ("no-machine.json", with("machine", json!(1)), "`machine` is no text"),
+        ("no-failure.json", with("failures", json!([1])), "`failures` is no list of words"),
         ("no-command.json", with("command", json!("measure")), "`command` is no list of words"),
         ("nan.json", with("table", json!([{"a": 0}])).replace('0', "NaN"), "NaN is no number"),
         ("large.json", with("table", json!([{"a": 0}])).replace('0', "1e999"), "too large"),
@@ -328,6 +329,67 @@ fn assert_refused(output: &Output, status: i32, parts: &[&str]) {
     let line = said.lines().last().unwrap_or_default();
     assert!(parts.iter().all(|part| line.contains(part)), "{parts:?} is not in {said}");
     assert!(status == 2 || said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn a_record_of_failures_alone_is_shown_beside_the_others() {
+    if !has_python() {
+        return;
+    }
+    let folder = folder("failures");
+    write_record(&folder.join("2026-01-01-tea.json"), &json!([{"minutes": 11}]));
+    let failed = folder.join("2026-01-02-coffee.json");
+    write_record(&failed, &json!([]));
+    let mut record = read(&failed);
+    record["failures"] = json!(["hosted, <a>: the generator reports: {}"]);
+    fs::write(&failed, record.to_string()).expect("target can be written");
+    let page = page(&folder.join("page.html"), std::slice::from_ref(&folder));
+    assert!(page.contains("<td>11</td>"), "the others are there");
+    assert!(page.contains("<li>hosted, &lt;a&gt;: the generator reports: {}</li>"));
+    assert_eq!(page.matches("What failed").count(), 1);
+    assert_refers_to_nothing(&page);
+}
+
+#[test]
+fn at_a_glance_is_what_the_column_of_ratios_says() {
+    if !has_python() {
+        return;
+    }
+    let folder = folder("glance");
+    let file = folder.join("2026-01-01-compare.json");
+    let glance = |ratios: [Value; 3]| {
+        let [hosted, native, epoll] = ratios;
+        let row = |target: &str, cpu_us: f64, ratio: Value| json!({"profile": "plaintext", "target": target, "cpu_us": cpu_us, "ratio": ratio});
+        let rows = json!([
+            row("hosted", 6.0, hosted),
+            row("native", 3.0, native),
+            row("epoll", 4.0, epoll)
+        ]);
+        write_record(&file, &rows);
+        chart(&folder.join("chart.svg"), "glance", &file)
+    };
+    let by_ratio = glance([json!(1.0), json!(0.6), json!(0.8)]);
+    assert!(by_ratio.contains(">1.25×<") && by_ratio.contains(">0.75×<"), "{by_ratio}");
+    let by_median = glance([json!(1.0), json!(0.5), Value::Null]);
+    assert!(by_median.contains(">1.50×<") && by_median.contains(">0.75×<"), "{by_median}");
+}
+
+#[test]
+fn each_server_of_the_scripts_is_described() {
+    if !has_python() {
+        return;
+    }
+    let script = fs::read_to_string(root().join("loadtest/common.sh")).expect("it can be read");
+    let commands = script.split("command=(\n").nth(1).expect("the servers");
+    let commands = commands.split("\n)").next().expect("it is closed");
+    let name = |line: &str| Some(line.trim().strip_prefix('[')?.split_once(']')?.0.to_owned());
+    let names: Vec<String> = commands.lines().filter_map(name).collect();
+    assert!(names.len() > 5, "{names:?}");
+    let folder = folder("described");
+    let file = folder.join("2026-01-01-compare.json");
+    write_record(&file, &names.iter().map(|name| json!({"target": name})).collect());
+    let page = page(&folder.join("page.html"), &[file]);
+    assert_eq!(page.matches("class=\"about\"").count(), names.len(), "{names:?}");
 }
 
 #[test]

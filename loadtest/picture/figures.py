@@ -202,7 +202,13 @@ class SpreadChart(Chart):
 
 @dataclass(frozen=True)
 class GlanceChart(Chart):
-    """A track a profile: upring's figure in proportion to that of the cheapest other server."""
+    """A track a profile: upring's figure in proportion to that of the cheapest other server. Both are taken from the column
+    `ratio` if the table has it for all of them, so that the chart says what the table says."""
+
+    ratio: str = None
+
+    def shown(self):
+        return [*self.needs, self.ratio]
 
     def panels(self, record, servers, rows):
         # There are three shapes.
@@ -217,7 +223,7 @@ class GlanceChart(Chart):
         return [panels.spreads("the cheapest other server is 1", "", names, spreads, axis, reference=1)]
 
     def spread(self, rows, ours, servers):
-        costs = {row.text("target"): row.figure("cpu_us") for row in rows}
+        costs = self.costs(rows)
         peers = [server for server in servers if not server.is_ours and costs.get(server.name)]
         if not peers or all(costs.get(server.name) is None for server in ours):
             return None
@@ -232,6 +238,12 @@ class GlanceChart(Chart):
             about=cheapest.label,
             is_joined=False,
         )
+
+    def costs(self, rows):
+        measured = [row for row in rows if row.figure("cpu_us") is not None]
+        has_ratios = all(row.figure(self.ratio) for row in measured)
+        column = self.ratio if has_ratios else "cpu_us"
+        return {row.text("target"): row.figure(column) for row in measured}
 
 
 def quotient(cost, of):

@@ -27,7 +27,7 @@ def whole(records, servers):
     sections = [(q, [(chart, figures(chart, records, servers)) for chart in q.charts]) for q in QUESTIONS]
     sections = [(q, charts) for q, charts in sections if any(found for _, found in charts)]
     shown = {figure.record.name for _, charts in sections for _, found in charts for figure in found}
-    plain = [record for record in records if record.name not in shown]
+    plain = [record for record in records if record.rows and record.name not in shown]
     body = [
         head(sections, servers, plain),
         *(section(question, charts) for question, charts in sections),
@@ -153,9 +153,16 @@ def article(record):
         element("h3", escaped(heading(record))),
         element("dl", listed),
         element("pre", escaped(command(record))),
+        failed(record),
         exact(f"All {len(record.rows)} rows", record.columns, record.rows),
     ]
     return element("article", "\n".join(parts), id=anchor(record))
+
+
+def failed(record):
+    """A server that has no row was not forgotten."""
+    told = "".join(element("li", escaped(failure)) for failure in record.failures)
+    return element("p", "What failed:") + element("ul", told) if told else ""
 
 
 def command(record):

@@ -36,7 +36,8 @@ QUESTIONS = [
                 needs=("cpu_us", *LOAD),
                 lacks=TAIL,
                 axis="CPU time, in multiples of the cheapest other server’s",
-                caption="Quotients of the medians of one record.",
+                caption="Quotients of `ratio`, the median of each round’s, or of the medians where a record has none.",
+                ratio="ratio",
                 is_single=True,
             )
         ],

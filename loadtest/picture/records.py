@@ -53,6 +53,8 @@ class Record:
     commit: str
     command: list
     rows: list
+    # Servers that have no row, and limits that did not hold.
+    failures: list
 
     @cached_property
     def columns(self):
@@ -110,6 +112,7 @@ def read(path):
     if not isinstance(document, dict):
         raise Fault(f"{path}: it is no JSON object")
     date, topic = named(path)
+    failures = words(path, document, "failures") if "failures" in document else []
     return Record(
         name=path.stem,
         date=date,
@@ -118,8 +121,9 @@ def read(path):
         kernel=said(path, document, "kernel"),
         compiler=said(path, document, "rustc"),
         commit=said(path, document, "commit"),
-        command=command(path, document),
-        rows=table(path, document),
+        command=words(path, document, "command"),
+        rows=table(path, document, failures),
+        failures=failures,
     )
 
 
@@ -146,16 +150,17 @@ def said(path, document, key):
     return document[key] or "unknown"
 
 
-def command(path, document):
-    words = document.get("command")
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise Fault(f"{path}: `command` is no list of words")
-    return words
+def words(path, document, key):
+    found = document.get(key)
+    if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
+        raise Fault(f"{path}: `{key}` is no list of words")
+    return found
 
 
-def table(path, document):
+def table(path, document, failures):
+    """Without a row only where something failed: then that is what the record says."""
     rows = document.get("table")
-    if not isinstance(rows, list) or not rows:
+    if not isinstance(rows, list) or not (rows or failures):
         raise Fault(f"{path}: `table` is no list of rows")
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or not row:

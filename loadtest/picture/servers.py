@@ -15,6 +15,7 @@ ABOUT = {
     "baseline": "the same answers, wholly on tokio-uring's public API",
     "epoll": "the same answers, plainly on epoll",
     "hyper": "hyper on tokio, with hyper's upgrade",
+    "hyper-flush": "hyper on tokio, answers to pipelined requests written at once",
     "tungstenite": "tokio-tungstenite on tokio",
     "fastwebsockets": "fastwebsockets on tokio",
     "fastwebsockets-corked": "fastwebsockets on tokio, its answers gathered before they leave",
