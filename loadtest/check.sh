@@ -34,4 +34,3 @@ examples/measure faults --seconds 1 --connections 5000 --failed-max 0 --target "
 examples/measure load --rounds 3 --seconds 0.2 --target "$hosted" --target "$native" --target "$baseline" \
   --profile plaintext='http' --profile pipeline='http --depth 16' --profile switch='switch' \
   --profile websocket='echo --token websocket' --only baseline=plaintext,pipeline,switch
-examples/measure tail --rounds 1 --seconds 0.5 --target "$hosted" --target "$native" --profile plaintext='http'
