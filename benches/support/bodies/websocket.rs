@@ -17,14 +17,23 @@ use crate::support::websocket::{
     open, registry,
 };
 
+/// Bytes of a line of the cache.
+const LINE: usize = 64;
+
 pub fn bodies() -> Vec<Body> {
     let unmask = [16, 64, 256, 1024, 4096, 16 * 1024, 64 * 1024].map(|len| {
         Body::new("websocket/unmask", len.to_string(), move || {
-            let mut payload = vec![b'x'; len];
-            unmask(&mut payload, KEY, 0);
+            // Where a line of the cache begins, wherever memory was to be had: the first bytes up to there are
+            // unmasked one by one.
+            let mut memory = vec![b'x'; len + LINE];
+            let start = memory.as_ptr().align_offset(LINE);
+            let payload = start..start + len;
+            unmask(&mut memory[payload.clone()], KEY, 0);
             let key = KEY.iter().cycle();
-            assert!(payload.iter().zip(key).all(|(byte, mask)| byte ^ mask == b'x'));
-            move |rounds| repeated(rounds, || unmask(&mut payload, KEY, 0))
+            assert!(
+                memory[payload.clone()].iter().zip(key).all(|(byte, mask)| byte ^ mask == b'x')
+            );
+            move |rounds| repeated(rounds, || unmask(&mut memory[payload.clone()], KEY, 0))
         })
         .bytes(len)
     });
