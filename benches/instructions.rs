@@ -1,5 +1,5 @@
-//! Instructions of every body that the other benches time, counted by callgrind: figures that, unlike
-//! times, are the same in every run. What the simulated kernel does is left out.
+//! Instructions of every body that the other benches time, counted by callgrind: figures that,
+//! unlike times, are the same in every run. What the simulated kernel does is left out.
 //!
 //! ```sh
 //! cargo bench --bench instructions                  # each body and its figure; words choose among bodies
@@ -7,8 +7,8 @@
 //! cargo bench --bench instructions -- --write       # writes that table anew
 //! ```
 //!
-//! One that has become better is told, and is no failure: what a table has gains or loses some per cent
-//! with the folder it is built in and the compiler.
+//! One that has become better is told, and is no failure: what a table has gains or loses some per
+//! cent with the folder it is built in and the compiler.
 //!
 //! Each body runs under valgrind in a process of its own, so that no other decides what memory it
 //! finds. With `-- --test` each runs once, without valgrind.
@@ -133,8 +133,8 @@ fn count(bodies: &[Body]) -> Vec<(String, u64)> {
     rows.into_iter().map(|(_, path, count)| (path, count)).collect()
 }
 
-/// What callgrind collects of one body. Environment and arguments are the same wherever this is: they
-/// lie on the stack, and what lies behind them would be aligned otherwise.
+/// What callgrind collects of one body. Environment and arguments are the same wherever this is:
+/// they lie on the stack, and what lies behind them would be aligned otherwise.
 fn collected(path: &str) -> u64 {
     let program = env::current_exe().expect("it is running");
     let (folder, name) = (program.parent(), program.file_name());

@@ -1,4 +1,5 @@
-//! Readiness from epoll, edge-triggered, for the epoll server. It owns the epoll descriptor and no socket: dropping a socket takes it off the list.
+//! Readiness from epoll, edge-triggered, for the epoll server. It owns the epoll descriptor and no
+//! socket: dropping a socket takes it off the list.
 //!
 //! An edge comes once for each arrival, so whoever is told of one reads until a receive falls short
 //! of its buffer. The end of the stream is an edge of its own (`EPOLLRDHUP`), so falling short is

@@ -1,5 +1,5 @@
-//! The processes of a server: the one that was started, or named, and all that descend from it. What
-//! `/proc` says of them is added up. nginx works in a child; most servers are one process.
+//! The processes of a server: the one that was started, or named, and all that descend from it.
+//! What `/proc` says of them is added up. nginx works in a child; most servers are one process.
 //!
 //! Shared by the generator and by `measure`. Nothing here is kept: processes come and go, so each
 //! question looks anew.

@@ -97,8 +97,8 @@ pub fn with_unused_protocols(mut resource: Resource, count: usize) -> Resource {
     resource
 }
 
-/// A core that serves `registry`, with default limits but for one: criterion's rounds are more requests
-/// than a connection may have.
+/// A core that serves `registry`, with default limits but for one: criterion's rounds are more
+/// requests than a connection may have.
 pub fn core(registry: Registry) -> Core {
     let limits = Limits { requests_per_connection_max: u32::MAX, ..Limits::default() };
     Core::new(registry, limits, Arc::new(Counters::default()), 784_111_777)
@@ -227,8 +227,8 @@ impl Simulated {
     }
 }
 
-/// Engines, one after the other, for connections that come and go: a simulated kernel remembers each
-/// that it ever had.
+/// Engines, one after the other, for connections that come and go: a simulated kernel remembers
+/// each that it ever had.
 pub struct Engines {
     registry: fn() -> Registry,
     simulated: Simulated,

@@ -1,5 +1,6 @@
 //! The connections of one thread of the generator, over upring's own ring: they connect, send,
-//! receive and close, and what comes of it is an [`Event`]. Nothing here knows what is said on them.
+//! receive and close, and what comes of it is an [`Event`]. Nothing here knows what is said on
+//! them.
 //!
 //! ```text
 //!   connect, send, finish, close ──► settled at the end of a turn ──► ring ──► next() ──► Event
@@ -175,9 +176,9 @@ impl<'r> Clients<'r> {
         self.seats[place].phase == Phase::Vacant
     }
 
-    /// Connects a vacant seat, and receives on it. What is sent before the connection stands is sent
-    /// once it does. `unread_bytes` are what its socket takes in of what is not received, if that is
-    /// not the kernel's to choose.
+    /// Connects a vacant seat, and receives on it. What is sent before the connection stands is
+    /// sent once it does. `unread_bytes` are what its socket takes in of what is not received, if
+    /// that is not the kernel's to choose.
     ///
     /// # Errors
     /// The kernel refuses at once; a peer that refuses later is [`Event::Lost`].

@@ -88,8 +88,8 @@ pub(crate) struct Pattern {
 }
 
 impl Pattern {
-    /// Bytes whose period is prime, so that one lost, repeated or reordered shows wherever a receive is
-    /// cut. Can lend slices of up to `slice_bytes_max`.
+    /// Bytes whose period is prime, so that one lost, repeated or reordered shows wherever a
+    /// receive is cut. Can lend slices of up to `slice_bytes_max`.
     pub(crate) fn new(slice_bytes_max: usize) -> Pattern {
         Pattern::repeat(&Vec::from_iter(0..251), slice_bytes_max)
     }
@@ -109,7 +109,8 @@ impl Pattern {
 
 /// What the bytes of all connections of a thread are compared with.
 pub(crate) struct Reference {
-    /// The content every answer must have: as given, or that of the first answer on whatever thread.
+    /// The content every answer must have: as given, or that of the first answer on whatever
+    /// thread.
     content: &'static OnceLock<Vec<u8>>,
     /// The last answer that was right: one that is the same byte for byte need not be read.
     answer: Vec<u8>,
@@ -151,7 +152,8 @@ pub(crate) struct Expectation {
     content: Option<Content>,
     /// Echoed bytes still owed.
     echo_bytes: usize,
-    /// Where in the pattern this connection began: what was meant for another is not what is due here.
+    /// Where in the pattern this connection began: what was meant for another is not what is due
+    /// here.
     start: u64,
     /// Bytes of the pattern echoed so far.
     echoed: u64,
@@ -295,8 +297,8 @@ impl Expectation {
         Ok(bytes.len())
     }
 
-    /// Compares message by message, and notes the answers to pings, which may stand between two of them;
-    /// what is neither.
+    /// Compares message by message, and notes the answers to pings, which may stand between two of
+    /// them; what is neither.
     fn compare_frames<'b>(
         &mut self,
         mut bytes: &'b [u8],
@@ -400,8 +402,8 @@ impl Reference {
         Ok(Answer::Whole(end))
     }
 
-    /// Compares what came of a content behind its first `at` bytes: how much that was, and whether it is
-    /// all there now.
+    /// Compares what came of a content behind its first `at` bytes: how much that was, and whether
+    /// it is all there now.
     fn compare_content(&self, at: usize, bytes: &[u8]) -> Result<(usize, bool), Fault> {
         let due = self.content.get().and_then(|content| content.get(at..)).unwrap_or_default();
         let came = &bytes[..due.len().min(bytes.len())];
@@ -418,7 +420,8 @@ enum Framing {
     Chunked,
 }
 
-/// RFC 9112 §6.3, but for an answer that ends with its connection. What says it twice says it wrongly.
+/// RFC 9112 §6.3, but for an answer that ends with its connection. What says it twice says it
+/// wrongly.
 fn framing(response: &Response<'_, '_>) -> Result<Framing, Fault> {
     let mut codings = fields(response, "transfer-encoding");
     let mut lengths = fields(response, "content-length");

@@ -28,10 +28,11 @@ use crate::say;
 use crate::script::Script;
 use crate::tally::Tally;
 
-/// Between one connection's message and the next one's: all at once they would be as many answers to be held
-/// at a time, which is another question.
+/// Between one connection's message and the next one's: all at once they would be as many answers
+/// to be held at a time, which is another question.
 const SPEAK_EVERY_NS: f64 = 50_000.0;
-/// Connections that open at the same time: what is weighed are connections, not handshakes under way.
+/// Connections that open at the same time: what is weighed are connections, not handshakes under
+/// way.
 const OPENING_MAX: usize = 1;
 /// While connections are held, those that were lost are looked for so often.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

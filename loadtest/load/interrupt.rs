@@ -1,5 +1,5 @@
-//! SIGINT and SIGTERM: the first ends the run, which is reported as far as it came, and the second ends
-//! the program. Set up by `main.rs`, asked by whatever lasts.
+//! SIGINT and SIGTERM: the first ends the run, which is reported as far as it came, and the second
+//! ends the program. Set up by `main.rs`, asked by whatever lasts.
 
 use std::io;
 use std::sync::Arc;

@@ -10,8 +10,8 @@
 //!
 //! `idle.rs` holds connections, `storm.rs` misbehaves; both are on `clients.rs`, too.
 //!
-//! Exit status: 0 when there were answers and every one was right, 1 otherwise, 2 for wrong usage; 130
-//! and 143 when SIGINT or SIGTERM ended the run, which is reported all the same.
+//! Exit status: 0 when there were answers and every one was right, 1 otherwise, 2 for wrong usage;
+//! 130 and 143 when SIGINT or SIGTERM ended the run, which is reported all the same.
 
 use std::error::Error;
 use std::process::ExitCode;

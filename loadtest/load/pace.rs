@@ -63,7 +63,8 @@ impl Pace {
     }
 }
 
-/// How long to wait for events when the next is due in so many nanoseconds, or when an answer comes.
+/// How long to wait for events when the next is due in so many nanoseconds, or when an answer
+/// comes.
 pub(crate) fn patience(next_ns: Option<u64>) -> Patience {
     match next_ns {
         Some(..LOOK_NS) => Patience::None,

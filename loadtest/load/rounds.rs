@@ -516,8 +516,8 @@ impl Rounds {
         }
     }
 
-    /// What was asked for behind the last answer will not be answered here, which is no error (RFC 9112
-    /// §9.6): it is asked for anew, at a rate as of when it was due.
+    /// What was asked for behind the last answer will not be answered here, which is no error (RFC
+    /// 9112 §9.6): it is asked for anew, at a rate as of when it was due.
     fn ask_again(&mut self, place: Place) {
         let seat = &mut self.seats[place];
         seat.expectation.expect_no_more();
@@ -594,8 +594,8 @@ impl Rounds {
         seat.waiting = 0;
     }
 
-    /// At a rate: what was due, and found no connection until the limit, has failed, and has taken until
-    /// then.
+    /// At a rate: what was due, and found no connection until the limit, has failed, and has taken
+    /// until then.
     fn note_unsent(&mut self, now_ns: u64) {
         /// So many at most are told one by one: beyond that, runs of them as if due at once.
         const STEPS: u64 = 1000;
@@ -616,8 +616,8 @@ impl Rounds {
         self.begun += count;
     }
 
-    /// At a limit every connection that something is owed on, or left for, is an error. What is under
-    /// way when there were too many, or when somebody has had enough, is nobody's fault.
+    /// At a limit every connection that something is owed on, or left for, is an error. What is
+    /// under way when there were too many, or when somebody has had enough, is nobody's fault.
     fn give_up(&mut self, clients: &mut Clients<'_>) {
         let fault = match self.given_up {
             None | Some(End::Late) => || Fault::Late,
@@ -651,8 +651,8 @@ impl Rounds {
         }
     }
 
-    /// At a rate, as much may be unanswered on a connection as is sent at once otherwise. Behind its last
-    /// request nothing is said on it.
+    /// At a rate, as much may be unanswered on a connection as is sent at once otherwise. Behind
+    /// its last request nothing is said on it.
     fn has_room(&self, place: Place) -> bool {
         let seat = &self.seats[place];
         let room = match self.plan.pace {

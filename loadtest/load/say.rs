@@ -1,5 +1,5 @@
-//! Words for whoever started the program. A reader that is gone is no reason to end: the exit status
-//! still tells.
+//! Words for whoever started the program. A reader that is gone is no reason to end: the exit
+//! status still tells.
 
 use std::io::{self, ErrorKind, Write};
 

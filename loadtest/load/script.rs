@@ -163,8 +163,9 @@ impl Script {
         &self.last
     }
 
-    /// Where in what is sent the `number`-th connection begins, and in what comes back. No two begin at the
-    /// same place until all places had their turn: an echo that belongs to another is found out.
+    /// Where in what is sent the `number`-th connection begins, and in what comes back. No two
+    /// begin at the same place until all places had their turn: an echo that belongs to another is
+    /// found out.
     fn start(&self, number: u64) -> (u64, u64) {
         match self.protocol {
             Protocol::WebSocket => {
@@ -179,7 +180,8 @@ impl Script {
         self.start(number).1
     }
 
-    /// `count` messages of the `number`-th connection, at most `depth`, of which `said` were sent before.
+    /// `count` messages of the `number`-th connection, at most `depth`, of which `said` were sent
+    /// before.
     pub(crate) fn messages(&self, number: u64, said: u64, count: usize) -> &[u8] {
         let at = self.start(number).0 + said * self.sent_bytes as u64;
         self.sent.slice(at, self.sent_bytes * count)

@@ -9,11 +9,11 @@
 //!   honest         a request on a connection of its own, all the time: the answer, soon
 //! ```
 //!
-//! Every other slow client is done after half of the storm, if it is let; the others are so slow that a
-//! server has to make up its mind about them.
+//! Every other slow client is done after half of the storm, if it is let; the others are so slow
+//! that a server has to make up its mind about them.
 //!
-//! A byte that is wrong is an error whoever gets it; so is a half-close or an honest request that is
-//! not answered, and a connection that is refused.
+//! A byte that is wrong is an error whoever gets it; so is a half-close or an honest request that
+//! is not answered, and a connection that is refused.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

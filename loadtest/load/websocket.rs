@@ -55,8 +55,8 @@ impl Messages {
     }
 }
 
-/// The Pong to the Ping that `bytes` begin with, masked by zeros, and what is behind it; `None` if it is
-/// not all there.
+/// The Pong to the Ping that `bytes` begin with, masked by zeros, and what is behind it; `None` if
+/// it is not all there.
 pub(crate) fn pong(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let (&[_, len], rest) = bytes.split_first_chunk()?;
     let (payload, rest) = rest.split_at_checked(usize::from(len))?;

@@ -1,13 +1,13 @@
-//! Processor time of a server: of every thread and every process of it that is there, and of those that have ended.
-//! Asked by `target.rs`.
+//! Processor time of a server: of every thread and every process of it that is there, and of those
+//! that have ended. Asked by `target.rs`.
 //!
 //! ```text
 //!   a process that is there    its clock: nanoseconds of all its threads, those that ended included
 //!   one that was waited for    in the ticks of whoever waited: 10 ms, user and kernel each rounded down
 //! ```
 //!
-//! A child that ended and that nobody in the tree waited for (SIGCHLD ignored, or its parent gone before it) takes its time
-//! with it.
+//! A child that ended and that nobody in the tree waited for (SIGCHLD ignored, or its parent gone
+//! before it) takes its time with it.
 
 use std::fs;
 use std::io;
@@ -19,11 +19,11 @@ const TICK_NS: u64 = 10_000_000;
 /// How often a tree is read that changes meanwhile.
 const READINGS_MAX: usize = 10;
 
-/// Nanoseconds on a processor of a process and of all that descend from it, the kernel's work for them included. An error
-/// if there is no such process.
+/// Nanoseconds on a processor of a process and of all that descend from it, the kernel's work for
+/// them included. An error if there is no such process.
 ///
-/// A process that ends during the reading is missed, or found in its parent's ticks as well: then all is read
-/// again. If it never stands still, the last reading counts.
+/// A process that ends during the reading is missed, or found in its parent's ticks as well: then
+/// all is read again. If it never stands still, the last reading counts.
 pub(crate) fn spent_ns(root: u32) -> io::Result<u64> {
     let mut processes = tree::processes(root)?;
     for _ in 1..READINGS_MAX {
@@ -48,7 +48,8 @@ fn clock_ns(pid: u32) -> io::Result<u64> {
     // As clock_getcpuclockid(3) makes it. A pid has at most 22 bits.
     let clock = (!pid.cast_signed() << 3) | SCHEDULED;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: clock_gettime writes one timespec behind a valid pointer; `time` is one. It refuses clocks that are none.
+    // SAFETY: clock_gettime writes one timespec behind a valid pointer; `time` is one. It refuses
+    // clocks that are none.
     if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
         return Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no process {pid}")));
     }

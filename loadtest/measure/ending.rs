@@ -1,5 +1,5 @@
-//! The end by a signal: what this tool started ends before it does, servers with their workers, the generator, and whoever
-//! counts. Set up by `main.rs`.
+//! The end by a signal: what this tool started ends before it does, servers with their workers, the
+//! generator, and whoever counts. Set up by `main.rs`.
 
 use std::error::Error;
 use std::thread;
@@ -10,8 +10,8 @@ use signal_hook::iterator::Signals;
 
 use crate::tree;
 
-/// From now on the first of SIGHUP, SIGINT and SIGTERM ends all descendants of this process and then the process itself, with
-/// the exit status a shell would give it.
+/// From now on the first of SIGHUP, SIGINT and SIGTERM ends all descendants of this process and
+/// then the process itself, with the exit status a shell would give it.
 pub(crate) fn end_with_signals() -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     thread::Builder::new().name("ending".to_owned()).spawn(move || {
@@ -26,8 +26,8 @@ pub(crate) fn end_with_signals() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Ends these processes. A worker outlives its master if that has no time to say so, and belongs to nobody then: so all of a
-/// tree are to be known before the first one ends.
+/// Ends these processes. A worker outlives its master if that has no time to say so, and belongs to
+/// nobody then: so all of a tree are to be known before the first one ends.
 pub(crate) fn end(processes: &[u32]) {
     for pid in processes {
         if let Some(pid) = Pid::from_raw(pid.cast_signed()) {

@@ -1,12 +1,12 @@
-//! What an attack does to honest traffic: latency before, during and after it, in one run. Called by
-//! `main.rs`.
+//! What an attack does to honest traffic: latency before, during and after it, in one run. Called
+//! by `main.rs`.
 //!
-//! Honest traffic is 8 kept-alive connections that send a request each millisecond, in turn, whatever
-//! became of the one before; a latency counts from the time a request was due. Half of them are opened
-//! while the attack is under way, if the server has descriptors left. It runs as SCHED_FIFO
-//! on the generator's core, the attack beside it as any thread, the server alone on its own. What an
-//! attack costs the machine is the machine's; a server that lets it through to others has requests
-//! that fail or wait for hundreds of milliseconds.
+//! Honest traffic is 8 kept-alive connections that send a request each millisecond, in turn,
+//! whatever became of the one before; a latency counts from the time a request was due. Half of
+//! them are opened while the attack is under way, if the server has descriptors left. It runs as
+//! SCHED_FIFO on the generator's core, the attack beside it as any thread, the server alone on its
+//! own. What an attack costs the machine is the machine's; a server that lets it through to others
+//! has requests that fail or wait for hundreds of milliseconds.
 
 use std::error::Error;
 use std::io::{self, Read, Write};

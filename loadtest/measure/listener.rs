@@ -1,5 +1,6 @@
-//! Who listens on a port. Asked by `target.rs`: a port that was free a moment ago may be another's by the time a server is
-//! there, and SO_REUSEPORT lets two servers of one user share it, each with a part of the connections.
+//! Who listens on a port. Asked by `target.rs`: a port that was free a moment ago may be another's
+//! by the time a server is there, and SO_REUSEPORT lets two servers of one user share it, each with
+//! a part of the connections.
 
 use std::fs;
 use std::io;
@@ -7,7 +8,8 @@ use std::io;
 /// The state of a socket that listens, as `/proc/net/tcp` has it.
 const LISTENING: &str = "0A";
 
-/// Whether each socket that listens on the port is one of these processes'. They have to be the caller's own to be asked.
+/// Whether each socket that listens on the port is one of these processes'. They have to be the
+/// caller's own to be asked.
 pub(crate) fn all_are_of(processes: &[u32], port: u16) -> io::Result<bool> {
     let mut owned = Vec::new();
     for pid in processes {

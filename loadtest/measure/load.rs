@@ -1,8 +1,8 @@
 //! What servers cost and bring under named loads, free-running. Called by `main.rs`.
 //!
-//! Times come from rounds in which the servers take turns (`turn.rs`), and a figure is the median of
-//! its rounds. System calls are counted behind them, in a turn of their own: a traced server is no
-//! server whose time is worth anything. A server that answers wrongly once has no row.
+//! Times come from rounds in which the servers take turns (`turn.rs`), and a figure is the median
+//! of its rounds. System calls are counted behind them, in a turn of their own: a traced server is
+//! no server whose time is worth anything. A server that answers wrongly once has no row.
 
 use std::error::Error;
 use std::path::Path;

@@ -1,10 +1,10 @@
-//! What the machine itself does to times: work that only fills a core, on one core alone and on both at
-//! once. Called by `main.rs`.
+//! What the machine itself does to times: work that only fills a core, on one core alone and on
+//! both at once. Called by `main.rs`.
 //!
-//! A virtual processor may be one thread of a core whose other thread is this machine's second processor, or
-//! a stranger. While that one works, what keeps a core's units busy takes half as long again or more, what
-//! waits for memory takes as long as before, and times of two servers that differ in that shift against
-//! each other.
+//! A virtual processor may be one thread of a core whose other thread is this machine's second
+//! processor, or a stranger. While that one works, what keeps a core's units busy takes half as
+//! long again or more, what waits for memory takes as long as before, and times of two servers that
+//! differ in that shift against each other.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -70,8 +70,8 @@ fn nanoseconds(cores: &[usize]) -> Result<Vec<f64>, Box<dyn Error>> {
     })
 }
 
-/// Six operations that need only what was there a step before, so that a wide core does all of them in one
-/// cycle. They differ, which keeps compilers from doing several in one instruction.
+/// Six operations that need only what was there a step before, so that a wide core does all of them
+/// in one cycle. They differ, which keeps compilers from doing several in one instruction.
 fn fill_a_core(steps: u32) {
     let [mut a, mut b, mut c, mut d, mut e, mut f]: [u64; 6] = black_box([1, 2, 3, 4, 5, 6]);
     for _ in 0..steps {

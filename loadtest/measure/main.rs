@@ -1,6 +1,7 @@
 //! Measures servers side by side in one run: rates, latencies, processor time and system calls per
 //! request, memory per connection. It starts each server command itself, or measures one that runs,
-//! drives it with the generator `upring-load`, and stops only what it started, also when a signal ends it.
+//! drives it with the generator `upring-load`, and stops only what it started, also when a signal
+//! ends it.
 //!
 //! ```text
 //!   load       server on core 0, generator on 1   times: compare within one run only

@@ -1,16 +1,17 @@
 //! Bytes of user memory per idle switched connection. Called by `main.rs`.
 //!
-//! Opening the connections and reading the memory is the generator's (`upring-load idle`); here each
-//! server is started anew for each profile, so that it has none left from the one before. Two figures
-//! come back, because each can flatter: the *mean*, from a server that has once held the connections
-//! of a warm-up, and the *slope*, from the second half of the connections alone. The larger of the two
-//! is held against the limit.
+//! Opening the connections and reading the memory is the generator's (`upring-load idle`); here
+//! each server is started anew for each profile, so that it has none left from the one before. Two
+//! figures come back, because each can flatter: the *mean*, from a server that has once held the
+//! connections of a warm-up, and the *slope*, from the second half of the connections alone. The
+//! larger of the two is held against the limit.
 //!
-//! What an allocator has not given back yet comes and goes in steps of 64 KiB, nine bytes for each of 7,500
-//! connections: a row is the middle one of several rounds.
+//! What an allocator has not given back yet comes and goes in steps of 64 KiB, nine bytes for each
+//! of 7,500 connections: a row is the middle one of several rounds.
 //!
-//! A server that runs already cannot be started anew, and what it has once held it holds in a second round and in a second
-//! profile, which would find a growth of nothing. So it has one round, of the first profile it can do.
+//! A server that runs already cannot be started anew, and what it has once held it holds in a
+//! second round and in a second profile, which would find a growth of nothing. So it has one round,
+//! of the first profile it can do.
 //!
 //! Servers run without transparent huge pages, unless `--huge-pages` is given: see `pages.rs`.
 

@@ -1,5 +1,5 @@
-//! Tables, for people on standard output and for later in a JSON file that also says when, where and
-//! how they came to be.
+//! Tables, for people on standard output and for later in a JSON file that also says when, where
+//! and how they came to be.
 
 use std::error::Error;
 use std::fmt;
@@ -64,7 +64,8 @@ impl fmt::Display for Table {
     }
 }
 
-/// Whether a record can be written there, before anything is measured. What is there already stays as it is.
+/// Whether a record can be written there, before anything is measured. What is there already stays
+/// as it is.
 pub(crate) fn check(path: &Path) -> Result<(), String> {
     let opened = File::options().append(true).create(true).open(path);
     let file = opened.map_err(|error| format!("--record {}: {error}", path.display()))?;

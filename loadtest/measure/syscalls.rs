@@ -112,8 +112,8 @@ fn measure_target(
                 found.fifo.into(),
             ]);
             let calls_max = limit.map_or(f64::INFINITY, |limit| limit.calls_max[step]);
-            // Two decimals: what the control window cannot subtract exactly is a call in hundreds of
-            // requests.
+            // Two decimals: what the control window cannot subtract exactly is a call in hundreds
+            // of requests.
             if round(found.calls_per_request, 2) > calls_max {
                 finding.failures.push(format!(
                     "{}, burst of {connections}, pause {pause_us} us: {:.3} calls per request, limit {calls_max}",

@@ -9,16 +9,16 @@
 //! ```
 //!
 //! A share means something only while the machine is as fast as when the maximum was found. Virtual
-//! processors are not: two that share a core, or a neighbour's, are 1.5 times slower for a while, and four
-//! fifths of a maximum become six. So the maximum is found anew for every round, and the half of the rounds
-//! counts in which it changed least, which says nothing of latencies.
+//! processors are not: two that share a core, or a neighbour's, are 1.5 times slower for a while,
+//! and four fifths of a maximum become six. So the maximum is found anew for every round, and the
+//! half of the rounds counts in which it changed least, which says nothing of latencies.
 //!
-//! A round in which a server did not keep up with a share counts for nothing there: its queue grew for as long as the round
-//! was long, every answer waited, and p99 beside p50 looks like that of a quiet server. Where fewer keep up than are to count
-//! there is no row.
+//! A round in which a server did not keep up with a share counts for nothing there: its queue grew
+//! for as long as the round was long, every answer waited, and p99 beside p50 looks like that of a
+//! quiet server. Where fewer keep up than are to count there is no row.
 //!
-//! The maximum is of server and generator together, each on its core; how busy the server was is in the
-//! table.
+//! The maximum is of server and generator together, each on its core; how busy the server was is in
+//! the table.
 
 use std::error::Error;
 use std::path::Path;
@@ -171,8 +171,8 @@ impl At {
     }
 }
 
-/// The half of the rounds, rounded up, that drifted least, of those in which the server kept up with the share of
-/// this place. Nothing if it did in fewer.
+/// The half of the rounds, rounded up, that drifted least, of those in which the server kept up
+/// with the share of this place. Nothing if it did in fewer.
 fn steadiest(rounds: &[Round], place: usize) -> Option<Vec<Round>> {
     let mut kept: Vec<Round> =
         rounds.iter().filter(|round| round.at[place].keeps_up()).copied().collect();

@@ -1,6 +1,6 @@
-//! A server under measurement: one this tool starts, on a core of its own, or one that runs already.
-//! What was started is stopped when its value is dropped, whatever happened in between; what was
-//! there before is left alone.
+//! A server under measurement: one this tool starts, on a core of its own, or one that runs
+//! already. What was started is stopped when its value is dropped, whatever happened in between;
+//! what was there before is left alone.
 //!
 //! ```text
 //!   NAME=COMMAND with PORT     started on core 0, with a free port of 127.0.0.1
@@ -129,8 +129,8 @@ impl Server {
         clock::spent_ns(self.pid)
     }
 
-    /// The same since it was `before_ns`. An error if it has become less: then a process ended whose time nobody
-    /// took over, and what is left is no figure.
+    /// The same since it was `before_ns`. An error if it has become less: then a process ended
+    /// whose time nobody took over, and what is left is no figure.
     pub(crate) fn cpu_ns_since(&self, before_ns: u64) -> Result<u64, Box<dyn Error>> {
         let spent_ns = self.cpu_ns()?.checked_sub(before_ns);
         spent_ns.ok_or_else(|| {

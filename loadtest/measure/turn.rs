@@ -8,7 +8,8 @@
 //!   warm-up   a b c     round 1   c b a     round 2   b c a     round 3   a c b   ...     of each profile
 //! ```
 //!
-//! The order changes, so that none always has the turn behind the same other one, whose end it may feel.
+//! The order changes, so that none always has the turn behind the same other one, whose end it may
+//! feel.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -57,7 +58,8 @@ impl Turn {
     }
 }
 
-/// Who counts for each server, by its name; nobody where nobody may: times are worth having without.
+/// Who counts for each server, by its name; nobody where nobody may: times are worth having
+/// without.
 pub(crate) type Counters<'a> = BTreeMap<&'a str, Counter>;
 
 pub(crate) fn choose_counters<'a>(
@@ -130,7 +132,8 @@ pub(crate) fn interleave<S, T>(
     outcomes
 }
 
-/// The places of `len` servers in the order of a round: forth and back, and then from the next one on.
+/// The places of `len` servers in the order of a round: forth and back, and then from the next one
+/// on.
 fn order(len: usize, round: usize) -> Vec<usize> {
     let mut places: Vec<usize> = (0..len).map(|place| (place + round / 2) % len).collect();
     if !round.is_multiple_of(2) {

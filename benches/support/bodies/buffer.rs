@@ -1,5 +1,5 @@
-//! Owned bytes: leases on receive buffers, queues of them, and batches on their way out. That buffers
-//! are filled by copying is the kernel's part, played here.
+//! Owned bytes: leases on receive buffers, queues of them, and batches on their way out. That
+//! buffers are filled by copying is the kernel's part, played here.
 
 use std::time::Duration;
 

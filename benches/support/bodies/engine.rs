@@ -1,5 +1,5 @@
-//! The whole engine on the simulated kernel: slots, timers, turns and what is settled in them. In times
-//! the simulation's own work is part of the figure, in instructions it is not.
+//! The whole engine on the simulated kernel: slots, timers, turns and what is settled in them. In
+//! times the simulation's own work is part of the figure, in instructions it is not.
 
 use std::time::Duration;
 

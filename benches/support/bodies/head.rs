@@ -1,4 +1,5 @@
-//! Reading a head, by the reader that takes it in one pass and by the one that can say what is wrong.
+//! Reading a head, by the reader that takes it in one pass and by the one that can say what is
+//! wrong.
 
 use std::hint::black_box;
 

@@ -9,7 +9,8 @@ use super::Body;
 use crate::support::counted::repeated;
 use crate::support::ready;
 
-/// A name, the host that is asked for, the path, and the pattern it is found with; none if it is not.
+/// A name, the host that is asked for, the path, and the pattern it is found with; none if it is
+/// not.
 const REQUESTS: [(&str, &str, &str, Option<&str>); 8] = [
     ("exact", "other.example", "/articles/archive", Some("")),
     ("exact, encoded", "other.example", "/articles/%61rchive", Some("")),

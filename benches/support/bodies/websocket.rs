@@ -1,5 +1,5 @@
-//! WebSocket: unmasking, frames read out of a receive buffer, and messages through the whole engine on
-//! the simulated kernel: echoed, in fragments, compressed, and said to everybody.
+//! WebSocket: unmasking, frames read out of a receive buffer, and messages through the whole engine
+//! on the simulated kernel: echoed, in fragments, compressed, and said to everybody.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +23,8 @@ const LINE: usize = 64;
 pub fn bodies() -> Vec<Body> {
     let unmask = [16, 64, 256, 1024, 4096, 16 * 1024, 64 * 1024].map(|len| {
         Body::new("websocket/unmask", len.to_string(), move || {
-            // Where a line of the cache begins, wherever memory was to be had: the first bytes up to there are
-            // unmasked one by one.
+            // Where a line of the cache begins, wherever memory was to be had: the first bytes up
+            // to there are unmasked one by one.
             let mut memory = vec![b'x'; len + LINE];
             let start = memory.as_ptr().align_offset(LINE);
             let payload = start..start + len;
@@ -40,8 +40,8 @@ pub fn bodies() -> Vec<Body> {
     unmask.into_iter().chain(frames()).chain(echoes()).chain(deflated()).chain(others()).collect()
 }
 
-/// From received bytes to messages: headers read, payloads unmasked, text looked at, messages made and
-/// dropped.
+/// From received bytes to messages: headers read, payloads unmasked, text looked at, messages made
+/// and dropped.
 fn frames() -> Vec<Body> {
     let kinds = [("text", TEXT, "x"), ("text beyond ASCII", TEXT, "é"), ("bytes", BINARY, "x")];
     let sizes = [(64, 1), (64, 16), (1024, 1), (16 * 1024, 1)];
