@@ -26,10 +26,22 @@ pub(crate) fn processes(root: u32) -> io::Result<Vec<u32>> {
 
 /// A figure of the process, which has to be there, and of all its descendants.
 pub(crate) fn sum(root: u32, figure: impl Fn(u32) -> io::Result<u64>) -> io::Result<u64> {
-    let mut total = figure(root)?;
-    for pid in processes(root)?.into_iter().skip(1) {
-        // It may have ended since it was listed.
-        total += figure(pid).unwrap_or(0);
+    sum_of(&processes(root)?, figure)
+}
+
+/// The same of processes that were listed, parents first.
+pub(crate) fn sum_of(
+    processes: &[u32],
+    figure: impl Fn(u32) -> io::Result<u64>,
+) -> io::Result<u64> {
+    let mut total = 0;
+    for (place, pid) in processes.iter().enumerate() {
+        match figure(*pid) {
+            Ok(found) => total += found,
+            Err(error) if place == 0 => return Err(error),
+            // It may have ended since it was listed.
+            Err(_) => {}
+        }
     }
     Ok(total)
 }

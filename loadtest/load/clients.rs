@@ -169,7 +169,7 @@ impl<'r> Clients<'r> {
 
     /// The same, read now.
     pub(crate) fn clock_ns(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        nanoseconds(self.origin.elapsed())
     }
 
     pub(crate) fn is_vacant(&self, place: Place) -> bool {
@@ -381,6 +381,11 @@ impl<'r> Clients<'r> {
             self.touched.push(place);
         }
     }
+}
+
+/// What does not fit is for ever.
+pub(crate) fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Seat {

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
@@ -63,7 +64,7 @@ pub(crate) struct Http {
     #[arg(long)]
     pub(crate) content: Option<String>,
     /// Requests sent at once on a connection; with --rate, those that may be unanswered on it.
-    #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..=DEPTH_MAX))]
+    #[arg(long, default_value_t = 1, value_parser = within(1..=DEPTH_MAX))]
     pub(crate) depth: usize,
     /// Requests a connection makes, the last of which asks the server to close it.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
@@ -79,7 +80,7 @@ pub(crate) struct Switch {
     #[command(flatten)]
     pub(crate) upgrade: Upgrade,
     /// Bytes of the first message.
-    #[arg(long, default_value_t = 64, value_parser = RangedU64ValueParser::<usize>::new().range(0..=MESSAGE_BYTES_MAX))]
+    #[arg(long, default_value_t = 64, value_parser = within(0..=MESSAGE_BYTES_MAX))]
     pub(crate) bytes: usize,
     /// Send it when the 101 has come, and not in the segment of the request.
     #[arg(long)]
@@ -95,10 +96,10 @@ pub(crate) struct Echo {
     #[command(flatten)]
     pub(crate) upgrade: Upgrade,
     /// Bytes of a message.
-    #[arg(long, default_value_t = 64, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MESSAGE_BYTES_MAX))]
+    #[arg(long, default_value_t = 64, value_parser = within(1..=MESSAGE_BYTES_MAX))]
     pub(crate) bytes: usize,
     /// Messages sent at once on a connection; with --rate, those that may be unanswered on it.
-    #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..=DEPTH_MAX))]
+    #[arg(long, default_value_t = 1, value_parser = within(1..=DEPTH_MAX))]
     pub(crate) depth: usize,
     #[command(flatten)]
     pub(crate) run: Run,
@@ -114,7 +115,7 @@ pub(crate) struct Idle {
     #[command(flatten)]
     pub(crate) upgrade: Upgrade,
     /// Connections opened and closed before, which the server's start is charged to.
-    #[arg(long, default_value_t = 2000, value_parser = RangedU64ValueParser::<usize>::new().range(0..=CONNECTIONS_MAX))]
+    #[arg(long, default_value_t = 2000, value_parser = within(0..=CONNECTIONS_MAX))]
     pub(crate) warm_up: usize,
     /// Seconds the connections are held.
     #[arg(long, default_value_t = 0.0, value_parser = seconds_or_none)]
@@ -210,7 +211,7 @@ pub(crate) struct Common {
     #[arg(long)]
     pub(crate) remote: bool,
     /// Connections.
-    #[arg(long, default_value_t = 64, value_parser = RangedU64ValueParser::<usize>::new().range(1..=CONNECTIONS_MAX))]
+    #[arg(long, default_value_t = 64, value_parser = within(1..=CONNECTIONS_MAX))]
     pub(crate) connections: usize,
     /// Addresses of loopback to connect from, 127.0.0.1 on: each has 28 000 ports, and a closed
     /// connection occupies one for a second.
@@ -331,6 +332,11 @@ impl Mode {
         let stall = self.rounds().and_then(|run| run.stall).or(usual);
         stall.map_or(Duration::MAX, Duration::from_secs_f64)
     }
+}
+
+/// A number in this range.
+fn within(range: RangeInclusive<u64>) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(range)
 }
 
 /// A count of seconds that is not 0.

@@ -49,9 +49,7 @@ impl Pace {
             Pace::Closed | Pace::LockStep { .. } => None,
         }
     }
-}
 
-impl Pace {
     /// How many are due so many nanoseconds after the beginning.
     pub(crate) fn due_by(self, elapsed_ns: u64) -> u64 {
         match self {

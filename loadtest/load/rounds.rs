@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use upring::ring::Manner;
 
-use crate::clients::{Clients, Event, Patience, Place};
+use crate::clients::{Clients, Event, Patience, Place, nanoseconds};
 use crate::expect::{Expectation, Fault, Met, Reference};
 use crate::interrupt::Interrupt;
 use crate::pace::{self, Pace, patience};
@@ -214,8 +214,7 @@ impl Rounds {
         // At a rate the run lasts until the next would be due, however soon the last was answered.
         let due_ns = self.plan.pace.due_ns(self.begun).unwrap_or_default();
         let asked_ns = due_ns.min(self.ends_ns().saturating_sub(self.begun_ns));
-        let asked_ns = if is_cut { 0 } else { asked_ns };
-        Ok(Duration::from_nanos(taken_ns.max(asked_ns)))
+        Ok(Duration::from_nanos(if is_cut { taken_ns } else { taken_ns.max(asked_ns) }))
     }
 
     /// Has the limit come later: so much of it went by while nothing was done on purpose.
@@ -683,8 +682,4 @@ impl Rounds {
         // Nobody may be there to hear it any more.
         let _ = self.tell.send(News::Progress(std::mem::take(&mut self.tally)));
     }
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

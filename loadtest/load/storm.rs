@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use upring::ring::{Errno, Manner, Receipts, setup};
 
-use crate::clients::{Clients, Event, Patience, Place, ring_config};
+use crate::clients::{Clients, Event, Patience, Place, nanoseconds, ring_config};
 use crate::expect::{Expectation, Fault, Pattern, Reference};
 use crate::interrupt::Interrupt;
 use crate::options::{Kind, Storm};
@@ -176,7 +176,7 @@ impl<'o> Weather<'o> {
             is_closing: false,
             has_failed: false,
         };
-        let half_ns = Duration::from_secs_f64(options.seconds / 2.0).as_nanos() as u64;
+        let half_ns = nanoseconds(Duration::from_secs_f64(options.seconds / 2.0));
         let requests = (options.seconds * SLOW_READER_REQUESTS_PER_S) as usize;
         Weather {
             options,

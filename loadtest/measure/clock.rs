@@ -25,20 +25,18 @@ const READINGS_MAX: usize = 10;
 /// A process that ends during the reading is missed, or found in its parent's ticks as well: then
 /// all is read again. If it never stands still, the last reading counts.
 pub(crate) fn spent_ns(root: u32) -> io::Result<u64> {
+    let read =
+        |processes: &[u32]| tree::sum_of(processes, |pid| Ok(clock_ns(pid)? + waited_for_ns(pid)?));
     let mut processes = tree::processes(root)?;
     for _ in 1..READINGS_MAX {
-        let spent_ns = of_all(root)?;
+        let spent_ns = read(&processes)?;
         let now = tree::processes(root)?;
         if now == processes {
             return Ok(spent_ns);
         }
         processes = now;
     }
-    of_all(root)
-}
-
-fn of_all(root: u32) -> io::Result<u64> {
-    tree::sum(root, |pid| Ok(clock_ns(pid)? + waited_for_ns(pid)?))
+    read(&processes)
 }
 
 /// Nanoseconds of all threads a process has and had.

@@ -15,6 +15,16 @@ pub(crate) fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
+/// The least of some figures; infinity of none.
+pub(crate) fn lowest(figures: impl IntoIterator<Item = f64>) -> f64 {
+    figures.into_iter().fold(f64::INFINITY, f64::min)
+}
+
+/// The greatest of some figures, none of which is below 0; 0 of none.
+pub(crate) fn highest(figures: impl IntoIterator<Item = f64>) -> f64 {
+    figures.into_iter().fold(0.0, f64::max)
+}
+
 /// To so many decimals.
 pub(crate) fn round(figure: f64, decimals: i32) -> f64 {
     let unit = 10_f64.powi(decimals);
@@ -30,6 +40,12 @@ mod tests {
         assert_eq!(median([3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median([4.0, 1.0, 3.0, 2.0]), 2.5);
         assert!(median([]).is_nan());
+    }
+
+    #[test]
+    fn the_ends_of_figures() {
+        assert_eq!((lowest([3.0, 1.0, 2.0]), highest([3.0, 1.0, 2.0])), (1.0, 3.0));
+        assert_eq!((lowest([]), highest([])), (f64::INFINITY, 0.0));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::Finding;
 use crate::counter::Counter;
-use crate::figures::{median, round};
+use crate::figures::{highest, lowest, median, round};
 use crate::profile::{Plan, Profile, Servers, at_least_one};
 use crate::record::Table;
 use crate::turn::{self, Counters, Turn};
@@ -37,7 +37,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     plan: Plan,
     /// Rounds, each of which measures every target once.
-    #[arg(long, default_value_t = 11, value_parser = at_least_one)]
+    #[arg(long, default_value_t = 11, value_parser = at_least_one())]
     rounds: usize,
     /// Seconds of one turn of one target.
     #[arg(long, default_value_t = 0.5)]
@@ -114,8 +114,8 @@ fn row(
         round(of(|turn| turn.report.p99_us), 1).into(),
         round(of(|turn| turn.report.p999_us), 1).into(),
         round(median(cpu_us()), 3).into(),
-        round(cpu_us().fold(f64::INFINITY, f64::min), 3).into(),
-        round(cpu_us().fold(0.0, f64::max), 3).into(),
+        round(lowest(cpu_us()), 3).into(),
+        round(highest(cpu_us()), 3).into(),
         round(ratio, 2).into(),
         calls.map(|calls| round(calls, 3)).into(),
         round(of(|turn| turn.rss_bytes as f64) / f64::from(1 << 20), 1).into(),

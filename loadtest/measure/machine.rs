@@ -15,7 +15,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::Value;
 
-use crate::figures::{median, round};
+use crate::figures::{highest, lowest, median, round};
 use crate::profile::at_least_one;
 use crate::record::Table;
 use crate::{Finding, GENERATOR_CORE, SERVER_CORE, process};
@@ -28,7 +28,7 @@ const STEPS: u32 = 30_000_000;
 #[derive(Args)]
 pub(crate) struct Options {
     /// Rounds, each of which has a turn of each core alone, and one of both.
-    #[arg(long, default_value_t = 100, value_parser = at_least_one)]
+    #[arg(long, default_value_t = 100, value_parser = at_least_one())]
     rounds: usize,
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn measure(options: &Options) -> Result<Finding, Box<dyn Error>> {
         }
     }
     let mut finding = Finding::new(Table::new(&COLUMNS));
-    let best = alone.iter().flatten().copied().fold(f64::INFINITY, f64::min);
+    let best = lowest(alone.iter().flatten().copied());
     for (name, figures) in [("one", &alone), ("both", &together)] {
         for (core, figures) in cores.into_iter().zip(figures) {
             finding.table.push(&row(name, core, figures, best));
@@ -86,13 +86,14 @@ fn fill_a_core(steps: u32) {
 }
 
 fn row(name: &str, core: usize, figures: &[f64], best: f64) -> [Value; COLUMNS.len()] {
-    let median = median(figures.iter().copied());
+    let figures = || figures.iter().copied();
+    let median = median(figures());
     [
         name.into(),
         core.into(),
-        round(figures.iter().copied().fold(f64::INFINITY, f64::min), 2).into(),
+        round(lowest(figures()), 2).into(),
         round(median, 2).into(),
-        round(figures.iter().copied().fold(0.0, f64::max), 2).into(),
+        round(highest(figures()), 2).into(),
         round(median / best, 2).into(),
     ]
 }

@@ -6,6 +6,7 @@ use std::error::Error;
 use std::str::FromStr;
 
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 
 use crate::target::{Policy, Server, Target};
 
@@ -113,12 +114,8 @@ impl Plan {
 }
 
 /// A number of rounds: none would make rows of nothing.
-pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("there has to be one at least".to_owned()),
-        Ok(number) => Ok(number),
-        Err(_) => Err("it is a whole number".to_owned()),
-    }
+pub(crate) fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
 }
 
 fn repeated<'a>(names: &[&'a str]) -> Option<&'a str> {
@@ -147,6 +144,9 @@ impl Servers<'_> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Command;
+    use clap::builder::TypedValueParser;
+
     use super::*;
 
     fn plan(only: &[&str]) -> Plan {
@@ -188,9 +188,10 @@ mod tests {
 
     #[test]
     fn rounds_are_one_at_least() {
-        assert_eq!(at_least_one("1"), Ok(1));
+        let parse = |text: &str| at_least_one().parse_ref(&Command::new("a"), None, text.as_ref());
+        assert_eq!(parse("1").ok(), Some(1));
         for wrong in ["0", "-1", "x", ""] {
-            assert!(at_least_one(wrong).is_err(), "{wrong}");
+            assert!(parse(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -21,6 +21,7 @@
 //! the table.
 
 use std::error::Error;
+use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -29,7 +30,7 @@ use serde_json::Value;
 
 use crate::Finding;
 use crate::counter::Counter;
-use crate::figures::{median, round};
+use crate::figures::{highest, median, round};
 use crate::profile::{Plan, Profile, at_least_one};
 use crate::record::Table;
 use crate::target::Server;
@@ -62,7 +63,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     plan: Plan,
     /// Rounds, each of which measures every target once; the steadier half of them counts.
-    #[arg(long, default_value_t = 9, value_parser = at_least_one)]
+    #[arg(long, default_value_t = 9, value_parser = at_least_one())]
     rounds: usize,
     /// Seconds at one share of one target's maximum; half of that to find it, before and behind.
     #[arg(long, default_value_t = 1.0)]
@@ -112,7 +113,7 @@ pub(crate) fn measure(options: &Options, generator: &Path) -> Result<Finding, Bo
             let subject = Subject { name, server, profile, counter };
             match outcome {
                 Ok(rounds) => subject.tell(&rounds, options, generator, &mut finding),
-                Err(error) => finding.failures.push(format!("{name}, {}: {error}", profile.name)),
+                Err(error) => subject.fail(&*error, &mut finding),
             }
         }
     }
@@ -162,6 +163,11 @@ impl Round {
 }
 
 impl At {
+    /// How much of what was due was answered.
+    fn kept(&self) -> f64 {
+        self.turn.report.rate / self.rate
+    }
+
     fn keeps_up(&self) -> bool {
         self.turn.report.rate >= self.rate * KEPT_UP
     }
@@ -182,6 +188,22 @@ fn steadiest(rounds: &[Round], place: usize) -> Option<Vec<Round>> {
     (kept.len() == count).then_some(kept)
 }
 
+/// The median of a figure at the share of this place.
+fn middle(rounds: &[Round], place: usize, figure: fn(&At) -> f64) -> f64 {
+    median(rounds.iter().map(|round| figure(&round.at[place])))
+}
+
+fn overload(rounds: &[Round], place: usize) -> String {
+    let count = rounds.iter().filter(|round| round.at[place].keeps_up()).count();
+    let share = SHARES[place];
+    let kept = middle(rounds, place, At::kept);
+    format!(
+        "at {share} of its maximum it kept up in {count} of {} rounds, in the middle one with {kept:.2} of \
+         what was due",
+        rounds.len()
+    )
+}
+
 /// Who is told of.
 struct Subject<'a> {
     name: &'a str,
@@ -195,41 +217,29 @@ impl Subject<'_> {
     fn tell(&self, rounds: &[Round], options: &Options, generator: &Path, finding: &mut Finding) {
         for (place, share) in SHARES.into_iter().enumerate() {
             let Some(steady) = steadiest(rounds, place) else {
-                finding.failures.push(self.overload(rounds, place));
+                self.fail(overload(rounds, place), finding);
                 continue;
             };
             match self.row(&steady, place, options, generator) {
                 Ok(row) => finding.table.push(&row),
-                Err(error) => {
-                    finding.failures.push(format!("{}, {}: {error}", self.name, self.profile.name));
-                }
+                Err(error) => self.fail(error, finding),
             }
-            let p99_over_p50 = median(steady.iter().map(|round| round.at[place].p99_over_p50()));
+            let p99_over_p50 = middle(&steady, place, At::p99_over_p50);
             let is_exceeded =
                 |limit: &&Limit| limit.name == self.name && p99_over_p50 > limit.p99_over_p50_max;
             let limit = options.limits.iter().find(is_exceeded);
             if let Some(limit) = limit.filter(|_| share == LIMITED_SHARE) {
-                finding.failures.push(format!(
-                    "{}, {}: p99 is {p99_over_p50:.2} of p50 at {share} of its maximum, limit {}",
-                    self.name, self.profile.name, limit.p99_over_p50_max
-                ));
+                let most = limit.p99_over_p50_max;
+                let reason = format!(
+                    "p99 is {p99_over_p50:.2} of p50 at {share} of its maximum, limit {most}"
+                );
+                self.fail(reason, finding);
             }
         }
     }
 
-    fn overload(&self, rounds: &[Round], place: usize) -> String {
-        let kept = rounds.iter().filter(|round| round.at[place].keeps_up()).count();
-        let most = median(rounds.iter().map(|round| {
-            let At { rate, turn } = round.at[place];
-            turn.report.rate / rate
-        }));
-        format!(
-            "{}, {}: at {} of its maximum it kept up in {kept} of {} rounds, in the middle one with {most:.2} of what was due",
-            self.name,
-            self.profile.name,
-            SHARES[place],
-            rounds.len()
-        )
+    fn fail(&self, reason: impl fmt::Display, finding: &mut Finding) {
+        finding.failures.push(format!("{}, {}: {reason}", self.name, self.profile.name));
     }
 
     fn row(
@@ -239,10 +249,9 @@ impl Subject<'_> {
         options: &Options,
         generator: &Path,
     ) -> Result<[Value; COLUMNS.len()], Box<dyn Error>> {
-        let of =
-            |figure: fn(&At) -> f64| median(rounds.iter().map(|round| figure(&round.at[place])));
+        let of = |figure| middle(rounds, place, figure);
         let rate = of(|at| at.rate).round();
-        let drift = rounds.iter().map(Round::unsteadiness).fold(0.0, f64::max).exp();
+        let drift = highest(rounds.iter().map(Round::unsteadiness)).exp();
         let arguments = self.profile.at_rate(rate);
         let count =
             |counter| turn::count(generator, self.server, &arguments, options.seconds, counter);

@@ -376,7 +376,9 @@ impl<'r> Ring<'r> {
             Kind::ShutDown => Some(Completion::ShutDown { connection: token }),
             Kind::InstallToShut => self.installed_to_shut(token, outcome),
             Kind::Close => Some(Completion::Closed { connection: token }),
-            Kind::Install => Some(installed(token, outcome)),
+            Kind::Install => {
+                Some(Completion::Installed { connection: token, result: installed(outcome) })
+            }
             Kind::Timer => {
                 self.timer.at = NEVER;
                 Some(Completion::Tick)
@@ -450,8 +452,7 @@ impl<'r> Ring<'r> {
         // They complete as they were asked for: it is the first one.
         let place = self.shutting.iter().position(|(token, _)| *token == connection)?;
         let (_, handle) = self.shutting.remove(place)?;
-        if let Completion::Installed { result: Ok(descriptor), .. } = installed(connection, outcome)
-        {
+        if let Ok(descriptor) = installed(outcome) {
             shut(descriptor.as_fd());
             return Some(Completion::ShutDown { connection });
         }
@@ -821,11 +822,10 @@ fn watched(connection: Token, outcome: Result<u32, Errno>, more: bool) -> Option
     (is_lost || !more).then_some(Completion::Watched { connection, is_lost, more })
 }
 
-fn installed(connection: Token, outcome: Result<u32, Errno>) -> Completion {
+/// The ordinary descriptor of an installation.
+fn installed(outcome: Result<u32, Errno>) -> Result<OwnedFd, Errno> {
     // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
-    let result =
-        outcome.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor.cast_signed()) });
-    Completion::Installed { connection, result }
+    outcome.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor.cast_signed()) })
 }
 
 /// Ends our direction. A failure is a peer that is gone: whoever waits for its end hears of that.

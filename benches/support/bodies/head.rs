@@ -9,16 +9,6 @@ use super::Body;
 use crate::support::HEADS;
 use crate::support::counted::repeated;
 
-#[cfg(target_arch = "x86_64")]
-fn has_vectors() -> bool {
-    is_x86_feature_detected!("ssse3")
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn has_vectors() -> bool {
-    false
-}
-
 pub fn bodies() -> Vec<Body> {
     let one_pass = HEADS.iter().map(|(name, head)| {
         Body::new("head", format!("one pass/{name}"), move || {
@@ -45,4 +35,14 @@ pub fn bodies() -> Vec<Body> {
         .bytes(head.len())
     });
     one_pass.chain(after_the_end).collect()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_vectors() -> bool {
+    is_x86_feature_detected!("ssse3")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_vectors() -> bool {
+    false
 }
