@@ -58,9 +58,9 @@ const FILES: &[(&str, &str)] = &[
 const INTERRUPTS: &str = "\
             CPU0       CPU1       CPU2       CPU3
   8:          0          0          0          0  IO-APIC   8-edge      rtc0
- 41:          7          0          0          0  PCI-MSIX-0000:00:03.0   0-edge      virtio2-config
- 42:          7          0          0          0  PCI-MSIX-0000:00:03.0   1-edge      virtio2-input.0
- 43:          7          0          0          0  PCI-MSIX-0000:00:03.0   2-edge      virtio2-input.1
+ 41:          7          0          0          0  PCI-MSIX-0000:00:03.0  0-edge  virtio2-config
+ 42:          7          0          0          0  PCI-MSIX-0000:00:03.0  1-edge  virtio2-input.0
+ 43:          7          0          0          0  PCI-MSIX-0000:00:03.0  2-edge  virtio2-input.1
  44:          7          0          0          0  PCI-MSIX-0000:00:04.0   0-edge      eth0-TxRx-5
  45:          7          0          0          0  PCI-MSIX-0000:00:05.0   0-edge      eth01-TxRx-0
 ";
@@ -502,7 +502,7 @@ fn every_knob_is_in_the_page_and_says_where_its_claim_is_from() {
     let page = fs::read_to_string(tuning("README.md")).expect("the page");
     let explained = Machine::new().says("check", &["--explain"], 0);
     let blocks: Vec<&str> = explained.lines().collect();
-    assert!(blocks.len() > 60 && blocks.len() % 4 == 0, "{explained}");
+    assert!(blocks.len() > 60 && blocks.len().is_multiple_of(4), "{explained}");
     for block in blocks.chunks(4) {
         let name = block[0];
         let row = page.lines().find(|line| line.starts_with(&format!("| `{name}` |")));

@@ -175,7 +175,8 @@ mask_of() {
     index=$((core / 32))
     words[index]=$((${words[index]:-0} | 1 << core % 32))
   done
-  for ((index = ${#words[@]} ? $(printf '%s\n' "${!words[@]}" | tail -n 1) : 0; index >= 0; index--)); do
+  local given=("${!words[@]}")
+  for ((index = given[${#given[@]} - 1]; index >= 0; index--)); do
     if [ -z "$text" ]; then
       printf -v text '%x' "${words[index]:-0}"
     else
@@ -228,15 +229,16 @@ interrupts() {
 # What a knob with this argument writes: path and value, parted by a tab, one a line.
 # Empty if there is nothing that it could be written to.
 targets() {
-  local name=$1 argument=$2 all path count index=0 number queue
-  mapfile -t all < <(cores)
+  local name=$1 argument=$2 all path count number queue
   case $name in
     irq)
+      mapfile -t all < <(cores)
       while read -r number queue; do
         printf '/proc/irq/%s/smp_affinity_list\t%s\n' "$number" "${all[queue % ${#all[@]}]}"
       done < <(interrupts "$argument")
       ;;
     rps)
+      mapfile -t all < <(cores)
       for path in $(queues "$argument" rx); do
         printf '%s/rps_cpus\t%s\n' "$path" "$(mask_of "${all[@]}")"
       done
@@ -307,7 +309,13 @@ verdict() {
       fi
       ;;
   esac
-  if [ "$want" = '?' ]; then echo choose; elif is_enough "$want" "$value"; then echo ok; else echo change; fi
+  if [ "$want" = '?' ]; then
+    echo choose
+  elif is_enough "$want" "$value"; then
+    echo ok
+  else
+    echo change
+  fi
 }
 
 is_enough() {
