@@ -175,7 +175,7 @@ fn the_scripts_are_clean_to_shellcheck() {
     if !has("shellcheck") {
         return;
     }
-    let scripts = ["check", "apply", "revert", "knobs.sh", "package-deb"];
+    let scripts = ["check", "apply", "revert", "knobs.sh", "package-deb", "burst"];
     let maintainer = ["debian/postinst", "debian/prerm", "debian/postrm"];
     let scripts = scripts.iter().chain(&maintainer).map(|script| tuning(script));
     let output = Command::new("shellcheck").arg("-x").args(scripts).output().expect("it is there");
@@ -495,6 +495,29 @@ fn a_setting_of_a_real_kernel_is_changed_and_reverted_in_a_namespace() {
     assert_eq!(values, [values[0], "777", values[0]], "{told}");
     let now = fs::read_to_string("/proc/sys/net/core/somaxconn").expect("the real value");
     assert_eq!(now, outside, "the machine itself is as it was");
+}
+
+// No more at once than the backlog holds: then none is refused, on the slowest machine either.
+#[test]
+fn with_the_backlog_that_is_wanted_a_burst_overflows_nothing() {
+    if !["unshare", "ip", "nstat", "python3"].into_iter().all(has) {
+        return;
+    }
+    let mut command = Command::new(tuning("burst"));
+    command.args(["--binary", env!("CARGO_BIN_EXE_upring"), "--connections", "500"]);
+    let output = command.args(["--rounds", "1"]).output().expect("bash is there");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
+        let is_denied = why.contains("does not start") || why.contains("unshare");
+        assert!(is_denied, "{told}{why}");
+        return eprintln!("SKIPPED: no namespace or no io_uring here: {why}");
+    }
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines.len(), 2, "{told}");
+    assert!(lines[1].contains("somaxconn 4096: of 500 connections"), "{told}");
+    assert!(lines[1].ends_with("0 failed, 0 never, 0 overflows"), "{told}");
+    assert!(lines[0].contains("somaxconn 128: of 500") && lines[0].contains(" 0 never"), "{told}");
 }
 
 #[test]
