@@ -84,7 +84,7 @@ knob net.core.busy_read number '?' - \
   'Documentation/admin-guide/sysctl/net.rst, busy_read; loadtest/EXPERIMENTS.md, busy polling'
 knob net.core.busy_poll number '?' - \
   'microseconds that poll, select and epoll do the same for their sockets' \
-  'nothing for upring: none of its sockets is in one of these, and its rings register no NAPI' \
+  'nothing for upring: its connections are in none of these, and its rings register no NAPI' \
   'Documentation/admin-guide/sysctl/net.rst, busy_poll; loadtest/EXPERIMENTS.md, busy polling'
 knob irq device '?' - \
   'spreads the interrupts of a card: the n-th queue to the n-th core' \
