@@ -56,6 +56,22 @@ impl Config {
     pub fn listening(address: SocketAddr) -> Config {
         Config { listen: vec![address], ..Config::default() }
     }
+
+    /// The first thing in which `other` differs and which a server cannot change while it runs.
+    pub(crate) fn fixed_difference(&self, other: &Config) -> Option<&'static str> {
+        // The table of connections is made at start.
+        let needs_room = other.limits.connections_max > self.limits.connections_max;
+        let differences = [
+            ("listen", self.listen != other.listen),
+            ("workers", self.workers != other.workers),
+            ("host", self.host != other.host),
+            ("pin", self.pin != other.pin),
+            ("steer", self.steer != other.steer),
+            ("ring", self.ring != other.ring),
+            ("limits.connections_max", needs_room),
+        ];
+        differences.into_iter().find(|(_, differs)| *differs).map(|(what, _)| what)
+    }
 }
 
 impl Default for Config {
@@ -271,7 +287,7 @@ impl Limits {
 }
 
 /// Sizes of one core's data ring, and the optional kernel features it may use.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RingConfig {
     /// Submission queue entries. Default 1024.
     pub submissions: u32,
@@ -319,7 +335,7 @@ impl Default for RingConfig {
 
 /// Optional kernel features that are forced off, so that each tier can be run and tested on any
 /// kernel.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Without {
     /// Direct descriptors (needs Linux 6.8 for all that we do with them).
     pub direct_descriptors: bool,

@@ -20,12 +20,13 @@ mod timers;
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::buffer::{Batch, Lease, Load, Size};
-use crate::config::{Millis, NEVER};
+use crate::config::{Limits, Millis, NEVER};
+use crate::resource::Registry;
 use crate::ring::{Accepts, Completion, Errno, Handle, Kernel, ListenerId, Manner, Token, Wait};
 use crate::session::{Core, Port, Session};
 use crate::upgrade::CloseReason;
@@ -58,9 +59,31 @@ pub enum Turn {
 #[derive(Debug, Default)]
 pub struct Remote {
     is_stopping: AtomicBool,
+    /// Locked when a server is given something else to serve, and by nobody else.
+    renewal: Mutex<Option<Renewal>>,
+}
+
+/// What a core is to serve from now on.
+#[derive(Debug)]
+pub struct Renewal {
+    /// Resources.
+    pub registry: Registry,
+    /// Bounds.
+    pub limits: Limits,
+    /// How long connections may take to end when the server stops.
+    pub drain_timeout: Duration,
 }
 
 impl Remote {
+    /// Has the core serve something else. The last one before it looks is the one it takes.
+    pub fn renew(&self, renewal: Renewal) {
+        *self.renewal.lock().unwrap_or_else(PoisonError::into_inner) = Some(renewal);
+    }
+
+    fn take_renewal(&self) -> Option<Renewal> {
+        self.renewal.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Asks the core to drain and stop.
     pub fn stop(&self) {
         self.is_stopping.store(true, Ordering::Release);
@@ -504,6 +527,11 @@ impl<K: Kernel> Engine<K> {
     fn control(&mut self) {
         self.core.counters.wakes_across_cores.raise();
         self.core.mailbox.reached();
+        if let Some(Renewal { registry, limits, drain_timeout }) = self.remote.take_renewal() {
+            self.core.renew(registry, limits);
+            self.drain_timeout = drain_timeout;
+            self.core.counters.renewals.raise();
+        }
         if self.remote.is_stopping.load(Ordering::Acquire) && self.stop_at.is_none() {
             self.drain();
         }

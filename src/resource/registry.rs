@@ -107,7 +107,7 @@ impl Resource {
     }
 
     /// What at this resource cannot run without the hosted mode.
-    fn needs_runtime(&self, pattern: &str) -> Option<String> {
+    pub(crate) fn needs_runtime(&self, pattern: &str) -> Option<String> {
         let protocol = self.protocols.iter().find(|protocol| protocol.needs_spawn());
         let protocol = protocol.map(|protocol| format!("the protocol {protocol}"));
         protocol.or_else(|| {
@@ -255,6 +255,11 @@ impl Registry {
     /// The first pattern that could not be put in its place.
     pub(crate) fn fault(&self) -> Option<&RouteError> {
         self.fault.as_ref()
+    }
+
+    /// The same, forgotten here: for whoever tells it beside others.
+    pub(crate) fn take_fault(&mut self) -> Option<RouteError> {
+        self.fault.take()
     }
 
     /// What cannot run without the hosted mode, if anything is registered that cannot.

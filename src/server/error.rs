@@ -25,6 +25,15 @@ pub enum ServerError {
     /// A route that cannot be served.
     #[error(transparent)]
     Route(#[from] RouteError),
+    /// What a running server cannot change.
+    #[error(
+        "`{what}` is fixed once the server runs; what it is now takes a restart, or a replacement of \
+         the process"
+    )]
+    NeedsRestart {
+        /// The key of the configuration file.
+        what: &'static str,
+    },
     /// A limit with which no connection could be served.
     #[error("the limit {name} lets nothing through; see its documentation for the range")]
     Limit {

@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 
 use crate::config::{Config, HostKind};
 use crate::counters::Counters;
-use crate::engine::Remote;
+use crate::engine::{Remote, Renewal};
 use crate::resource::{Registry, Resource};
 use crate::ring::{Control, affinity, listen, steer};
 use crate::upgrade::Protocol;
@@ -35,6 +35,11 @@ impl Server {
     /// A server with nothing to serve yet.
     pub fn new(config: Config) -> Server {
         Server { config, registry: Registry::default() }
+    }
+
+    /// A server with all that is in `registry`.
+    pub(crate) fn with(config: Config, registry: Registry) -> Server {
+        Server { config, registry }
     }
 
     /// Serves `resource` at `pattern` on every host: a path, a path with parameters (`{name}` is a
@@ -86,16 +91,8 @@ impl Server {
     /// # Errors
     /// What kept it from starting, with the likely cause; nothing is left running.
     pub fn start(self) -> Result<Running, ServerError> {
+        self.check()?;
         let Server { config, registry } = self;
-        if let (HostKind::Native, Some(what)) = (config.host, registry.needs_runtime()) {
-            return Err(ServerError::NeedsRuntime { what });
-        }
-        if let Some(fault) = registry.fault() {
-            return Err(fault.clone().into());
-        }
-        if let Some(name) = config.limits.unusable() {
-            return Err(ServerError::Limit { name });
-        }
         let cpus = affinity::allowed().map_err(ServerError::Affinity)?;
         let workers = if config.workers == 0 { cpus.len() } else { config.workers };
         let mut bound = Bound::default();
@@ -122,10 +119,26 @@ impl Server {
         let spawned = (0..workers).try_for_each(&mut spawn);
         // With the last sender gone, a worker that dies without a word ends the wait, too.
         drop((tell, end));
-        let mut running = Running { addresses: bound.addresses, cores, ended: Mutex::new(ended) };
+        let (addresses, ended) = (bound.addresses, Mutex::new(ended));
+        let mut running = Running { config, addresses, cores, ended };
         match spawned.and(running.hear(&started)) {
             Ok(()) => Ok(running),
             Err(error) => running.give_up(error),
+        }
+    }
+
+    /// Whether it can be served at all.
+    fn check(&self) -> Result<(), ServerError> {
+        let Server { config, registry } = self;
+        if let (HostKind::Native, Some(what)) = (config.host, registry.needs_runtime()) {
+            return Err(ServerError::NeedsRuntime { what });
+        }
+        if let Some(fault) = registry.fault() {
+            return Err(fault.clone().into());
+        }
+        match config.limits.unusable() {
+            Some(name) => Err(ServerError::Limit { name }),
+            None => Ok(()),
         }
     }
 
@@ -164,6 +177,8 @@ impl Bound {
 /// A server that serves.
 #[derive(Debug)]
 pub struct Running {
+    /// What it was started with.
+    config: Config,
     addresses: Vec<SocketAddr>,
     cores: Vec<RunningCore>,
     /// How each core has ended, in the order in which they do. Locked by nobody: it lets threads
@@ -222,6 +237,37 @@ impl Stopper {
     }
 }
 
+/// Gives a running server something else to serve, from any thread.
+#[derive(Debug, Clone)]
+pub struct Reloader {
+    config: Config,
+    cores: Vec<(Arc<Remote>, Control)>,
+}
+
+impl Reloader {
+    /// Has every core serve the routes of `server`, within its limits, from its next turn on. Connections
+    /// stay as they are: a request that is being answered is answered by what it was found in, a
+    /// handler keeps its connection, and limits hold for what begins. Returns at once.
+    ///
+    /// # Errors
+    /// It cannot be served, or differs in what a running server cannot change; everything stays as it
+    /// was.
+    pub fn reload(&self, server: Server) -> Result<(), ServerError> {
+        server.check()?;
+        let Server { config, registry } = server;
+        if let Some(what) = self.config.fixed_difference(&config) {
+            return Err(ServerError::NeedsRestart { what });
+        }
+        let (limits, drain_timeout) = (config.limits, config.drain_timeout);
+        for (remote, control) in &self.cores {
+            let (registry, limits) = (registry.clone(), limits.clone());
+            remote.renew(Renewal { registry, limits, drain_timeout });
+            control.notify();
+        }
+        Ok(())
+    }
+}
+
 impl Running {
     /// The addresses listened on, ports chosen by the kernel included.
     pub fn addresses(&self) -> &[SocketAddr] {
@@ -262,11 +308,18 @@ impl Running {
 
     /// A handle that stops this server from another thread.
     pub fn stopper(&self) -> Stopper {
-        let controls = self
-            .cores
-            .iter()
-            .filter_map(|core| Some((Arc::clone(&core.remote), core.control.clone()?)));
-        Stopper { cores: controls.collect() }
+        Stopper { cores: self.within_reach() }
+    }
+
+    /// A handle that gives this server something else to serve.
+    pub fn reloader(&self) -> Reloader {
+        Reloader { config: self.config.clone(), cores: self.within_reach() }
+    }
+
+    /// What other threads reach the cores by.
+    fn within_reach(&self) -> Vec<(Arc<Remote>, Control)> {
+        let reach = |core: &RunningCore| Some((Arc::clone(&core.remote), core.control.clone()?));
+        self.cores.iter().filter_map(reach).collect()
     }
 
     /// Drains, and returns when the last connection is closed or the drain timeout is over.

@@ -96,6 +96,12 @@ impl Core {
         }
     }
 
+    /// Serves something else from here on. A request that waits is answered by what it was found in.
+    pub fn renew(&mut self, registry: Registry, limits: Limits) {
+        self.registry = Rc::new(registry);
+        self.limits = limits;
+    }
+
     /// Begins a turn of the engine: every connection has its share of it anew.
     pub fn begin_turn(&mut self, now: Millis) {
         self.now = now;

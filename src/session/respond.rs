@@ -1,10 +1,12 @@
 //! One request, from its head to its answer: route, choose a protocol, decide, write.
 
+use std::rc::Rc;
+
 use super::content::{Incoming, at_hand};
 use super::exchange::{Step, answer_and_close, refuse, write};
 use super::streamed::Streamed;
 use super::switched::fenced;
-use super::waiting::Waiting;
+use super::waiting::{Asked, Waiting};
 use super::{Core, Port};
 use crate::buffer::LeaseQueue;
 use crate::http::{
@@ -19,6 +21,8 @@ use crate::upgrade::{
 /// What a request leads to, before its content is read. A pure function of the request and the
 /// registry: it can be asked for again when the content or a decision has come.
 pub(super) struct Route<'a> {
+    /// The table it is of.
+    registry: &'a Rc<Registry>,
     resource: &'a Resource,
     /// What the parameters of its path follow from.
     pattern: &'a str,
@@ -49,7 +53,7 @@ pub(super) fn has_content(framing: Framing) -> bool {
 
 /// Goes on with a request whose head was just read.
 pub(super) fn begin(
-    registry: &Registry,
+    registry: &Rc<Registry>,
     request: Request<'_>,
     input: &mut LeaseQueue,
     control: &mut Control,
@@ -109,7 +113,8 @@ pub(super) fn begin(
     if !port.core.ledger().has_room_for(incoming.announced()) {
         return crowded_out(route, request, control, port);
     }
-    Step::Begun(Box::new(Waiting::for_content(request.into_owned(), incoming, port.core)))
+    let asked = Asked::of(request, route.registry);
+    Step::Begun(Box::new(Waiting::for_content(asked, incoming, port.core)))
 }
 
 /// The framing of a request with whose head nothing is wrong, as a whole and at this server.
@@ -209,17 +214,17 @@ impl<'a> Route<'a> {
     /// The route of a request, or `None` if nothing is at its path.
     #[inline(always)]
     pub(super) fn of(
-        registry: &'a Registry,
+        registry: &'a Rc<Registry>,
         request: Request<'a>,
         has_content: bool,
     ) -> Option<Route<'a>> {
         match request.method() {
-            Method::Connect => return Some(Route::of_tunnel(registry.tunnel()?, has_content)),
+            Method::Connect => return Route::of_tunnel(registry, has_content),
             Method::Other => return None,
             _ => {}
         }
         let Match { resource, pattern } = registry.find(request.host(), request.path())?;
-        let route = Route::at(resource, pattern);
+        let route = Route::at(registry, resource, pattern);
         // One flag test for all who do not upgrade (U-115).
         match request.head().has_upgrade {
             true => Some(route.choosing(request, has_content)),
@@ -227,8 +232,9 @@ impl<'a> Route<'a> {
         }
     }
 
-    fn at(resource: &'a Resource, pattern: &'a str) -> Route<'a> {
+    fn at(registry: &'a Rc<Registry>, resource: &'a Resource, pattern: &'a str) -> Route<'a> {
         Route {
+            registry,
             resource,
             pattern,
             chosen: None,
@@ -240,15 +246,16 @@ impl<'a> Route<'a> {
     }
 
     /// The route of a CONNECT: its one protocol is chosen, whatever is offered.
-    fn of_tunnel(resource: &'a Resource, has_content: bool) -> Route<'a> {
-        let mut route = Route { is_tunnel: true, ..Route::at(resource, "") };
+    fn of_tunnel(registry: &'a Rc<Registry>, has_content: bool) -> Option<Route<'a>> {
+        let resource = registry.tunnel()?;
+        let mut route = Route { is_tunnel: true, ..Route::at(registry, resource, "") };
         // RFC 9110 §9.3.6: it has no content. Were some announced, others could take for content
         // what is the tunnel's.
         match has_content {
             true => route.missed = Some(Missed::Unfit),
             false => route.chosen = resource.protocols().first().map(|protocol| (protocol, None)),
         }
-        route
+        Some(route)
     }
 
     /// The same with what is chosen of what the request offers.
@@ -484,7 +491,7 @@ fn answer(
     };
     let must_close = must_end(&incoming, control, port.core);
     let form = route.form(request, must_close, input, port.core);
-    let (mailbox, spawn) = (std::rc::Rc::clone(&port.core.mailbox), port.core.spawn.clone());
+    let (mailbox, spawn) = (Rc::clone(&port.core.mailbox), port.core.spawn.clone());
     let (key, before) = (port.key, port.outbox().queued().bytes);
     let mut state = ReplyState::Unanswered;
     let is_fine = fenced(|| {
@@ -508,8 +515,8 @@ fn answer(
         }
         ReplyState::Later(awaiting) => {
             let deadline = port.core.now.saturating_add(port.core.limits.answer_timeout_ms);
-            let request = request.into_owned();
-            Step::Waiting(Box::new(Waiting::for_response(request, awaiting, incoming, deadline)))
+            let asked = Asked::of(request, route.registry);
+            Step::Waiting(Box::new(Waiting::for_response(asked, awaiting, incoming, deadline)))
         }
         ReplyState::Streaming(handler) => {
             let outgoing = Outgoing::new(request.head(), route.resource.advertised());
@@ -598,8 +605,8 @@ pub(super) fn decided(
         Decision::Later(awaiting) => {
             port.core.counters.upgrades_deciding.raise();
             let deadline = port.core.now.saturating_add(route.decision_timeout_ms(port.core));
-            let request = request.into_owned();
-            return Step::Waiting(Box::new(Waiting::for_decision(request, awaiting, deadline)));
+            let asked = Asked::of(request, route.registry);
+            return Step::Waiting(Box::new(Waiting::for_decision(asked, awaiting, deadline)));
         }
         Decision::Answer(response) => response,
         Decision::UpgradeRequired(response) => require(response, route.resource),

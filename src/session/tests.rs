@@ -82,6 +82,45 @@ fn upgrade(path: &str) -> String {
     request(&format!("GET {path} HTTP/1.1"), "Connection: Upgrade\r\nUpgrade: echo\r\n")
 }
 
+#[test]
+fn a_request_that_waits_is_answered_by_the_table_it_was_found_in_and_the_next_one_by_the_new() {
+    let post = |path: &str, fields: &str| {
+        let fields = format!("{fields}Content-Length: 4\r\n");
+        request(&format!("POST {path} HTTP/1.1"), &fields)
+    };
+    let offer = "Connection: Upgrade\r\nUpgrade: echo\r\n";
+    for (name, begun, rest, status) in [
+        ("a decision", upgrade("/undecided"), "", 101),
+        ("content, then a decision", post("/both", offer) + "ab", "cd", 101),
+        ("an answer", get("/later"), "", 200),
+        ("content", post("/whole", "") + "ab", "cd", 200),
+    ] {
+        let mut registry = registry();
+        let both = Protocol::new("echo", undecided).methods(&[Method::Post]).content_bytes_max(4);
+        registry.insert("/both", Resource::new().upgrade(both));
+        let mut scene = Scene::serving(registry, Limits::default());
+        scene.receive(begun);
+        assert_eq!(scene.statuses(), [0u16; 0], "{name}: it waits");
+        for _ in 0..2 {
+            let limits = Limits { target_bytes_max: 5, ..Limits::default() };
+            scene.core.renew(Registry::default(), limits);
+        }
+        scene.receive(rest);
+        for promise in DECISIONS.take() {
+            promise.keep(Decision::switch(Silent));
+        }
+        for promise in RESPONSES.take() {
+            promise.keep(Response::new(Status::OK));
+        }
+        scene.wake();
+        assert_eq!(scene.statuses(), [status], "{name}");
+        if status == 200 {
+            scene.receive(get("/four") + &get("/six__"));
+            assert_eq!(scene.statuses(), [404, 414], "{name}: what follows");
+        }
+    }
+}
+
 // U-111.
 #[test]
 fn each_result_of_an_offer_raises_exactly_one_counter() {

@@ -3,6 +3,8 @@
 //! the request is still needed it keeps a copy of its head, so that the receive buffer is free;
 //! bytes behind the request stay where they were received.
 
+use std::rc::Rc;
+
 use super::content::{Incoming, Piece};
 use super::exchange::{Step, answer_and_close};
 use super::respond::{self, Route};
@@ -10,7 +12,7 @@ use super::streamed::Streamed;
 use super::{Core, Port};
 use crate::buffer::{Collected, LeaseQueue};
 use crate::config::Millis;
-use crate::http::{CONTINUE, ChunkError, OwnedRequest, Request, Response, Status, framing};
+use crate::http::{CONTINUE, ChunkError, Method, OwnedRequest, Request, Response, Status, framing};
 use crate::resource::Registry;
 use crate::upgrade::{Awaiting, CloseReason, Control, Decision};
 
@@ -23,11 +25,11 @@ pub(super) enum Stage {
     /// The content is collected.
     Content(Content),
     Decision {
-        request: OwnedRequest,
+        asked: Asked,
         awaiting: Awaiting<Decision>,
     },
     Response {
-        request: OwnedRequest,
+        asked: Asked,
         awaiting: Awaiting<Response>,
         incoming: Incoming,
     },
@@ -36,6 +38,31 @@ pub(super) enum Stage {
     Unread(Incoming),
     /// Nothing is waited for any more.
     Over,
+}
+
+/// A request that waits, and the table it was found in: the core may have got another since.
+pub(super) struct Asked {
+    request: OwnedRequest,
+    registry: Rc<Registry>,
+}
+
+impl Asked {
+    pub(super) fn of(request: Request<'_>, registry: &Rc<Registry>) -> Asked {
+        Asked { request: request.into_owned(), registry: Rc::clone(registry) }
+    }
+
+    /// The request, and its route.
+    #[expect(clippy::expect_used, reason = "the same table, asked the same again")]
+    fn routed(&self) -> (Request<'_>, Route<'_>) {
+        let request = self.request.view();
+        let has_content = framing(request.head()).is_ok_and(respond::has_content);
+        let route = Route::of(&self.registry, request, has_content);
+        (request, route.expect("a request that waits was routed"))
+    }
+
+    fn method(&self) -> Method {
+        self.request.view().method()
+    }
 }
 
 /// What became of a stage.
@@ -53,27 +80,27 @@ impl From<Step> for Next {
 }
 
 impl Waiting {
-    pub(super) fn for_content(request: OwnedRequest, incoming: Incoming, core: &Core) -> Waiting {
+    pub(super) fn for_content(asked: Asked, incoming: Incoming, core: &Core) -> Waiting {
         let deadline = incoming.late_at();
-        let content = Content { request, incoming, collected: Collected::new(core.ledger()) };
+        let content = Content { asked, incoming, collected: Collected::new(core.ledger()) };
         Waiting { stage: Stage::Content(content), deadline }
     }
 
     pub(super) fn for_decision(
-        request: OwnedRequest,
+        asked: Asked,
         awaiting: Awaiting<Decision>,
         deadline: Millis,
     ) -> Waiting {
-        Waiting { stage: Stage::Decision { request, awaiting }, deadline }
+        Waiting { stage: Stage::Decision { asked, awaiting }, deadline }
     }
 
     pub(super) fn for_response(
-        request: OwnedRequest,
+        asked: Asked,
         awaiting: Awaiting<Response>,
         incoming: Incoming,
         deadline: Millis,
     ) -> Waiting {
-        Waiting { stage: Stage::Response { request, awaiting, incoming }, deadline }
+        Waiting { stage: Stage::Response { asked, awaiting, incoming }, deadline }
     }
 
     pub(super) fn for_stream(streamed: Streamed) -> Waiting {
@@ -125,22 +152,22 @@ impl Waiting {
     /// What it waited for did not come, or never will.
     pub(super) fn timed_out(self, control: &mut Control, port: &mut Port<'_>) {
         let counters = &port.core.counters;
-        let (request, status, text) = match self.stage {
-            Stage::Content(Content { request, .. }) => {
+        let (asked, status, text) = match self.stage {
+            Stage::Content(Content { asked, .. }) => {
                 counters.timeouts_content.raise();
                 let text = "The content of the request came too slowly.\n";
-                (request, Status::REQUEST_TIMEOUT, text)
+                (asked, Status::REQUEST_TIMEOUT, text)
             }
-            Stage::Decision { request, .. } => {
+            Stage::Decision { asked, .. } => {
                 counters.upgrades_deciding.lower();
                 counters.upgrades_timeout.raise();
                 let text = "The switch was not decided in time.\n";
-                (request, Status::SERVICE_UNAVAILABLE, text)
+                (asked, Status::SERVICE_UNAVAILABLE, text)
             }
-            Stage::Response { request, .. } => {
+            Stage::Response { asked, .. } => {
                 counters.timeouts_answers.raise();
                 let text = "The answer was not ready in time.\n";
-                (request, Status::SERVICE_UNAVAILABLE, text)
+                (asked, Status::SERVICE_UNAVAILABLE, text)
             }
             Stage::Stream(streamed) => {
                 streamed.timed_out(control, port);
@@ -153,8 +180,7 @@ impl Waiting {
             }
             Stage::Over => return,
         };
-        let method = request.view().method();
-        answer_and_close(&Response::text(status, text), method, control, port);
+        answer_and_close(&Response::text(status, text), asked.method(), control, port);
     }
 
     /// The connection is gone; whoever was to keep the promise can see that.
@@ -185,29 +211,28 @@ impl Stage {
         control: &mut Control,
         port: &mut Port<'_>,
     ) -> Next {
-        let registry = std::rc::Rc::clone(&port.core.registry);
         match self {
-            Stage::Content(content) => content.advance(&registry, input, is_ended, control, port),
-            Stage::Decision { request, awaiting } => match awaiting.take() {
-                None => Next::Stay(Stage::Decision { request, awaiting }),
+            Stage::Content(content) => content.advance(input, is_ended, control, port),
+            Stage::Decision { asked, awaiting } => match awaiting.take() {
+                None => Next::Stay(Stage::Decision { asked, awaiting }),
                 Some(None) => {
-                    Waiting::for_decision(request, awaiting, 0).timed_out(control, port);
+                    Waiting::for_decision(asked, awaiting, 0).timed_out(control, port);
                     Step::Answered.into()
                 }
                 Some(Some(decision)) => {
                     port.core.counters.upgrades_deciding.lower();
-                    let (request, route) = routed(&request, &registry);
+                    let (request, route) = asked.routed();
                     respond::decided(&route, request, decision, input, control, port).into()
                 }
             },
-            Stage::Response { request, awaiting, incoming } => match awaiting.take() {
-                None => Next::Stay(Stage::Response { request, awaiting, incoming }),
+            Stage::Response { asked, awaiting, incoming } => match awaiting.take() {
+                None => Next::Stay(Stage::Response { asked, awaiting, incoming }),
                 Some(None) => {
-                    Waiting::for_response(request, awaiting, incoming, 0).timed_out(control, port);
+                    Waiting::for_response(asked, awaiting, incoming, 0).timed_out(control, port);
                     Step::Answered.into()
                 }
                 Some(Some(response)) => {
-                    let (request, route) = routed(&request, &registry);
+                    let (request, route) = asked.routed();
                     respond::answered(&route, request, &response, incoming, input, control, port)
                         .into()
                 }
@@ -221,7 +246,7 @@ impl Stage {
 
 /// A request whose content is collected.
 pub(super) struct Content {
-    request: OwnedRequest,
+    asked: Asked,
     incoming: Incoming,
     collected: Collected,
 }
@@ -229,7 +254,6 @@ pub(super) struct Content {
 impl Content {
     fn advance(
         mut self,
-        registry: &Registry,
         input: &mut LeaseQueue,
         is_ended: bool,
         control: &mut Control,
@@ -241,12 +265,12 @@ impl Content {
                     let len_max = (self.collected.len() + bytes.len()) as u64;
                     let len_max = len_max.saturating_add(self.incoming.at_most());
                     if self.collected.extend(&bytes, len_max, port.core.ledger()).is_err() {
-                        let (request, route) = routed(&self.request, registry);
+                        let (request, route) = self.asked.routed();
                         return respond::crowded_out(&route, request, control, port).into();
                     }
                 }
                 Piece::End => {
-                    let (request, route) = routed(&self.request, registry);
+                    let (request, route) = self.asked.routed();
                     let (content, incoming) = (&self.collected, self.incoming);
                     return respond::finish(
                         &route, request, content, incoming, input, control, port,
@@ -265,14 +289,13 @@ impl Content {
                     return Next::Stay(Stage::Content(self));
                 }
                 Piece::TooLarge => {
-                    let (request, route) = routed(&self.request, registry);
+                    let (request, route) = self.asked.routed();
                     return respond::too_large(&route, request, control, port).into();
                 }
                 Piece::Faulty(fault) => {
                     count_fault(fault, port.core);
                     let response = Response::text(fault.status(), format!("{fault}\n"));
-                    let method = self.request.view().method();
-                    answer_and_close(&response, method, control, port);
+                    answer_and_close(&response, self.asked.method(), control, port);
                     return Step::Answered.into();
                 }
             }
@@ -318,13 +341,4 @@ pub(super) fn count_fault(fault: ChunkError, core: &Core) {
         _ => &counters.requests_faulty,
     }
     .raise();
-}
-
-/// A request that waits, and its route.
-#[expect(clippy::expect_used, reason = "the same table, asked the same again")]
-fn routed<'a>(request: &'a OwnedRequest, registry: &'a Registry) -> (Request<'a>, Route<'a>) {
-    let request = request.view();
-    let has_content = framing(request.head()).is_ok_and(respond::has_content);
-    let route = Route::of(registry, request, has_content);
-    (request, route.expect("a request that waits was routed, and the registry does not change"))
 }
