@@ -20,6 +20,7 @@ pub mod ring;
 pub mod scan;
 pub mod server;
 pub mod session;
+pub mod site;
 pub mod upgrade;
 
 pub use buffer::{Lease, LeaseQueue, Payload};
@@ -30,7 +31,7 @@ pub use resource::{
     Answer, Content, ContentError, ContentSender, Redirect, Reply, Resource, Responder, StreamIo,
     Streaming, ToResponse, asynchronous, from_head, returning, streamed, streaming,
 };
-pub use server::{Running, Server, ServerError, Stopper};
+pub use server::{Reloader, Running, Server, ServerError, Stopper};
 pub use upgrade::asynchronous::{Closed, Upgraded, UpgradedStream};
 pub use upgrade::{
     CloseReason, ConnectionWaker, Decision, Handler, Io, Opening, Promise, Protocol, Switch,

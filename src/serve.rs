@@ -1,0 +1,175 @@
+//! `upring serve`: runs the server until a signal ends it; SIGHUP has it read its configuration again.
+
+use std::io;
+use std::process::ExitCode;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+use upring::config::HostKind;
+use upring::files::Files;
+use upring::resource::Resource;
+use upring::server::{Reloader, Running, Server, ServerError, Stopper};
+use upring::site::{Catalog, LogSettings, Served, Site};
+
+use crate::{EXIT_CONFIG, EXIT_UNAVAILABLE, Options, demo, misconfigured, say};
+
+/// What is said if neither the environment nor the configuration says it.
+const LEVEL: &str = "info";
+
+/// Serves until a signal says to stop.
+pub(crate) fn run(options: &Options) -> ExitCode {
+    let catalog = demo::catalog();
+    let site = match options.site(&catalog) {
+        Ok(site) => site,
+        Err(faults) => return misconfigured(&faults),
+    };
+    let log = Log::begin(site.log());
+    let served = match server(&site, options) {
+        Ok(server) => serve(&site, server, Operator { options: options.clone(), catalog, log }),
+        Err(why) => return give_up(&why, EXIT_UNAVAILABLE),
+    };
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => give_up(&error.to_string(), exit_code(&error)),
+    }
+}
+
+/// Who is to mend it: the environment, or what was configured.
+fn exit_code(error: &ServerError) -> u8 {
+    match error {
+        ServerError::NeedsRuntime { .. } | ServerError::Route(_) | ServerError::Limit { .. } => {
+            EXIT_CONFIG
+        }
+        _ => EXIT_UNAVAILABLE,
+    }
+}
+
+fn give_up(why: &str, code: u8) -> ExitCode {
+    say(io::stderr(), &format!("upring: {why}\n"));
+    ExitCode::from(code)
+}
+
+fn server(site: &Site, options: &Options) -> Result<Server, String> {
+    let server = site.server();
+    let Some(root) = &options.root else { return Ok(server) };
+    let files = Files::new(root)
+        .map_err(|error| format!("cannot serve the files of {}: {error}", root.display()))?;
+    Ok(server.route("/*", Resource::new().get(files)))
+}
+
+fn serve(site: &Site, server: Server, operator: Operator) -> Result<(), ServerError> {
+    // Before anybody can connect: from then on a signal has the server drain.
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(ServerError::Signals)?;
+    let running = server.start()?;
+    say(io::stdout(), &introduction(&running, site));
+    let (stopper, reloader) = (running.stopper(), running.reloader());
+    std::thread::spawn(move || operator.attend(signals, &stopper, &reloader));
+    running.join()
+}
+
+/// What signals are answered with.
+struct Operator {
+    options: Options,
+    catalog: Catalog,
+    log: Log,
+}
+
+impl Operator {
+    fn attend(&self, mut signals: Signals, stopper: &Stopper, reloader: &Reloader) {
+        let mut is_stopping = false;
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP if is_stopping => tracing::warn!("not reloaded: the server is stopping"),
+                SIGHUP => self.reload(reloader),
+                _ if is_stopping => std::process::exit(1),
+                _ => {
+                    is_stopping = true;
+                    stopper.stop();
+                    let text = "upring: stopping; connections have a few seconds to end\n";
+                    say(io::stderr(), text);
+                }
+            }
+        }
+    }
+
+    /// Reads the configuration again, and serves it if all of it can be; else everything stays as it was.
+    fn reload(&self, reloader: &Reloader) {
+        let site = match self.options.site(&self.catalog) {
+            Ok(site) => site,
+            Err(faults) => return not_reloaded(&format!("\n{faults}")),
+        };
+        let reloaded = server(&site, &self.options)
+            .and_then(|server| reloader.reload(server).map_err(|error| error.to_string()));
+        match reloaded {
+            Ok(()) => {
+                self.log.set(site.log());
+                tracing::info!("reloaded: {} routes", site.served().len());
+            }
+            Err(why) => not_reloaded(&why),
+        }
+    }
+}
+
+fn not_reloaded(why: &str) {
+    tracing::error!("not reloaded, everything stays as it was: {why}");
+}
+
+/// What is written to standard error, and how much of it.
+struct Log(reload::Handle<EnvFilter, Registry>);
+
+impl Log {
+    fn begin(settings: &LogSettings) -> Log {
+        let (filter, handle) = reload::Layer::new(filter(settings));
+        // Whether anybody reads the log is not the server's business: told of a failure it would print
+        // it, and panic at that.
+        let text = fmt::layer().with_writer(io::stderr).log_internal_errors(false);
+        tracing_subscriber::registry().with(filter).with(text).init();
+        Log(handle)
+    }
+
+    fn set(&self, settings: &LogSettings) {
+        // It fails only when the subscriber is gone, which it never is.
+        let _ = self.0.reload(filter(settings));
+    }
+}
+
+/// The environment goes before the file.
+fn filter(settings: &LogSettings) -> EnvFilter {
+    let of_file = settings.level.as_deref().unwrap_or(LEVEL);
+    EnvFilter::try_from_env("UPRING_LOG").unwrap_or_else(|_| of_file.into())
+}
+
+/// What is served, and what to try.
+fn introduction(running: &Running, site: &Site) -> String {
+    let host = match site.config().host {
+        HostKind::Hosted => "hosted by tokio-uring",
+        HostKind::Native => "native",
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let mut text = format!("upring {version}: {} workers, {host}\n", running.workers());
+    for address in running.addresses() {
+        for Served { host, pattern, about } in site.served() {
+            let authority = host.clone().unwrap_or_else(|| address.to_string());
+            text += &format!("  {:<32} {about}\n", format!("http://{authority}{pattern}"));
+        }
+    }
+    let is_served = |path: &str| site.served().iter().any(|served| served.pattern == path);
+    if let Some(address) = running.addresses().first()
+        && is_served("/plaintext")
+        && is_served("/echo")
+    {
+        let (ip, port) = (address.ip(), address.port());
+        text += &format!(
+            "try:\n  curl -i http://{address}/plaintext\n  {TRY_SWITCH} | nc -N {ip} {port}\n"
+        );
+    }
+    text
+}
+
+const TRY_SWITCH: &str = concat!(
+    r"printf 'GET /echo HTTP/1.1\r\nHost: a\r\n",
+    r"Connection: Upgrade\r\nUpgrade: echo\r\n\r\nhello\n'"
+);

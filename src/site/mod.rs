@@ -1,0 +1,108 @@
+//! A configuration file: what a server listens on, its bounds, and what it has at its paths, as TOML.
+//! The binary reads one, and so can a program with handlers of its own: it names them in a
+//! [`Catalog`].
+//!
+//! ```text
+//!   text ──► sections ──► Config ──► overrides (flags, environment) ──► checked ──► Site
+//!               └──────► routes + Catalog ──► Registry ──────────────────────────────┘
+//! ```
+//!
+//! Nothing is started and nothing is bound here, but directories are opened. Whatever is wrong is
+//! told at once, each fault with its line.
+
+mod catalog;
+mod fault;
+mod read;
+mod route;
+mod section;
+pub mod websocket;
+
+pub use catalog::Catalog;
+pub use fault::{Fault, Faults, Place};
+pub use section::{Placed, Section, TextOrSection};
+
+use std::path::Path;
+
+use crate::config::Config;
+use crate::resource::Registry;
+use crate::server::Server;
+
+/// Bytes of a configuration file. What is larger was not written by hand, and may be a device.
+pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// What a configuration file says.
+#[derive(Debug)]
+pub struct Site {
+    config: Config,
+    registry: Registry,
+    log: LogSettings,
+    served: Vec<Served>,
+}
+
+/// What is written about what the server does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogSettings {
+    /// What is said: `error`, `warn`, `info`, `debug`, `trace`, or filters by module.
+    pub level: Option<String>,
+}
+
+/// Something at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// On one host only, or on all below it.
+    pub host: Option<String>,
+    /// The path, or what paths begin with.
+    pub pattern: String,
+    /// What it is.
+    pub about: String,
+}
+
+impl Site {
+    /// Reads a file. `overrides` goes before what it says of the configuration.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn read(
+        path: &Path,
+        catalog: &Catalog,
+        overrides: impl FnOnce(&mut Config),
+    ) -> Result<Site, Faults> {
+        let name = path.display().to_string();
+        let text = read::text_of(path).map_err(|error| Faults::unreadable(&name, &error))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        read::site(&name, &text, folder, catalog, overrides)
+    }
+
+    /// Reads the text of a file called `name`; paths in it are relative to the working directory.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn parse(
+        name: &str,
+        text: &str,
+        catalog: &Catalog,
+        overrides: impl FnOnce(&mut Config),
+    ) -> Result<Site, Faults> {
+        read::site(name, text, Path::new(""), catalog, overrides)
+    }
+
+    /// What it is, overrides included.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What is to be written.
+    pub fn log(&self) -> &LogSettings {
+        &self.log
+    }
+
+    /// What is at its paths, in the order in which it stands in the file.
+    pub fn served(&self) -> &[Served] {
+        &self.served
+    }
+
+    /// A server that serves it.
+    pub fn server(&self) -> Server {
+        Server::with(self.config.clone(), self.registry.clone())
+    }
+}

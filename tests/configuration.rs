@@ -1,0 +1,364 @@
+//! The built binary and its configuration: what goes before what, what is said of a wrong one, and a
+//! reload that no connection notices.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const UPRING: &str = env!("CARGO_BIN_EXE_upring");
+
+/// A folder of a test's own, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("upring-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("a folder for temporary files");
+        Folder(path)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, text).expect("it is ours");
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A server that was started, what it has said, and where it is.
+struct Served {
+    process: Child,
+    address: String,
+    said: Arc<Mutex<String>>,
+}
+
+impl Served {
+    /// `None`, aloud, where io_uring is not to be had.
+    fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Option<Served> {
+        let mut command = Command::new(UPRING);
+        command.args(arguments).envs(environment.iter().copied());
+        let mut process =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it is built");
+        let said = Arc::<Mutex<String>>::default();
+        let (mut errors, heard) = (process.stderr.take().expect("piped"), Arc::clone(&said));
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = errors.read(&mut bytes) {
+                let text = String::from_utf8_lossy(&bytes[..count]);
+                heard.lock().expect("nobody panics").push_str(&text);
+            }
+        });
+        let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
+        let line = lines.find_map(|line| line.ok().filter(|line| line.contains("http://")));
+        let Some(line) = line else {
+            let _ = process.wait();
+            eprintln!("SKIPPED, the server cannot start here: {}", said.lock().expect("so"));
+            return None;
+        };
+        thread::spawn(move || lines.for_each(drop));
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next());
+        let address = address.expect("a line has an address").to_owned();
+        Some(Served { process, address, said })
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).expect("it runs");
+    }
+
+    /// Waits until it has said something so many times.
+    fn hears(&self, words: &str, times: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.log().matches(words).count() < times {
+            assert!(Instant::now() < deadline, "it never says {words:?}: {}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn log(&self) -> String {
+        self.said.lock().expect("nobody panics").clone()
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream
+    }
+
+    fn get(&self, path: &str) -> String {
+        get(&mut self.connect(), path)
+    }
+
+    fn end(mut self) -> (Option<i32>, String) {
+        self.signal(Signal::TERM);
+        let status = self.process.wait().expect("it was started");
+        (status.code(), self.log())
+    }
+}
+
+/// Asks on a connection that stays, and gives back the status and the content.
+fn get(stream: &mut TcpStream, path: &str) -> String {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").expect("it reads");
+    let head = head(stream);
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+    let length = length.map_or(0, |length| length.parse().expect("a number"));
+    let mut content = vec![0; length];
+    stream.read_exact(&mut content).expect("the content");
+    format!("{} {}", &head[9..12], String::from_utf8_lossy(&content))
+}
+
+fn head(stream: &mut TcpStream) -> String {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).expect("an answer");
+        head.extend(byte);
+    }
+    String::from_utf8(head).expect("it is text")
+}
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(UPRING).args(arguments).output().expect("it is built")
+}
+
+fn shown(path: &Path) -> &str {
+    path.to_str().expect("a name of ours")
+}
+
+const LISTEN: &str = "[[listen]]\naddress = '127.0.0.1:0'\n";
+
+#[test]
+fn a_wrong_file_is_told_with_all_its_faults_and_status_78() {
+    let folder = Folder::new("wrong");
+    let file = folder.write("a.toml", "wrokers = 1\n[limits]\nlease_max = 1\n");
+    for arguments in [
+        &["check", shown(&file)][..],
+        &["serve", "--config", shown(&file)],
+        &["--config", shown(&file), "check"],
+        &["--config", shown(&file)],
+    ] {
+        let output = run(arguments);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{arguments:?}: {told}");
+        for words in ["a.toml:1:1: unknown key `wrokers`; did you mean `workers`?", "a.toml:3:1: "]
+        {
+            assert!(told.contains(words), "{arguments:?}: {told}");
+        }
+    }
+    let output = run(&["check", "none.toml"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(78) && told.contains("cannot be read"), "{told}");
+}
+
+#[test]
+fn the_defaults_that_are_printed_are_a_file_that_is_right() {
+    let folder = Folder::new("defaults");
+    let output = run(&["config", "--defaults"]);
+    assert!(output.status.success());
+    let file = folder.write("a.toml", &String::from_utf8(output.stdout).expect("it is text"));
+    let output = run(&["check", shown(&file)]);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("ok, 7 routes, 1 listeners"), "{told}");
+}
+
+#[test]
+fn an_option_goes_before_the_environment_before_the_file_before_the_default() {
+    let folder = Folder::new("precedence");
+    let file = folder.write("a.toml", "[limits]\nleases_max = 3\nfields_max = 33\n");
+    let file = shown(&file);
+    for (option, variable, expected) in [
+        (Some("leases_max=5"), Some("leases_max=4"), ["leases_max=5", "fields_max=33"]),
+        (None, Some("leases_max=4,fields_max=44"), ["leases_max=4", "fields_max=44"]),
+        (None, None, ["leases_max=3", "fields_max=33"]),
+    ] {
+        let mut command = Command::new(UPRING);
+        command.args(["limits", "--config", file]);
+        option.map(|value| command.args(["--limit", value]));
+        variable.map(|value| command.env("UPRING_LIMIT", value));
+        let output = command.output().expect("it is built");
+        let told = String::from_utf8_lossy(&output.stdout);
+        for line in expected {
+            assert!(told.lines().any(|said| said == line), "{option:?} {variable:?}: {told}");
+        }
+        assert!(told.contains("\ntarget_bytes_max=8192\n"), "{told}");
+    }
+}
+
+#[test]
+fn each_kind_of_route_is_served_by_host() {
+    let folder = Folder::new("routes");
+    fs::create_dir(folder.0.join("www")).expect("it is ours");
+    folder.write("www/page.txt", "a file");
+    folder.write("body.txt", "of a file");
+    let text = "
+        [[route]]
+        path = '/fixed'
+        answer = { status = 203, text = 'fixed', fields = { X-A = 'b' }, methods = ['GET', 'POST'] }
+        [[route]]
+        path = '/whole'
+        answer = { file = 'body.txt' }
+        [[route]]
+        path = '/moved/{name}'
+        redirect = { to = '/new/{name}', status = 301 }
+        [[route]]
+        path = '/talk'
+        upgrade = 'echo'
+        [[site]]
+        names = ['files', '*.b']
+        [[site.route]]
+        path = '/*'
+        files = { root = 'www', cache_control = 'max-age=9' }
+    ";
+    let file = folder.write("a.toml", &format!("workers = 1\n{LISTEN}{text}"));
+    let Some(served) = Served::start(&["--config", shown(&file)], &[]) else { return };
+    for (path, answer) in [
+        ("/fixed", "203 fixed"),
+        ("/whole", "200 of a file"),
+        ("/moved/x", "301 "),
+        ("/talk", "426 This resource needs"),
+        ("/page.txt", "404 "),
+    ] {
+        let found = served.get(path);
+        assert!(found.starts_with(answer), "{path}: {found}");
+    }
+    for (host, status) in [("files", 200), ("a.b", 200), ("b", 404)] {
+        let mut other = served.connect();
+        write!(other, "GET /page.txt HTTP/1.0\r\nHost: {host}\r\n\r\n").expect("it reads");
+        let mut answer = String::new();
+        other.read_to_string(&mut answer).expect("it is closed");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{host}: {answer}");
+    }
+    assert_eq!(served.end().0, Some(0));
+}
+
+/// Sets a flag when its scope ends, however that is.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Keeps asking and speaking on connections of its own until it is told to stop, and counts.
+fn talk(address: &str, is_over: &AtomicBool) -> (u64, u64) {
+    let mut asking = TcpStream::connect(address).expect("it listens");
+    let mut speaking = TcpStream::connect(address).expect("it listens");
+    for stream in [&asking, &speaking] {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    }
+    let offer = "GET /echo HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+    speaking.write_all(offer.as_bytes()).expect("it reads");
+    let answer = head(&mut speaking);
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+    let (mut asked, mut spoken) = (0, 0_u64);
+    while !is_over.load(Ordering::Relaxed) {
+        let answer = get(&mut asking, "/first");
+        assert!(answer == "200 one" || answer == "200 two", "{answer}");
+        asked += 1;
+        speaking.write_all(&spoken.to_ne_bytes()).expect("it reads");
+        let mut back = [0; 8];
+        speaking.read_exact(&mut back).expect("it comes back");
+        assert_eq!(u64::from_ne_bytes(back), spoken);
+        spoken += 1;
+    }
+    (asked, spoken)
+}
+
+#[test]
+fn a_reload_touches_no_connection_whether_it_is_taken_or_refused() {
+    let folder = Folder::new("reload");
+    let route = |path: &str, text: &str| {
+        format!("[[route]]\npath = '{path}'\nanswer = {{ text = '{text}' }}\n")
+    };
+    let echo = "[[route]]\npath = '/echo'\nupgrade = 'echo'\n";
+    let before = format!("workers = 2\n{LISTEN}{echo}{}", route("/first", "one"));
+    let after = format!("workers = 2\n{LISTEN}{}", route("/first", "two") + &route("/new", "new"));
+    for host in ["hosted", "native"] {
+        let file = folder.write("a.toml", &before);
+        let Some(served) = Served::start(&["--config", shown(&file), "--host", host], &[]) else {
+            return;
+        };
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let over = SetAtEnd(&is_over);
+            let talkers = [(); 8].map(|()| scope.spawn(|| talk(&served.address, &is_over)));
+            let wrong = [
+                ("wrokers = 1", "a.toml:1:1: unknown key `wrokers`"),
+                ("[[route]", "unclosed array table"),
+                ("[[route]]\npath = 'x'\nanswer = {}", "must begin with a slash"),
+                (&before.replace("workers = 2", "workers = 3"), "`workers` is fixed"),
+                ("workers = 2\n[[listen]]\naddress = '127.0.0.1:9'", "`listen` is fixed"),
+                (
+                    &before.replacen("[[route]]", "[limits]\nleases_max = 0\n[[route]]", 1),
+                    "leases_max",
+                ),
+            ];
+            for (count, (text, why)) in wrong.into_iter().enumerate() {
+                folder.write("a.toml", text);
+                served.signal(Signal::HUP);
+                served.hears("not reloaded", count + 1);
+                served.hears(why, 1);
+                assert_eq!(served.get("/first"), "200 one", "{why}");
+            }
+            fs::remove_file(&file).expect("it is there");
+            served.signal(Signal::HUP);
+            served.hears("cannot be read", 1);
+            folder.write("a.toml", &after);
+            served.signal(Signal::HUP);
+            served.hears("reloaded: 2 routes", 1);
+            let deadline = Instant::now() + PATIENCE;
+            while served.get("/first") != "200 two" {
+                assert!(Instant::now() < deadline, "every core serves what is new");
+            }
+            let mut connections = [(); 16].map(|()| served.connect());
+            for connection in &mut connections {
+                assert_eq!(get(connection, "/new"), "200 new");
+                assert!(get(connection, "/echo").starts_with("404 "), "its route is gone");
+            }
+            thread::sleep(Duration::from_millis(100));
+            drop(over);
+            for talker in talkers {
+                let (asked, spoken) = talker.join().expect("nothing was lost");
+                assert!(asked > 10 && spoken > 10, "{asked} {spoken}");
+            }
+        });
+        let (code, log) = served.end();
+        assert_eq!(code, Some(0), "{log}");
+        assert_eq!(log.matches("not reloaded").count(), 7, "{log}");
+    }
+}
+
+#[test]
+fn a_reload_takes_the_level_of_the_log_and_new_limits_along() {
+    let folder = Folder::new("level");
+    let route = "[[route]]\npath = '/a'\nanswer = {}\n";
+    let file = folder.write("a.toml", &format!("workers = 1\n{LISTEN}{route}"));
+    let Some(served) = Served::start(&["--config", shown(&file)], &[]) else { return };
+    assert!(served.get("/aaaaaaaaaa").starts_with("404 "));
+    let more = "[limits]\ntarget_bytes_max = 5\n[log]\nlevel = 'error'\n";
+    folder.write("a.toml", &format!("workers = 1\n{LISTEN}{route}{more}"));
+    served.signal(Signal::HUP);
+    let deadline = Instant::now() + PATIENCE;
+    while !served.get("/aaaaaaaaaa").starts_with("414 ") {
+        assert!(Instant::now() < deadline, "the limit holds");
+    }
+    // Said at `info`, which is not said any more.
+    folder.write("a.toml", &format!("workers = 1\n{LISTEN}{route}[log]\nlevel = 'info'\n"));
+    served.signal(Signal::HUP);
+    served.hears("reloaded: 1 routes", 1);
+    let (code, log) = served.end();
+    assert_eq!((code, log.matches("reloaded: ").count()), (Some(0), 1), "{log}");
+}
