@@ -43,8 +43,8 @@ pub struct Config {
     /// (Linux 6.2): for a network card that spreads them over all cores. One that does not leaves the
     /// other workers idle.
     pub steer: bool,
-    /// How long connections may take to end when the server stops. Default 5 s.
-    pub drain_timeout: Duration,
+    /// How long the end of the server may take.
+    pub drain: DrainTimes,
     /// The bounds.
     pub limits: Limits,
     /// Ring sizes and the kernel features that may be used.
@@ -82,10 +82,33 @@ impl Default for Config {
             host: HostKind::default(),
             pin: false,
             steer: false,
-            drain_timeout: Duration::from_secs(5),
+            drain: DrainTimes::default(),
             limits: Limits::default(),
             ring: RingConfig::default(),
         }
+    }
+}
+
+/// How long the end of a server may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainTimes {
+    /// From the word to stop to the hard deadline: what is left then is cut. Default 5 s.
+    pub timeout: Duration,
+    /// What the word to end is spread over, so that clients do not all come back at once. Default
+    /// 1 s; one connection a millisecond is told in any case.
+    pub window: Duration,
+}
+
+impl Default for DrainTimes {
+    fn default() -> DrainTimes {
+        DrainTimes { timeout: Duration::from_secs(5), window: Duration::from_secs(1) }
+    }
+}
+
+impl DrainTimes {
+    /// This long, all told at once.
+    pub fn within(timeout: Duration) -> DrainTimes {
+        DrainTimes { timeout, window: Duration::ZERO }
     }
 }
 

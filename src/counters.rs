@@ -200,6 +200,8 @@ counters! {
     /// Times a hosted core had nothing to do and slept until its ring, a task or another thread
     /// woke it.
     sleeps,
+    /// Connections cut because the time the server had to end was over.
+    drain_cuts,
     /// Times the core was given other routes and bounds to serve.
     renewals,
     /// Wake-ups by another thread. None is needed to accept, answer or switch.

@@ -20,6 +20,7 @@ use loopback::{
     PATIENCE, config, connect, pattern, read_head, read_to_end, request, serve, upgrade, wait_until,
 };
 use upring::buffer::LeaseQueue;
+use upring::config::DrainTimes;
 use upring::{
     CloseReason, Closed, Config, Decision, HostKind, Opening, OwnedRequest, Protocol, Response,
     Running, ServerError, Status, Switch, Upgraded,
@@ -723,7 +724,7 @@ fn a_server_stops_within_its_timeout_whatever_its_tasks_wait_for() {
     for order in [b"r", b"s", b"d", b"t", b"f", b"c"] {
         let alive = Arc::new(AtomicUsize::new(0));
         let (count, path) = (Arc::clone(&alive), path.clone());
-        let config = Config { drain_timeout: Duration::from_millis(200), ..config() };
+        let config = Config { drain: DrainTimes::within(Duration::from_millis(200)), ..config() };
         let Some((running, address)) = hosted_with(config, move |mut upgraded| {
             let (alive, path) = (Alive::new(&count), path.clone());
             async move {

@@ -2,132 +2,20 @@
 //! reload that no connection notices.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-const PATIENCE: Duration = Duration::from_secs(10);
-const UPRING: &str = env!("CARGO_BIN_EXE_upring");
+#[path = "support/process.rs"]
+mod process;
 
-/// A folder of a test's own, gone with it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("upring-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("a folder for temporary files");
-        Folder(path)
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        fs::write(&path, text).expect("it is ours");
-        path
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A server that was started, what it has said, and where it is.
-struct Served {
-    process: Child,
-    address: String,
-    said: Arc<Mutex<String>>,
-}
-
-impl Served {
-    /// `None`, aloud, where io_uring is not to be had.
-    fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Option<Served> {
-        let mut command = Command::new(UPRING);
-        command.args(arguments).envs(environment.iter().copied());
-        let mut process =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it is built");
-        let said = Arc::<Mutex<String>>::default();
-        let (mut errors, heard) = (process.stderr.take().expect("piped"), Arc::clone(&said));
-        thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            while let Ok(count @ 1..) = errors.read(&mut bytes) {
-                let text = String::from_utf8_lossy(&bytes[..count]);
-                heard.lock().expect("nobody panics").push_str(&text);
-            }
-        });
-        let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
-        let line = lines.find_map(|line| line.ok().filter(|line| line.contains("http://")));
-        let Some(line) = line else {
-            let _ = process.wait();
-            eprintln!("SKIPPED, the server cannot start here: {}", said.lock().expect("so"));
-            return None;
-        };
-        thread::spawn(move || lines.for_each(drop));
-        let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next());
-        let address = address.expect("a line has an address").to_owned();
-        Some(Served { process, address, said })
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.process), signal).expect("it runs");
-    }
-
-    /// Waits until it has said something so many times.
-    fn hears(&self, words: &str, times: usize) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.log().matches(words).count() < times {
-            assert!(Instant::now() < deadline, "it never says {words:?}: {}", self.log());
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn log(&self) -> String {
-        self.said.lock().expect("nobody panics").clone()
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream
-    }
-
-    fn get(&self, path: &str) -> String {
-        get(&mut self.connect(), path)
-    }
-
-    fn end(mut self) -> (Option<i32>, String) {
-        self.signal(Signal::TERM);
-        let status = self.process.wait().expect("it was started");
-        (status.code(), self.log())
-    }
-}
-
-/// Asks on a connection that stays, and gives back the status and the content.
-fn get(stream: &mut TcpStream, path: &str) -> String {
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").expect("it reads");
-    let head = head(stream);
-    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
-    let length = length.map_or(0, |length| length.parse().expect("a number"));
-    let mut content = vec![0; length];
-    stream.read_exact(&mut content).expect("the content");
-    format!("{} {}", &head[9..12], String::from_utf8_lossy(&content))
-}
-
-fn head(stream: &mut TcpStream) -> String {
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while !head.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte).expect("an answer");
-        head.extend(byte);
-    }
-    String::from_utf8(head).expect("it is text")
-}
+use process::{Folder, PATIENCE, Served, UPRING, get, head};
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(UPRING).args(arguments).output().expect("it is built")

@@ -4,8 +4,8 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
+use upring::config::DrainTimes;
 use upring::counters::Counters;
 use upring::engine::{Engine, Turn};
 use upring::ring::sim::{Client, Ending, Faults, SimConfig, Simulation, World};
@@ -146,7 +146,7 @@ impl OneCore {
         let is_reached = Arc::<AtomicBool>::default();
         let reached = Arc::clone(&is_reached);
         core.mailbox.set_core(CoreWaker::new(move || reached.store(true, Ordering::SeqCst)));
-        let engine = Engine::new(kernel, core, 1, Arc::default(), Duration::from_secs(5));
+        let engine = Engine::new(kernel, core, 1, Arc::default(), DrainTimes::default());
         OneCore { engine, world, counters, is_reached }
     }
 

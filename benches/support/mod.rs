@@ -12,11 +12,10 @@ pub mod watched;
 pub mod websocket;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use counted::counted;
 use upring::buffer::{Batch, Load, Pool};
-use upring::config::Limits;
+use upring::config::{DrainTimes, Limits};
 use upring::counters::Counters;
 use upring::engine::{Engine, Remote, Turn};
 use upring::http::{Ready, Request, Response, Status};
@@ -254,7 +253,7 @@ impl Engines {
 
 /// An engine with one listener.
 pub fn engine<K: Kernel>(kernel: K, core: Core) -> Engine<K> {
-    Engine::new(kernel, core, 1, Arc::new(Remote::default()), Duration::from_secs(1))
+    Engine::new(kernel, core, 1, Arc::new(Remote::default()), DrainTimes::default())
 }
 
 /// A ready-made answer for tests that route on their own.

@@ -86,6 +86,10 @@ impl<K: Kernel> Kernel for Watched<K> {
         self.inside(|this| this.kernel.stop_accept(listener));
     }
 
+    fn close_listener(&mut self, listener: ListenerId) {
+        self.inside(|this| this.kernel.close_listener(listener));
+    }
+
     fn receive(&mut self, connection: Token, handle: Handle, receipts: Receipts) {
         self.inside(|this| this.kernel.receive(connection, handle, receipts));
     }

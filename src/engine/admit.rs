@@ -55,12 +55,7 @@ impl<K: Kernel> Engine<K> {
         let is_full = served >= self.core.limits.connections_max as usize;
         let token = self.connections.insert(Connection::new(handle, Session::open(&self.core)));
         self.timers.grow(self.connections.bound());
-        if self.stop_at.is_some() {
-            self.core.counters.connections_refused.raise();
-            self.with(token, |connection, _, _| {
-                connection.end(Manner::Close, CloseReason::Drained)
-            });
-        } else if is_full {
+        if is_full {
             self.refuse(token, Refusal::CoreFull);
         } else {
             if self.core.limits.connections_per_client_max > 0

@@ -11,6 +11,7 @@
 mod admit;
 mod clients;
 mod connection;
+mod drain;
 mod settle;
 mod slots;
 #[cfg(test)]
@@ -18,21 +19,20 @@ mod slots;
 mod tests;
 mod timers;
 
-use std::collections::VecDeque;
-use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
 use crate::buffer::{Batch, Lease, Load, Size};
-use crate::config::{Limits, Millis, NEVER};
+use crate::config::{DrainTimes, Limits, Millis, NEVER};
 use crate::resource::Registry;
 use crate::ring::{Accepts, Completion, Errno, Handle, Kernel, ListenerId, Manner, Token, Wait};
 use crate::session::{Core, Port, Session};
 use crate::upgrade::CloseReason;
 use clients::Clients;
 use connection::{Connection, Phase, Receive, Watch};
+use drain::Drain;
 use slots::Slots;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use timers::Timers;
 
 /// Pauses of a listener whose accepts fail, mostly for want of descriptors or memory: each twice
@@ -70,8 +70,8 @@ pub struct Renewal {
     pub registry: Registry,
     /// Bounds.
     pub limits: Limits,
-    /// How long connections may take to end when the server stops.
-    pub drain_timeout: Duration,
+    /// How long the end of the server may take.
+    pub drain: DrainTimes,
 }
 
 impl Remote {
@@ -116,7 +116,7 @@ pub struct Engine<K: Kernel> {
     date_due: Millis,
     tick_at: Millis,
     remote: Arc<Remote>,
-    drain_timeout: Duration,
+    drain: Drain,
     stop_at: Option<Millis>,
 }
 
@@ -131,6 +131,8 @@ struct Listener {
     has_failed: bool,
     pause_ms: Millis,
     retry_at: Millis,
+    /// Nothing is accepted on it any more.
+    is_closed: bool,
 }
 
 impl<K: Kernel> Engine<K> {
@@ -140,7 +142,7 @@ impl<K: Kernel> Engine<K> {
         mut core: Core,
         listeners: u16,
         remote: Arc<Remote>,
-        drain_timeout: Duration,
+        drain: DrainTimes,
     ) -> Engine<K> {
         core.now = kernel.now();
         let listener = Listener {
@@ -150,6 +152,7 @@ impl<K: Kernel> Engine<K> {
             has_failed: false,
             pause_ms: ACCEPT_PAUSE_MIN_MS,
             retry_at: 0,
+            is_closed: false,
         };
         Engine {
             timers: Timers::new(core.now),
@@ -170,7 +173,7 @@ impl<K: Kernel> Engine<K> {
             relieve_at: 0,
             tick_at: NEVER,
             remote,
-            drain_timeout,
+            drain: Drain::of(drain),
             stop_at: None,
         }
     }
@@ -196,6 +199,7 @@ impl<K: Kernel> Engine<K> {
         self.core.end_leftovers();
         self.let_in();
         self.expire();
+        self.drain_on();
         self.settle_touched();
         self.feed_starved();
         self.relieve_shortage();
@@ -222,7 +226,7 @@ impl<K: Kernel> Engine<K> {
 
     fn outcome(&mut self) -> Turn {
         match self.stop_at {
-            Some(_) if self.connections.len() == 0 => Turn::Stopped,
+            Some(_) if self.has_ended() => Turn::Stopped,
             _ if self.has_work() || self.kernel.has_work() => Turn::Again,
             _ => Turn::Idle,
         }
@@ -474,12 +478,6 @@ impl<K: Kernel> Engine<K> {
                 }
             });
         }
-        if self.stop_at.is_some_and(|stop_at| stop_at <= now) {
-            self.end_all();
-            // Once: what comes now is refused anyway, and a time that is past would have every turn
-            // followed by another.
-            self.stop_at = Some(NEVER);
-        }
     }
 
     /// Accepts all that come, and a few at a time while turns are full: the others wait where they are
@@ -487,7 +485,9 @@ impl<K: Kernel> Engine<K> {
     fn arm_listeners(&mut self) {
         let (now, is_crowded) = (self.core.now, self.core.is_crowded);
         for (index, listener) in (0..).zip(&mut self.listeners) {
-            if listener.is_armed {
+            if self.stop_at.is_some() {
+                // Nothing new: see `drain`.
+            } else if listener.is_armed {
                 listener.is_pressed = false;
                 if is_crowded && std::mem::take(&mut listener.is_open) {
                     self.kernel.stop_accept(ListenerId(index));
@@ -506,11 +506,12 @@ impl<K: Kernel> Engine<K> {
         let retries = self
             .listeners
             .iter()
-            .filter(|listener| !listener.is_armed)
+            .filter(|listener| !listener.is_armed && !listener.is_closed)
             .map(|listener| listener.retry_at);
         // Tasks give buffers back without a word to the engine.
         let feeding = (!self.starved.is_empty()).then_some(self.core.now + STARVED_PAUSE_MS);
-        let next = retries.chain(self.stop_at).chain(feeding).fold(self.timers.next(), Millis::min);
+        let ending = self.stop_at.map(|_| self.drain.next_at());
+        let next = retries.chain(ending).chain(feeding).fold(self.timers.next(), Millis::min);
         if next < self.tick_at {
             self.tick_at = next;
             self.kernel.wake_at(next);
@@ -527,37 +528,13 @@ impl<K: Kernel> Engine<K> {
     fn control(&mut self) {
         self.core.counters.wakes_across_cores.raise();
         self.core.mailbox.reached();
-        if let Some(Renewal { registry, limits, drain_timeout }) = self.remote.take_renewal() {
+        if let Some(Renewal { registry, limits, drain }) = self.remote.take_renewal() {
             self.core.renew(registry, limits);
-            self.drain_timeout = drain_timeout;
+            self.drain.times = drain;
             self.core.counters.renewals.raise();
         }
         if self.remote.is_stopping.load(Ordering::Acquire) && self.stop_at.is_none() {
-            self.drain();
-        }
-    }
-
-    /// Stops in order: no new connections, handlers are told, the rest is cut after the drain
-    /// timeout.
-    fn drain(&mut self) {
-        let within = self.drain_timeout;
-        self.stop_at =
-            Some(self.core.now + Millis::try_from(within.as_millis()).unwrap_or(NEVER / 2));
-        self.core.is_draining = true;
-        for token in self.all() {
-            self.with(token, |connection, core, key| {
-                if connection.phase == Phase::Open {
-                    connection.call(core, key, |session, port| session.drain(within, port));
-                }
-            });
-        }
-    }
-
-    fn end_all(&mut self) {
-        for token in self.all() {
-            self.with(token, |connection, _, _| {
-                connection.end(Manner::Reset, CloseReason::Drained)
-            });
+            self.begin_drain();
         }
     }
 

@@ -377,6 +377,7 @@ mod tests {
     use std::time::Duration;
 
     use crate::buffer::Lease;
+    use crate::config::DrainTimes;
     use crate::counters::Counters;
     use crate::engine::{Engine, Remote};
     use crate::resource::{Registry, Resource};
@@ -412,7 +413,16 @@ mod tests {
         let counters = Arc::<Counters>::default();
         let core = Core::new(registry, Default::default(), Arc::clone(&counters), 0);
         let kernel = Simulation::new(1, config);
-        (Engine::new(kernel, core, 1, Arc::<Remote>::default(), Duration::ZERO), counters)
+        (
+            Engine::new(
+                kernel,
+                core,
+                1,
+                Arc::<Remote>::default(),
+                DrainTimes::within(Duration::ZERO),
+            ),
+            counters,
+        )
     }
 
     #[test]

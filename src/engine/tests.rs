@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::buffer::Lease;
-use crate::config::{Limits, REFUSING_MAX};
+use crate::config::{DrainTimes, Limits, REFUSING_MAX};
 use crate::counters::Counters;
 use crate::resource::{Registry, Resource};
 use crate::ring::sim::{Client, Ending, Faults, SimConfig, Simulation, World};
@@ -34,7 +34,7 @@ impl Scene {
         registry.insert("/", Resource::new().upgrade(protocol));
         let core = Core::new(registry, limits, Arc::clone(&counters), 0);
         let world = kernel.world();
-        let engine = Engine::new(kernel, core, 1, Arc::default(), Duration::from_secs(5));
+        let engine = Engine::new(kernel, core, 1, Arc::default(), DrainTimes::default());
         Scene { engine, world, counters }
     }
 

@@ -117,8 +117,10 @@ pub trait Kernel {
 
     /// Accepts connections on a listener until `more` is false.
     fn accept(&mut self, listener: ListenerId, accepts: Accepts);
-    /// Asks that an accept of [`Many`](Accepts::Many) ends soon.
+    /// Asks that an accept ends soon.
     fn stop_accept(&mut self, listener: ListenerId);
+    /// Lets go of a listener. Only while no accept of it is in flight; nothing is accepted on it again.
+    fn close_listener(&mut self, listener: ListenerId);
     /// Receives on a connection until `more` is false.
     fn receive(&mut self, connection: Token, handle: Handle, receipts: Receipts);
     /// Asks that a receive ends soon.

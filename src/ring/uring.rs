@@ -82,7 +82,8 @@ pub struct Ring<'r> {
     buffers: ManuallyDrop<BufferRing>,
     large: Option<ManuallyDrop<BufferRing>>,
     sends: InFlight,
-    listeners: Vec<TcpListener>,
+    /// `None` once it was let go of.
+    listeners: Vec<Option<TcpListener>>,
     /// Accepts of one connection that are in flight on each of them.
     few_left: Vec<u8>,
     names: Names,
@@ -163,7 +164,7 @@ impl<'r> Ring<'r> {
             sends: InFlight::default(),
             names: Names::of(&listeners),
             few_left: vec![0; listeners.len()],
-            listeners,
+            listeners: listeners.into_iter().map(Some).collect(),
             shutting: VecDeque::new(),
             tier,
             connections_max,
@@ -552,7 +553,8 @@ impl Kernel for Ring<'_> {
 
     fn accept(&mut self, listener: ListenerId, accepts: Accepts) {
         let index = usize::from(listener.0);
-        let socket = Fd(self.listeners[index].as_raw_fd());
+        let open = self.listeners[index].as_ref().expect("nothing is accepted on it again");
+        let socket = Fd(open.as_raw_fd());
         let user_data = UserData::single(Kind::Accept, u32::from(listener.0)).pack();
         match accepts {
             Accepts::Many => self.push([self.tier.accept_many(socket).user_data(user_data)]),
@@ -565,7 +567,14 @@ impl Kernel for Ring<'_> {
     }
 
     fn stop_accept(&mut self, listener: ListenerId) {
-        self.cancel(UserData::single(Kind::Accept, u32::from(listener.0)));
+        // All that it names: few are several.
+        let operation = UserData::single(Kind::Accept, u32::from(listener.0));
+        let all = CancelBuilder::user_data(operation.pack()).all();
+        self.push([unheeded(opcode::AsyncCancel2::new(all).build())]);
+    }
+
+    fn close_listener(&mut self, listener: ListenerId) {
+        self.listeners[usize::from(listener.0)] = None;
     }
 
     fn receive(&mut self, connection: Token, handle: Handle, receipts: Receipts) {

@@ -258,10 +258,10 @@ impl Reloader {
         if let Some(what) = self.config.fixed_difference(&config) {
             return Err(ServerError::NeedsRestart { what });
         }
-        let (limits, drain_timeout) = (config.limits, config.drain_timeout);
+        let (limits, drain) = (config.limits, config.drain);
         for (remote, control) in &self.cores {
             let (registry, limits) = (registry.clone(), limits.clone());
-            remote.renew(Renewal { registry, limits, drain_timeout });
+            remote.renew(Renewal { registry, limits, drain });
             control.notify();
         }
         Ok(())

@@ -76,7 +76,7 @@ impl Worker {
         let core = Core::new(registry, limits, counters, ring.unix_seconds());
         let reach = control.clone();
         core.mailbox.set_core(CoreWaker::new(move || reach.notify()));
-        let mut engine = Engine::new(ring, core, count, remote, config.drain_timeout);
+        let mut engine = Engine::new(ring, core, count, remote, config.drain);
         ready(Ok(control));
         match runtime {
             None => host::native::run(&mut engine),

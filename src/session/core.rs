@@ -64,6 +64,10 @@ const COST_PER_TURN: u32 = 512 * REQUEST_COST;
 /// not mean to fill a server pipeline.
 const CROWDED_REQUESTS_PER_TURN: u8 = 16;
 
+/// How long the first request of a connection may be on its way when the server stops: a client that has
+/// connected sends it within a round trip or two.
+const FIRST_REQUEST_MS: u64 = 1000;
+
 /// Whether another spare one of so many bytes is kept beside `count` others.
 fn is_worth_keeping(count: usize, bytes: usize) -> bool {
     count < if bytes > SPARE_BYTES_MAX { SPARE_LARGE_MAX } else { SPARE_MAX }
@@ -124,6 +128,13 @@ impl Core {
     /// Ends the other half.
     pub fn end_leftovers(&mut self) {
         self.is_crowded |= self.has_done_enough();
+    }
+
+    /// Milliseconds a connection may wait for a request. When the server stops it is one that has been
+    /// accepted and not used, and only as long as a request may be on its way.
+    pub(super) fn request_timeout_ms(&self) -> u64 {
+        let usual = self.limits.idle_timeout_ms;
+        if self.is_draining { usual.min(FIRST_REQUEST_MS) } else { usual }
     }
 
     /// Requests of one connection that may be begun in this turn.

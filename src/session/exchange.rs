@@ -239,7 +239,7 @@ impl Exchange {
             control.is_closing = true;
         } else if self.assembly.is_empty() && self.empty_lines == 0 {
             self.has_begun = false;
-            control.deadline = core.now.saturating_add(core.limits.idle_timeout_ms);
+            control.deadline = core.now.saturating_add(core.request_timeout_ms());
         } else if !self.has_begun {
             self.has_begun = true;
             control.deadline = core.now.saturating_add(core.limits.head_timeout_ms);

@@ -88,7 +88,7 @@ impl Session {
     /// A connection that was just accepted.
     pub fn open(core: &Core) -> Session {
         let mut session = Session::default();
-        session.control.deadline = core.now.saturating_add(core.limits.idle_timeout_ms);
+        session.control.deadline = core.now.saturating_add(core.request_timeout_ms());
         session
     }
 
@@ -163,6 +163,8 @@ impl Session {
     /// The server is stopping.
     pub fn drain(&mut self, within: std::time::Duration, port: &mut Port<'_>) {
         match &mut self.state {
+            // Its first request may be on its way, and is answered.
+            State::Http(exchange) if exchange.is_unused() => {}
             State::Http(exchange) if exchange.is_idle() => self.control.is_closing = true,
             State::Http(_) => self.with_stream(port, |handler, io| handler.on_drain(within, io)),
             State::Over => {}

@@ -356,9 +356,24 @@ fn content_over_its_limit_is_a_413_and_is_not_collected() {
 #[test]
 fn a_server_that_stops_lets_go_of_idle_connections_and_closes_behind_the_others_answers() {
     let mut scene = scene_of(Limits::default());
+    scene.receive(get("/"));
+    assert_eq!(scene.statuses(), [200]);
     scene.core.is_draining = true;
     scene.call(|session, port| session.drain(Duration::from_secs(1), port));
     assert_eq!((scene.statuses(), scene.is_closing()), (vec![], true));
+
+    // The first request of a connection may be on its way.
+    let mut scene = scene_of(Limits::default());
+    scene.core.is_draining = true;
+    scene.call(|session, port| session.drain(Duration::from_secs(1), port));
+    assert!(!scene.is_closing());
+    scene.receive(get("/"));
+    assert!(scene.sent().contains("Connection: close") && scene.is_closing());
+
+    let mut scene = scene_of(Limits::default());
+    scene.core.is_draining = true;
+    scene.call(|session, port| session.drain(Duration::from_secs(1), port));
+    assert_eq!((scene.expire(), scene.is_closing()), (1000, true), "but not for ever");
 
     let mut scene = scene_of(Limits::default());
     scene.receive(get("/later"));

@@ -147,8 +147,8 @@ impl Endpoint for Messages {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
+    use crate::config::DrainTimes;
     use crate::counters::Counters;
     use crate::engine::{Engine, Turn};
     use crate::ring::sim::{Faults, SimConfig, Simulation};
@@ -179,7 +179,7 @@ mod tests {
         let site = Site::parse("-", text, &Catalog::with_own(), |_| {}).expect("it is right");
         let core = Core::new(site.registry, Default::default(), Arc::<Counters>::default(), 0);
         let world = kernel.world();
-        let mut engine = Engine::new(kernel, core, 1, Arc::default(), Duration::from_secs(5));
+        let mut engine = Engine::new(kernel, core, 1, Arc::default(), DrainTimes::default());
         let mut settle = || {
             while engine.turn(Wait::No).expect("a simulation goes on") == Turn::Again
                 || !world.is_quiet()

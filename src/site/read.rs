@@ -13,7 +13,7 @@ use super::fault::{Faults, Notes, suggestion};
 use super::route::Routing;
 use super::section::Section;
 use super::{FILE_BYTES_MAX, LogSettings, Site};
-use crate::config::{Config, HostKind, LimitError, Limits, RingConfig};
+use crate::config::{Config, DrainTimes, HostKind, LimitError, Limits, RingConfig};
 
 /// More than any host has cores: a slip of the finger is to be told, not thousands of threads.
 pub(super) const WORKERS_MAX: u64 = 1024;
@@ -84,12 +84,17 @@ fn config(file: &mut Section<'_>) -> Config {
         host: file.word("host", &hosts).unwrap_or_default(),
         pin: file.flag("pin").unwrap_or_default(),
         steer: file.flag("steer").unwrap_or_default(),
-        drain_timeout: file
-            .number("drain_timeout_ms", 0..=DAY_MS)
-            .map_or(usual.drain_timeout, |said| Duration::from_millis(said.value)),
+        drain: DrainTimes {
+            timeout: time(file, "drain_timeout_ms", usual.drain.timeout),
+            window: time(file, "drain_window_ms", usual.drain.window),
+        },
         limits: limits(file),
         ring: ring(file),
     }
+}
+
+fn time(file: &mut Section<'_>, key: &'static str, usual: Duration) -> Duration {
+    file.number(key, 0..=DAY_MS).map_or(usual, |said| Duration::from_millis(said.value))
 }
 
 fn listen(file: &mut Section<'_>) -> Vec<SocketAddr> {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use upring::config::{Config, HostKind};
+use upring::config::{Config, DrainTimes, HostKind};
 use upring::server::{Running, Server, ServerError};
 
 use crate::conformance::tcp::Loopback;
@@ -54,8 +54,8 @@ fn serve(
 ) -> Result<(Setting, Running, Loopback<'static>), ServerError> {
     let routed = Routed::default();
     let (listen, limits) = (vec![([127, 0, 0, 1], 0).into()], setting.limits());
-    let drain_timeout = Duration::from_secs(1);
-    let config = Config { listen, workers: 1, host, limits, drain_timeout, ..Config::default() };
+    let drain = DrainTimes::within(Duration::from_secs(1));
+    let config = Config { listen, workers: 1, host, limits, drain, ..Config::default() };
     let server = Server::new(config).connect(tunnel());
     let server = routes(&routed).into_iter().fold(server, |server, (pattern, resource)| {
         match setting.host() {

@@ -85,6 +85,10 @@ impl Kernel for Simulation {
         self.state.borrow_mut().stop_accept(listener);
     }
 
+    fn close_listener(&mut self, listener: ListenerId) {
+        self.state.borrow_mut().close_listener(listener);
+    }
+
     fn receive(&mut self, connection: Token, handle: Handle, receipts: Receipts) {
         self.state.borrow_mut().receive(connection, handle, receipts);
     }

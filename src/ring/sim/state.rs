@@ -83,6 +83,8 @@ enum Accepting {
         stopping: bool,
     },
     Posted,
+    /// It was let go of: whoever connects is refused.
+    Closed,
 }
 
 // What the world asks and does.
@@ -163,6 +165,10 @@ impl State {
     pub(super) fn connect(&mut self, listener: ListenerId, address: IpAddr) -> usize {
         self.connections.push(Connection::new(self.config.window_bytes, address));
         let index = self.connections.len() - 1;
+        if self.listener(listener).accepting == Accepting::Closed {
+            self.connections[index].close_by_server(Manner::Reset);
+            return index;
+        }
         self.listener(listener).queue.push_back(index);
         self.nudge_accept(usize::from(listener.0));
         index
@@ -203,11 +209,21 @@ impl State {
     }
 
     pub(super) fn stop_accept(&mut self, listener: ListenerId) {
-        if let Accepting::Armed { left: None, stopping, .. } =
-            &mut self.listener(listener).accepting
-        {
+        if let Accepting::Armed { stopping, .. } = &mut self.listener(listener).accepting {
             *stopping = true;
             self.nudge_accept(usize::from(listener.0));
+        }
+    }
+
+    pub(super) fn close_listener(&mut self, listener: ListenerId) {
+        let listener = self.listener(listener);
+        assert!(
+            listener.accepting == Accepting::Idle,
+            "broken rule: a listener is let go of while it accepts"
+        );
+        listener.accepting = Accepting::Closed;
+        for index in std::mem::take(&mut listener.queue) {
+            self.connections[index].close_by_server(Manner::Reset);
         }
     }
 

@@ -85,6 +85,11 @@ impl Kernel for Watched {
         self.inner.stop_accept(listener);
     }
 
+    fn close_listener(&mut self, listener: ListenerId) {
+        self.trace(|| format!("let go of {listener:?}"));
+        self.inner.close_listener(listener);
+    }
+
     fn receive(&mut self, connection: Token, handle: Handle, receipts: Receipts) {
         self.trace(|| format!("receive {connection:?} {receipts:?}"));
         self.surplus.entry(connection).or_default().is_over = false;

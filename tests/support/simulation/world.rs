@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use upring::buffer::Lease;
-use upring::config::Limits;
+use upring::config::{DrainTimes, Limits};
 use upring::counters::Counters;
 use upring::engine::{Engine, Remote, Turn};
 use upring::http::{Method, Request, Response, Status, Trailers};
@@ -76,7 +76,8 @@ impl Stager {
         let actors = (1..=clients)
             .map(|client| Actor::new(Script::new(client, &limits, &mut random), &mut random))
             .collect();
-        let drain_timeout = Duration::from_millis(random.below(100) * random.below(30));
+        let timeout = Duration::from_millis(random.below(100) * random.below(30));
+        let window = Duration::from_millis(random.below(40) * random.below(20));
         Stager {
             world: kernel.world(),
             engine: Engine::new(
@@ -84,7 +85,7 @@ impl Stager {
                 core,
                 1,
                 Arc::clone(&remote),
-                drain_timeout,
+                DrainTimes { timeout, window },
             ),
             counters,
             remote,

@@ -4,9 +4,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use upring::config::NEVER;
+use upring::config::{DrainTimes, NEVER};
 use upring::counters::Counters;
 use upring::engine::{Engine, Turn};
 use upring::ring::sim::{self, Client, Fault, Faults, Random, SimConfig, Simulation, World};
@@ -82,7 +81,7 @@ impl Target for Simulated {
         tasks.run(world.now());
         let mut connection = Connection {
             client: world.connect(ListenerId(0)),
-            engine: Engine::new(kernel, core, 1, Arc::default(), Duration::from_secs(5)),
+            engine: Engine::new(kernel, core, 1, Arc::default(), DrainTimes::default()),
             world,
             counters,
             tasks,

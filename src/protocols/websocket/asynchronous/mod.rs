@@ -216,7 +216,7 @@ impl AsyncSocket {
     ///
     /// A connection whose future has never waited for it is closed with 1001 when the server stops. One
     /// whose future has, if only once and in vain, is left to it until the server cuts what is open
-    /// (`drain_timeout`): a loop that is elsewhere at that moment finds it ready the next time.
+    /// (`DrainTimes::timeout`): a loop that is elsewhere at that moment finds it ready the next time.
     pub fn draining(&self) -> impl Future<Output = ()> + use<> {
         self.receiver.draining()
     }

@@ -59,7 +59,7 @@ impl State {
         self.listeners[index].accepting = Accepting::Armed { due: false, left, stopping };
         if !more {
             self.listeners[index].accepting = Accepting::Posted;
-        } else if !self.listeners[index].queue.is_empty() {
+        } else if stopping || !self.listeners[index].queue.is_empty() {
             self.nudge_accept(index);
         }
         let listener =

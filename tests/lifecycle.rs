@@ -1,0 +1,134 @@
+//! How the built binary ends: in order, told little by little, within its time, and at once if it must.
+
+#[path = "support/process.rs"]
+mod process;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use process::{Folder, PATIENCE, Served, get, head};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+
+const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// A Close frame that says 1001: the server goes away.
+const GOING_AWAY: [u8; 4] = [0x88, 2, 0x03, 0xe9];
+
+/// Room for so many sockets here; fewer, aloud, if that is refused.
+fn room_for(sockets: u64) -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let hard = limit.maximum.unwrap_or(u64::MAX);
+    let wanted = (sockets + 100).min(hard);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).expect("it is allowed");
+    let room = wanted.saturating_sub(100).min(sockets);
+    if room < sockets {
+        eprintln!("only {room} connections instead of {sockets}: see `ulimit -Hn`");
+    }
+    room
+}
+
+fn websocket(served: &Served) -> TcpStream {
+    let mut stream = served.connect();
+    stream.write_all(HANDSHAKE.as_bytes()).expect("it reads");
+    assert!(head(&mut stream).starts_with("HTTP/1.1 101"));
+    stream
+}
+
+#[test]
+fn five_thousand_websockets_end_in_order_spread_over_the_window() {
+    let count = usize::try_from(room_for(5000)).expect("a number of sockets");
+    for host in ["hosted", "native"] {
+        let folder = Folder::new("drain");
+        let text = "workers = 2\ndrain_window_ms = 800\ndrain_timeout_ms = 20000\n\
+            [[listen]]\naddress = '127.0.0.1:0'\n\
+            [[route]]\npath = '/ws'\nupgrade = 'websocket-echo'\n";
+        let file = folder.write("a.toml", text);
+        let file = file.to_str().expect("a name of ours");
+        let arguments = ["--config", file, "--host", host];
+        let Some(mut served) = Served::start(&arguments, &[]) else { return };
+        let mut clients: Vec<_> = (0..count).map(|_| websocket(&served)).collect();
+        served.signal(Signal::TERM);
+        let told_at = Instant::now();
+        let (mut last, mut early) = (Duration::ZERO, 0);
+        for client in &mut clients {
+            let mut close = [0; 4];
+            client.read_exact(&mut close).expect("a frame");
+            assert_eq!(close, GOING_AWAY, "{host}");
+            last = told_at.elapsed();
+            early += usize::from(last < Duration::from_millis(80));
+            // The same back, masked with zeros.
+            client.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9]).expect("it reads");
+        }
+        for client in &mut clients {
+            let rest = client.read(&mut [0; 16]).expect("no reset");
+            assert_eq!(rest, 0, "{host}: nothing behind the frame");
+        }
+        drop(clients);
+        let status = served.process.wait().expect("it was started");
+        assert_eq!(status.code(), Some(0), "{host}: {}", served.log());
+        assert!(last >= Duration::from_millis(700), "{host}: all were told within {last:?}");
+        assert!(early < count / 2, "{host}: {early} of {count} within a tenth of the window");
+    }
+}
+
+#[test]
+fn what_is_left_at_the_hard_deadline_is_cut_and_said() {
+    let arguments = ["--listen", "127.0.0.1:0", "--workers", "1"];
+    let folder = Folder::new("cut");
+    let text = "drain_timeout_ms = 300\n[[route]]\npath = '/ws'\nupgrade = 'websocket-echo'\n";
+    let file = folder.write("a.toml", text);
+    let file = file.to_str().expect("a name of ours");
+    let Some(mut served) = Served::start(&[&arguments[..], &["--config", file]].concat(), &[])
+    else {
+        return;
+    };
+    let mut client = websocket(&served);
+    served.signal(Signal::TERM);
+    let mut close = [0; 4];
+    client.read_exact(&mut close).expect("a frame");
+    assert_eq!(close, GOING_AWAY);
+    // It does not answer.
+    let status = served.process.wait().expect("it was started");
+    assert_eq!(status.code(), Some(0), "{}", served.log());
+    served.hears("1 connections were left at the end of the drain, and cut", 1);
+    assert!(client.read(&mut close).is_err(), "a reset");
+}
+
+#[test]
+fn while_it_ends_nobody_is_let_in_and_whoever_was_is_answered() {
+    for host in ["hosted", "native"] {
+        let arguments = ["--listen", "127.0.0.1:0", "--workers", "1", "--host", host];
+        let Some(mut served) = Served::start(&arguments, &[]) else { return };
+        let mut used = served.connect();
+        assert!(get(&mut used, "/plaintext").starts_with("200 "));
+        // Accepted, and its request not there yet.
+        let mut fresh = served.connect();
+        std::thread::sleep(Duration::from_millis(50));
+        served.signal(Signal::TERM);
+        assert_eq!(used.read(&mut [0; 16]).expect("no reset"), 0, "{host}: an idle one is closed");
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(&served.address).is_ok() {
+            assert!(Instant::now() < deadline, "{host}: it still accepts");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        fresh.write_all(b"GET /plaintext HTTP/1.1\r\nHost: a\r\n\r\n").expect("it reads");
+        let mut answer = String::new();
+        fresh.read_to_string(&mut answer).expect("no reset");
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("Connection: close"));
+        drop((used, fresh));
+        assert_eq!(served.process.wait().expect("it was started").code(), Some(0), "{host}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_with_status_1() {
+    let arguments = ["--listen", "127.0.0.1:0", "--workers", "1"];
+    let Some(mut served) = Served::start(&arguments, &[]) else { return };
+    let _client = websocket(&served);
+    served.signal(Signal::TERM);
+    served.hears("stopping", 1);
+    served.signal(Signal::INT);
+    assert_eq!(served.process.wait().expect("it was started").code(), Some(1));
+}
