@@ -202,6 +202,11 @@ counters! {
     sleeps,
     /// Connections cut because the time the server had to end was over.
     drain_cuts,
+    /// Turns of the engine.
+    turns,
+    /// Times the core did not turn between two looks of the watchdog: a handler blocked it. Raised by the
+    /// watchdog, and by nobody else.
+    stalls,
     /// Times the core was given other routes and bounds to serve.
     renewals,
     /// Wake-ups by another thread. None is needed to accept, answer or switch.

@@ -4,6 +4,7 @@
 mod demo;
 mod linting;
 mod serve;
+mod service;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;

@@ -14,7 +14,7 @@ use upring::resource::Resource;
 use upring::server::{Reloader, Running, Server, ServerError, Stopper};
 use upring::site::{Catalog, LogSettings, Served, Site};
 
-use crate::{EXIT_CONFIG, EXIT_UNAVAILABLE, Options, demo, misconfigured, say};
+use crate::{EXIT_CONFIG, EXIT_UNAVAILABLE, Options, demo, misconfigured, say, service};
 
 /// What is said if neither the environment nor the configuration says it.
 const LEVEL: &str = "info";
@@ -65,6 +65,10 @@ fn serve(site: &Site, server: Server, operator: Operator) -> Result<(), ServerEr
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(ServerError::Signals)?;
     let running = server.start()?;
     say(io::stdout(), &introduction(&running, site));
+    service::ready("serving");
+    if let Some(interval) = site.watchdog() {
+        service::watch(running.watchdog(), interval);
+    }
     let (stopper, reloader) = (running.stopper(), running.reloader());
     std::thread::spawn(move || operator.attend(signals, &stopper, &reloader));
     running.join()
@@ -83,10 +87,15 @@ impl Operator {
         for signal in signals.forever() {
             match signal {
                 SIGHUP if is_stopping => tracing::warn!("not reloaded: the server is stopping"),
-                SIGHUP => self.reload(reloader),
+                SIGHUP => {
+                    service::reloading();
+                    self.reload(reloader);
+                    service::ready("serving");
+                }
                 _ if is_stopping => std::process::exit(1),
                 _ => {
                     is_stopping = true;
+                    service::stopping();
                     stopper.stop();
                     let text = "upring: stopping; connections have a few seconds to end\n";
                     say(io::stderr(), text);

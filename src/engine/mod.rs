@@ -59,6 +59,7 @@ pub enum Turn {
 #[derive(Debug, Default)]
 pub struct Remote {
     is_stopping: AtomicBool,
+    has_ended: AtomicBool,
     /// Locked when a server is given something else to serve, and by nobody else.
     renewal: Mutex<Option<Renewal>>,
 }
@@ -78,6 +79,16 @@ impl Remote {
     /// Has the core serve something else. The last one before it looks is the one it takes.
     pub fn renew(&self, renewal: Renewal) {
         *self.renewal.lock().unwrap_or_else(PoisonError::into_inner) = Some(renewal);
+    }
+
+    /// The core's own word that it has ended.
+    pub(crate) fn end(&self) {
+        self.has_ended.store(true, Ordering::Release);
+    }
+
+    /// Whether the core has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Acquire)
     }
 
     fn take_renewal(&self) -> Option<Renewal> {
@@ -187,6 +198,7 @@ impl<K: Kernel> Engine<K> {
         self.arm_listeners();
         let wait = if self.has_work() { Wait::No } else { wait };
         self.kernel.enter(wait)?;
+        self.core.counters.turns.raise();
         self.look_at_the_clock();
         while !self.core.has_done_enough()
             && let Some(completion) = self.kernel.complete()

@@ -6,9 +6,11 @@
 //! ```
 
 mod error;
+mod watchdog;
 mod worker;
 
 pub use error::ServerError;
+pub use watchdog::{Finding, Watchdog};
 
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -203,14 +205,21 @@ impl RunningCore {
     ) -> Result<RunningCore, ServerError> {
         let (remote, counters) = (Arc::clone(&worker.remote), Arc::clone(&worker.counters));
         let name = format!("upring-{index}");
+        let ending = Arc::clone(&remote);
         let run = move || {
             let ended = catch_unwind(AssertUnwindSafe(|| worker.run(index, tell)));
+            ending.end();
             // Nobody may care any more.
             let _ = end.send(ended.unwrap_or(Err(ServerError::WorkerLost)));
         };
         let spawned = std::thread::Builder::new().name(name).spawn(run);
         let thread = spawned.map_err(ServerError::Thread)?;
         Ok(RunningCore { thread, control: None, remote, counters })
+    }
+
+    fn reach(&self) -> Option<Reach> {
+        let (remote, counters) = (Arc::clone(&self.remote), Arc::clone(&self.counters));
+        Some(Reach { remote, control: self.control.clone()?, counters })
     }
 
     fn stop(&self) {
@@ -221,16 +230,24 @@ impl RunningCore {
     }
 }
 
+/// What other threads reach a core by.
+#[derive(Debug, Clone)]
+struct Reach {
+    remote: Arc<Remote>,
+    control: Control,
+    counters: Arc<Counters>,
+}
+
 /// Stops a running server from any thread.
 #[derive(Debug, Clone)]
 pub struct Stopper {
-    cores: Vec<(Arc<Remote>, Control)>,
+    cores: Vec<Reach>,
 }
 
 impl Stopper {
     /// Has every core drain and end. Returns at once.
     pub fn stop(&self) {
-        for (remote, control) in &self.cores {
+        for Reach { remote, control, .. } in &self.cores {
             remote.stop();
             control.notify();
         }
@@ -241,7 +258,7 @@ impl Stopper {
 #[derive(Debug, Clone)]
 pub struct Reloader {
     config: Config,
-    cores: Vec<(Arc<Remote>, Control)>,
+    cores: Vec<Reach>,
 }
 
 impl Reloader {
@@ -259,7 +276,7 @@ impl Reloader {
             return Err(ServerError::NeedsRestart { what });
         }
         let (limits, drain) = (config.limits, config.drain);
-        for (remote, control) in &self.cores {
+        for Reach { remote, control, .. } in &self.cores {
             let (registry, limits) = (registry.clone(), limits.clone());
             remote.renew(Renewal { registry, limits, drain });
             control.notify();
@@ -316,10 +333,13 @@ impl Running {
         Reloader { config: self.config.clone(), cores: self.within_reach() }
     }
 
-    /// What other threads reach the cores by.
-    fn within_reach(&self) -> Vec<(Arc<Remote>, Control)> {
-        let reach = |core: &RunningCore| Some((Arc::clone(&core.remote), core.control.clone()?));
-        self.cores.iter().filter_map(reach).collect()
+    /// Who notices a core that does not turn.
+    pub fn watchdog(&self) -> Watchdog {
+        Watchdog::of(self)
+    }
+
+    fn within_reach(&self) -> Vec<Reach> {
+        self.cores.iter().filter_map(RunningCore::reach).collect()
     }
 
     /// Drains, and returns when the last connection is closed or the drain timeout is over.

@@ -6,7 +6,7 @@ use super::content::{Incoming, at_hand};
 use super::exchange::{Step, answer_and_close, refuse, write};
 use super::streamed::Streamed;
 use super::switched::fenced;
-use super::waiting::{Asked, Waiting};
+use super::waiting::{Kept, Waiting};
 use super::{Core, Port};
 use crate::buffer::LeaseQueue;
 use crate::http::{
@@ -113,8 +113,8 @@ pub(super) fn begin(
     if !port.core.ledger().has_room_for(incoming.announced()) {
         return crowded_out(route, request, control, port);
     }
-    let asked = Asked::of(request, route.registry);
-    Step::Begun(Box::new(Waiting::for_content(asked, incoming, port.core)))
+    let kept = Kept::of(request, route.registry);
+    Step::Begun(Box::new(Waiting::for_content(kept, incoming, port.core)))
 }
 
 /// The framing of a request with whose head nothing is wrong, as a whole and at this server.
@@ -515,8 +515,8 @@ fn answer(
         }
         ReplyState::Later(awaiting) => {
             let deadline = port.core.now.saturating_add(port.core.limits.answer_timeout_ms);
-            let asked = Asked::of(request, route.registry);
-            Step::Waiting(Box::new(Waiting::for_response(asked, awaiting, incoming, deadline)))
+            let kept = Kept::of(request, route.registry);
+            Step::Waiting(Box::new(Waiting::for_response(kept, awaiting, incoming, deadline)))
         }
         ReplyState::Streaming(handler) => {
             let outgoing = Outgoing::new(request.head(), route.resource.advertised());
@@ -605,8 +605,8 @@ pub(super) fn decided(
         Decision::Later(awaiting) => {
             port.core.counters.upgrades_deciding.raise();
             let deadline = port.core.now.saturating_add(route.decision_timeout_ms(port.core));
-            let asked = Asked::of(request, route.registry);
-            return Step::Waiting(Box::new(Waiting::for_decision(asked, awaiting, deadline)));
+            let kept = Kept::of(request, route.registry);
+            return Step::Waiting(Box::new(Waiting::for_decision(kept, awaiting, deadline)));
         }
         Decision::Answer(response) => response,
         Decision::UpgradeRequired(response) => require(response, route.resource),

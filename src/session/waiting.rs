@@ -25,11 +25,11 @@ pub(super) enum Stage {
     /// The content is collected.
     Content(Content),
     Decision {
-        asked: Asked,
+        kept: Kept,
         awaiting: Awaiting<Decision>,
     },
     Response {
-        asked: Asked,
+        kept: Kept,
         awaiting: Awaiting<Response>,
         incoming: Incoming,
     },
@@ -41,14 +41,14 @@ pub(super) enum Stage {
 }
 
 /// A request that waits, and the table it was found in: the core may have got another since.
-pub(super) struct Asked {
+pub(super) struct Kept {
     request: OwnedRequest,
     registry: Rc<Registry>,
 }
 
-impl Asked {
-    pub(super) fn of(request: Request<'_>, registry: &Rc<Registry>) -> Asked {
-        Asked { request: request.into_owned(), registry: Rc::clone(registry) }
+impl Kept {
+    pub(super) fn of(request: Request<'_>, registry: &Rc<Registry>) -> Kept {
+        Kept { request: request.into_owned(), registry: Rc::clone(registry) }
     }
 
     /// The request, and its route.
@@ -80,27 +80,27 @@ impl From<Step> for Next {
 }
 
 impl Waiting {
-    pub(super) fn for_content(asked: Asked, incoming: Incoming, core: &Core) -> Waiting {
+    pub(super) fn for_content(kept: Kept, incoming: Incoming, core: &Core) -> Waiting {
         let deadline = incoming.late_at();
-        let content = Content { asked, incoming, collected: Collected::new(core.ledger()) };
+        let content = Content { kept, incoming, collected: Collected::new(core.ledger()) };
         Waiting { stage: Stage::Content(content), deadline }
     }
 
     pub(super) fn for_decision(
-        asked: Asked,
+        kept: Kept,
         awaiting: Awaiting<Decision>,
         deadline: Millis,
     ) -> Waiting {
-        Waiting { stage: Stage::Decision { asked, awaiting }, deadline }
+        Waiting { stage: Stage::Decision { kept, awaiting }, deadline }
     }
 
     pub(super) fn for_response(
-        asked: Asked,
+        kept: Kept,
         awaiting: Awaiting<Response>,
         incoming: Incoming,
         deadline: Millis,
     ) -> Waiting {
-        Waiting { stage: Stage::Response { asked, awaiting, incoming }, deadline }
+        Waiting { stage: Stage::Response { kept, awaiting, incoming }, deadline }
     }
 
     pub(super) fn for_stream(streamed: Streamed) -> Waiting {
@@ -152,22 +152,22 @@ impl Waiting {
     /// What it waited for did not come, or never will.
     pub(super) fn timed_out(self, control: &mut Control, port: &mut Port<'_>) {
         let counters = &port.core.counters;
-        let (asked, status, text) = match self.stage {
-            Stage::Content(Content { asked, .. }) => {
+        let (kept, status, text) = match self.stage {
+            Stage::Content(Content { kept, .. }) => {
                 counters.timeouts_content.raise();
                 let text = "The content of the request came too slowly.\n";
-                (asked, Status::REQUEST_TIMEOUT, text)
+                (kept, Status::REQUEST_TIMEOUT, text)
             }
-            Stage::Decision { asked, .. } => {
+            Stage::Decision { kept, .. } => {
                 counters.upgrades_deciding.lower();
                 counters.upgrades_timeout.raise();
                 let text = "The switch was not decided in time.\n";
-                (asked, Status::SERVICE_UNAVAILABLE, text)
+                (kept, Status::SERVICE_UNAVAILABLE, text)
             }
-            Stage::Response { asked, .. } => {
+            Stage::Response { kept, .. } => {
                 counters.timeouts_answers.raise();
                 let text = "The answer was not ready in time.\n";
-                (asked, Status::SERVICE_UNAVAILABLE, text)
+                (kept, Status::SERVICE_UNAVAILABLE, text)
             }
             Stage::Stream(streamed) => {
                 streamed.timed_out(control, port);
@@ -180,7 +180,7 @@ impl Waiting {
             }
             Stage::Over => return,
         };
-        answer_and_close(&Response::text(status, text), asked.method(), control, port);
+        answer_and_close(&Response::text(status, text), kept.method(), control, port);
     }
 
     /// The connection is gone; whoever was to keep the promise can see that.
@@ -213,26 +213,26 @@ impl Stage {
     ) -> Next {
         match self {
             Stage::Content(content) => content.advance(input, is_ended, control, port),
-            Stage::Decision { asked, awaiting } => match awaiting.take() {
-                None => Next::Stay(Stage::Decision { asked, awaiting }),
+            Stage::Decision { kept, awaiting } => match awaiting.take() {
+                None => Next::Stay(Stage::Decision { kept, awaiting }),
                 Some(None) => {
-                    Waiting::for_decision(asked, awaiting, 0).timed_out(control, port);
+                    Waiting::for_decision(kept, awaiting, 0).timed_out(control, port);
                     Step::Answered.into()
                 }
                 Some(Some(decision)) => {
                     port.core.counters.upgrades_deciding.lower();
-                    let (request, route) = asked.routed();
+                    let (request, route) = kept.routed();
                     respond::decided(&route, request, decision, input, control, port).into()
                 }
             },
-            Stage::Response { asked, awaiting, incoming } => match awaiting.take() {
-                None => Next::Stay(Stage::Response { asked, awaiting, incoming }),
+            Stage::Response { kept, awaiting, incoming } => match awaiting.take() {
+                None => Next::Stay(Stage::Response { kept, awaiting, incoming }),
                 Some(None) => {
-                    Waiting::for_response(asked, awaiting, incoming, 0).timed_out(control, port);
+                    Waiting::for_response(kept, awaiting, incoming, 0).timed_out(control, port);
                     Step::Answered.into()
                 }
                 Some(Some(response)) => {
-                    let (request, route) = asked.routed();
+                    let (request, route) = kept.routed();
                     respond::answered(&route, request, &response, incoming, input, control, port)
                         .into()
                 }
@@ -246,7 +246,7 @@ impl Stage {
 
 /// A request whose content is collected.
 pub(super) struct Content {
-    asked: Asked,
+    kept: Kept,
     incoming: Incoming,
     collected: Collected,
 }
@@ -265,12 +265,12 @@ impl Content {
                     let len_max = (self.collected.len() + bytes.len()) as u64;
                     let len_max = len_max.saturating_add(self.incoming.at_most());
                     if self.collected.extend(&bytes, len_max, port.core.ledger()).is_err() {
-                        let (request, route) = self.asked.routed();
+                        let (request, route) = self.kept.routed();
                         return respond::crowded_out(&route, request, control, port).into();
                     }
                 }
                 Piece::End => {
-                    let (request, route) = self.asked.routed();
+                    let (request, route) = self.kept.routed();
                     let (content, incoming) = (&self.collected, self.incoming);
                     return respond::finish(
                         &route, request, content, incoming, input, control, port,
@@ -289,13 +289,13 @@ impl Content {
                     return Next::Stay(Stage::Content(self));
                 }
                 Piece::TooLarge => {
-                    let (request, route) = self.asked.routed();
+                    let (request, route) = self.kept.routed();
                     return respond::too_large(&route, request, control, port).into();
                 }
                 Piece::Faulty(fault) => {
                     count_fault(fault, port.core);
                     let response = Response::text(fault.status(), format!("{fault}\n"));
-                    answer_and_close(&response, self.asked.method(), control, port);
+                    answer_and_close(&response, self.kept.method(), control, port);
                     return Step::Answered.into();
                 }
             }

@@ -22,6 +22,7 @@ pub use fault::{Fault, Faults, Place};
 pub use section::{Placed, Section, TextOrSection};
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::resource::Registry;
@@ -36,6 +37,7 @@ pub struct Site {
     config: Config,
     registry: Registry,
     log: LogSettings,
+    watchdog: Option<Duration>,
     served: Vec<Served>,
 }
 
@@ -94,6 +96,11 @@ impl Site {
     /// What is to be written.
     pub fn log(&self) -> &LogSettings {
         &self.log
+    }
+
+    /// How often to look whether a core is stuck, if at all.
+    pub fn watchdog(&self) -> Option<Duration> {
+        self.watchdog
     }
 
     /// What is at its paths, in the order in which it stands in the file.

@@ -21,6 +21,9 @@ pub(super) const WORKERS_MAX: u64 = 1024;
 /// Milliseconds of a day: no connection ends later than that.
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
+/// How often to look whether a core is stuck: it costs each a turn.
+const WATCHDOG: Duration = Duration::from_secs(2);
+
 /// The text of a file.
 pub(super) fn text_of(path: &Path) -> io::Result<String> {
     let mut text = String::new();
@@ -62,6 +65,8 @@ fn read(
     let mut file = Section::new(notes, table.span(), table.into_inner());
     let mut config = config(&mut file);
     let log = log(&mut file);
+    let watchdog = time(&mut file, "watchdog_ms", WATCHDOG);
+    let watchdog = (!watchdog.is_zero()).then_some(watchdog);
     overrides(&mut config);
     if let Some(name) = config.limits.unusable() {
         notes
@@ -71,7 +76,7 @@ fn read(
     routing.add_all(&mut file);
     file.end();
     let Routing { registry, served, .. } = routing;
-    Some(Site { config, registry, log, served })
+    Some(Site { config, registry, log, watchdog, served })
 }
 
 fn config(file: &mut Section<'_>) -> Config {
