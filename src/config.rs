@@ -2,6 +2,12 @@
 //! unit, its default and the reason for it. Nothing here does anything; every other module reads
 //! it.
 
+mod listener;
+
+pub use listener::{
+    ListenAddress, ListenAddressError, Listener, ListenerFault, ProxyProtocol, UNIX_PATH_BYTES_MAX,
+};
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -30,9 +36,14 @@ pub enum HostKind {
 /// What one server process does.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Addresses to listen on; every worker has a `SO_REUSEPORT` listener of its own on each of
-    /// them.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen, and how.
+    pub listen: Vec<Listener>,
+    /// Have handlers know the address of every client ([`Request::client`]), and not only of those that
+    /// a PROXY protocol header names. Default false: it costs an operation for each connection, and 32
+    /// bytes. With `connections_per_client_max` they are known anyway.
+    ///
+    /// [`Request::client`]: crate::http::Request::client
+    pub identify_clients: bool,
     /// Worker threads, each with its own ring; 0 means one per core this process may run on.
     pub workers: usize,
     /// Who turns the engine.
@@ -54,7 +65,7 @@ pub struct Config {
 impl Config {
     /// The defaults, on this address alone.
     pub fn listening(address: SocketAddr) -> Config {
-        Config { listen: vec![address], ..Config::default() }
+        Config { listen: vec![address.into()], ..Config::default() }
     }
 
     /// The first thing in which `other` differs and which a server cannot change while it runs.
@@ -77,7 +88,8 @@ impl Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080)).into()],
+            identify_clients: false,
             workers: 0,
             host: HostKind::default(),
             pin: false,
@@ -120,8 +132,13 @@ pub struct Limits {
     pub connections_max: u32,
     /// Connections one worker serves of one client at once, an IPv4 address or an IPv6 network of 64
     /// bits. Over it: 429 with Retry-After and a close. Default 0, any number: behind a load
-    /// balancer all clients share its address. It costs an operation for each connection.
+    /// balancer that sends no PROXY protocol header all clients share its address. It costs an
+    /// operation for each connection. Clients of a Unix socket have no address, and no limit.
     pub connections_per_client_max: u32,
+    /// Bytes of a PROXY protocol header of version 2. Over it: a reset without a word. Default 536, what
+    /// a segment can always carry (§2 of the protocol); one with the client's certificate takes more. At
+    /// least 232, what the largest addresses take.
+    pub proxy_header_bytes_max: u32,
     /// Bytes of a request head, empty line included. Over it: 414 inside the request line, else
     /// 431. Default 32 KiB: a request line of 8000 octets must work (RFC 9112 §3). At most 65 535.
     pub head_bytes_max: usize,
@@ -145,7 +162,8 @@ pub struct Limits {
     pub chunk_extension_bytes_max: u16,
     /// Bytes of trailers behind one content. Over it: 431. Default 8192.
     pub trailer_bytes_max: u16,
-    /// Milliseconds from the first byte of a head to its end. Over it: 408. Default 10 000.
+    /// Milliseconds from the first byte of a head to its end. Over it: 408. Of a PROXY protocol header,
+    /// from the beginning of its connection; over it: a reset without a word. Default 10 000.
     pub head_timeout_ms: u64,
     /// Bytes a second at which content has to come. Slower: 408. Default 240, which the worst
     /// mobile connections reach; with 0 only a stall of `content_slack_ms` ends it.
@@ -194,6 +212,7 @@ impl Default for Limits {
         Limits {
             connections_max: 16_384,
             connections_per_client_max: 0,
+            proxy_header_bytes_max: 536,
             head_bytes_max: 32 * 1024,
             target_bytes_max: 8192,
             fields_max: 100,
@@ -252,6 +271,7 @@ macro_rules! limits_by_name {
 limits_by_name! {
     connections_max
     connections_per_client_max
+    proxy_header_bytes_max
     head_bytes_max
     target_bytes_max
     fields_max
@@ -296,6 +316,7 @@ impl Limits {
     pub fn unusable(&self) -> Option<&'static str> {
         let bounds = [
             ("connections_max", self.connections_max == 0),
+            ("proxy_header_bytes_max", self.proxy_header_bytes_max < 232),
             ("head_bytes_max", !(1..=65_535).contains(&self.head_bytes_max)),
             ("target_bytes_max", self.target_bytes_max == 0),
             ("fields_max", self.fields_max == 0),
@@ -333,8 +354,6 @@ pub struct RingConfig {
     /// How many of these are lent to the kernel at first; doubled when it runs out. Default 16, one
     /// megabyte.
     pub large_lent: u16,
-    /// Connections pending on each listener (`listen(2)`). Default 4096.
-    pub backlog: i32,
     /// Features of the kernel to leave unused even where it has them.
     pub without: Without,
 }
@@ -350,7 +369,6 @@ impl Default for RingConfig {
             large_buffers: 128,
             large_bytes: 68 * 1024,
             large_lent: 16,
-            backlog: 4096,
             without: Without::default(),
         }
     }
