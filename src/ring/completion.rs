@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use crate::buffer::{Batch, Lease};
@@ -117,7 +117,7 @@ pub enum Completion {
         /// The connection.
         connection: Token,
         /// The address of its peer; an error if it is gone.
-        result: Result<IpAddr, Errno>,
+        result: Result<SocketAddr, Errno>,
     },
     /// A watched connection is lost, or the watch is over.
     Watched {

@@ -3,14 +3,16 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use super::Errno;
 use super::error::{Cause, SetupError, sysctl};
 use super::listen::listen;
 use super::probe::{self, Step};
 use super::setup::{self, Limit};
+use super::shared::SharedListener;
 use super::tier::Tier;
-use crate::config::Config;
+use crate::config::{Config, ListenAddress, Listener};
 
 /// The findings, to be displayed.
 #[derive(Debug, Default)]
@@ -47,8 +49,8 @@ pub fn report(config: &Config) -> Report {
     report.descriptors(config);
     report.locked_memory(config);
     report.backlog(config);
-    for &address in &config.listen {
-        report.listener(address, config.ring.backlog);
+    for listener in &config.listen {
+        report.listener(listener);
     }
     report
 }
@@ -211,7 +213,8 @@ impl Report {
     }
 
     fn backlog(&mut self, config: &Config) {
-        let backlog = i64::from(config.ring.backlog);
+        let backlogs = config.listen.iter().map(|listener| i64::from(listener.backlog));
+        let backlog = backlogs.max().unwrap_or_default();
         match sysctl("net/core/somaxconn") {
             Some(most) if most < backlog => {
                 let remedy = format!("`sysctl -w net.core.somaxconn={backlog}`");
@@ -234,11 +237,47 @@ impl Report {
         }
     }
 
-    fn listener(&mut self, address: SocketAddr, backlog: i32) {
+    fn listener(&mut self, listener: &Listener) {
+        if let Some(fault) = listener.fault() {
+            let finding = format!("{} cannot be served", listener.address);
+            return self.add(Verdict::Lacks, "listener", finding, Some(fault.to_string()));
+        }
+        match &listener.address {
+            ListenAddress::Tcp(address) => self.tcp(*address, listener),
+            ListenAddress::Unix(path) => self.unix(path, listener),
+        }
+    }
+
+    fn tcp(&mut self, address: SocketAddr, listener: &Listener) {
         // Twice: every worker has a listener of its own.
-        match listen(address, backlog).and_then(|first| Ok((first, listen(address, backlog)?))) {
+        let first = listen(address, listener);
+        match first.and_then(|first| Ok((first, listen(address, listener)?))) {
             Ok(_) => {
                 self.add(Verdict::Ok, "SO_REUSEPORT", format!("{address} can be listened on"), None)
+            }
+            Err(error) => self.refusal("listener", &error),
+        }
+    }
+
+    fn unix(&mut self, path: &Path, listener: &Listener) {
+        let (address, mode) = (&listener.address, listener.mode);
+        match SharedListener::listen(path, listener) {
+            // Whoever connects can claim to be anybody.
+            Ok(_) if mode & 0o002 != 0 && listener.is_proxied() => {
+                let finding =
+                    format!("{address}: mode {mode:03o} has all users say whose they are");
+                let remedy = "mode 660, and the load balancer in the group".to_owned();
+                self.add(Verdict::Limits, "Unix socket", finding, Some(remedy));
+            }
+            Ok(_) => {
+                let who = match (mode & 0o020 != 0, mode & 0o002 != 0) {
+                    (_, true) => "all users",
+                    (true, false) => "its owner and group",
+                    (false, false) => "its owner",
+                };
+                let finding =
+                    format!("{address} can be listened on; mode {mode:03o}: {who} connect");
+                self.add(Verdict::Ok, "Unix socket", finding, None);
             }
             Err(error) => self.refusal("listener", &error),
         }
@@ -286,9 +325,9 @@ mod tests {
     #[test]
     fn an_address_of_another_host_makes_the_report_unhealthy_and_names_the_command() {
         let mut report = Report::default();
-        report.listener(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 8);
+        report.listener(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into());
         assert!(report.healthy(), "{report}");
-        report.listener(SocketAddr::from(([192, 0, 2, 1], 0)), 8);
+        report.listener(&SocketAddr::from(([192, 0, 2, 1], 0)).into());
         assert!(!report.healthy());
         assert!(
             report.to_string().contains("lacks ") && report.to_string().contains("`ip address`"),
@@ -298,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_whole_report_has_a_line_for_each_limit() {
-        let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+        let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()];
         let text = report(&Config { listen, ..Config::default() }).to_string();
         for subject in
             ["kernel.io_uring_disabled", "RLIMIT_NOFILE", "RLIMIT_MEMLOCK", "net.core.somaxconn"]
@@ -306,5 +345,34 @@ mod tests {
             assert!(text.contains(subject), "{text}");
         }
         println!("{text}");
+    }
+
+    #[test]
+    fn a_unix_socket_is_listed_and_what_is_in_its_way_is_named() {
+        let folder = std::env::temp_dir().join(format!("upring-doctor-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("there is room for temporary files");
+        let listener = Listener::from(ListenAddress::from(&*folder.join("socket")));
+        let say = |listener: &Listener| {
+            let mut report = Report::default();
+            report.listener(listener);
+            (report.healthy(), report.to_string())
+        };
+        let (is_healthy, text) = say(&listener);
+        assert!(is_healthy && text.contains("mode 660: its owner and group connect"), "{text}");
+        let taken = SharedListener::listen(&folder.join("socket"), &listener).expect("it is free");
+        let (is_healthy, text) = say(&listener);
+        assert!(!is_healthy && text.contains("ss -lxp"), "{text}");
+        drop(taken);
+        let proxy_protocol = crate::config::ProxyProtocol::V2;
+        let open = Listener { mode: 0o666, proxy_protocol, ..listener.clone() };
+        let (is_healthy, text) = say(&open);
+        assert!(is_healthy && text.contains("limits") && text.contains("mode 660"), "{text}");
+        let nowhere = Listener { address: "127.0.0.1:0".parse().expect("an address"), ..open };
+        let (is_healthy, text) = say(&nowhere);
+        assert!(!is_healthy && text.contains("proxy_from"), "{text}");
+        let missing = folder.join("missing/socket");
+        let (is_healthy, text) = say(&Listener::from(ListenAddress::from(&*missing)));
+        assert!(!is_healthy && text.contains("mkdir"), "{text}");
+        std::fs::remove_dir_all(&folder).expect("it is ours");
     }
 }

@@ -3,10 +3,10 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 
 use super::Errno;
 use super::setup::Limit;
+use crate::config::ListenAddress;
 
 /// A start that cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum SetupError {
         /// The call.
         call: &'static str,
         /// The address of the configuration.
-        address: SocketAddr,
+        address: ListenAddress,
         /// What the kernel said.
         errno: Errno,
         /// What it most likely means.
@@ -60,6 +60,14 @@ pub enum Cause {
     Privileged,
     /// The address family is turned off.
     FamilyMissing,
+    /// Somebody listens on this Unix socket.
+    SocketInUse,
+    /// At the path of a Unix socket is something else.
+    NotSocket,
+    /// The folder of a Unix socket's path is not there.
+    NoFolder,
+    /// The path of a Unix socket may not be made, or looked at.
+    FolderClosed,
     /// Nothing is known about it.
     Unknown,
 }
@@ -72,11 +80,15 @@ impl SetupError {
 
     pub(super) fn listener(
         call: &'static str,
-        address: SocketAddr,
+        address: ListenAddress,
         error: &io::Error,
     ) -> SetupError {
         let errno = errno(error);
-        SetupError::Listener { call, address, errno, cause: Cause::of_listener(errno) }
+        let cause = match address {
+            ListenAddress::Tcp(_) => Cause::of_listener(errno),
+            ListenAddress::Unix(_) => Cause::of_path(errno),
+        };
+        SetupError::Listener { call, address, errno, cause }
     }
 
     /// The likely cause.
@@ -116,6 +128,17 @@ impl Cause {
             libc::EAFNOSUPPORT => Cause::FamilyMissing,
             libc::EMFILE | libc::ENFILE => Cause::Descriptors(Limit::descriptors()),
             libc::EPERM => Cause::Denied,
+            _ => Cause::Unknown,
+        }
+    }
+
+    fn of_path(errno: Errno) -> Cause {
+        match errno.0 {
+            libc::EADDRINUSE => Cause::SocketInUse,
+            libc::EEXIST | libc::ENOTDIR => Cause::NotSocket,
+            libc::ENOENT => Cause::NoFolder,
+            libc::EACCES | libc::EPERM | libc::EROFS => Cause::FolderClosed,
+            libc::EMFILE | libc::ENFILE => Cause::Descriptors(Limit::descriptors()),
             _ => Cause::Unknown,
         }
     }
@@ -167,6 +190,20 @@ impl fmt::Display for Cause {
             Cause::FamilyMissing => f.write_str(
                 "the address family is turned off: `sysctl -w net.ipv6.conf.all.disable_ipv6=0`, or listen on IPv4",
             ),
+            Cause::SocketInUse => f.write_str("another process listens there: `ss -lxp` names it"),
+            Cause::NotSocket => f.write_str(
+                "something that is no socket is there, and is not removed: `ls -l` shows it; move it away, or \
+                 listen on another path",
+            ),
+            Cause::NoFolder => f.write_str(
+                "the folder of the path is not there: `mkdir -p` makes it, or `RuntimeDirectory=upring` in the \
+                 systemd unit makes /run/upring",
+            ),
+            Cause::FolderClosed => f.write_str(
+                "this user may not make files in the folder of the path, or not connect to the socket that is there: \
+                 `namei -l` shows which permission is missing; `RuntimeDirectory=upring` in the systemd unit makes \
+                 /run/upring for it",
+            ),
             Cause::Unknown => f.write_str("no cause is known for this one: `dmesg | tail` may tell more"),
         }
     }
@@ -200,6 +237,8 @@ pub(super) fn errno(error: &io::Error) -> Errno {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     #[test]
@@ -229,8 +268,9 @@ mod tests {
             (libc::EACCES, "setcap"),
             (libc::EADDRNOTAVAIL, "ip address"),
         ] {
-            let text = SetupError::listener("bind", address, &io::Error::from_raw_os_error(number))
-                .to_string();
+            let text =
+                SetupError::listener("bind", address.into(), &io::Error::from_raw_os_error(number))
+                    .to_string();
             assert!(text.contains("bind on 192.0.2.1:80") && text.contains(command), "{text}");
         }
     }

@@ -1,23 +1,31 @@
-//! Listening sockets: every core has one of its own on each address, and the kernel spreads
-//! connections over them.
+//! Listening sockets. Over TCP every core has one of its own on each address, and the kernel spreads
+//! connections over them; what a Unix socket takes is in `shared.rs`.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::error::SetupError;
+use crate::config::{ListenAddress, Listener};
 
-/// Listens on `address`, beside every other core that does.
+/// Listens on `address`, beside every other core that does, with the options of `listener`, whose own
+/// address is not looked at: a port the kernel has chosen for the first core is that of all.
 ///
-/// Accepted sockets inherit `TCP_NODELAY`. The listener stays blocking: io_uring waits by itself,
-/// and on a non-blocking socket it would report EAGAIN instead.
+/// Accepted sockets inherit `TCP_NODELAY`, keep-alive and the options that are about what is sent. The
+/// listener stays blocking: io_uring waits by itself, and on a non-blocking socket it would report EAGAIN
+/// instead.
 ///
 /// # Errors
-/// The address is taken, not of this host, or needs a privilege.
-pub fn listen(address: SocketAddr, backlog: i32) -> Result<TcpListener, SetupError> {
-    let failed = |call| move |error: io::Error| SetupError::listener(call, address, &error);
+/// The address is taken, not of this host, or needs a privilege; or the kernel refuses an option.
+pub fn listen(address: SocketAddr, listener: &Listener) -> Result<OwnedFd, SetupError> {
+    let at = ListenAddress::Tcp(address);
+    let failed = |call| {
+        let at = at.clone();
+        move |error: io::Error| SetupError::listener(call, at, &error)
+    };
     // Close-on-exec is set by `Socket::new`.
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
         .map_err(failed("socket"))?;
@@ -32,11 +40,59 @@ pub fn listen(address: SocketAddr, backlog: i32) -> Result<TcpListener, SetupErr
     socket.set_tcp_keepalive(&keepalive).map_err(failed("setsockopt(SO_KEEPALIVE)"))?;
     if address.is_ipv6() {
         // `[::]` serves IPv4 too, whatever net.ipv6.bindv6only says.
-        socket.set_only_v6(false).map_err(failed("setsockopt(IPV6_V6ONLY)"))?;
+        socket.set_only_v6(listener.only_v6).map_err(failed("setsockopt(IPV6_V6ONLY)"))?;
     }
+    set_options(&socket, listener, failed)?;
     socket.bind(&address.into()).map_err(failed("bind"))?;
-    socket.listen(backlog).map_err(failed("listen"))?;
+    socket.listen(listener.backlog).map_err(failed("listen"))?;
     Ok(socket.into())
+}
+
+/// Sets those options that were asked for: 0 leaves the kernel's own.
+fn set_options<F>(
+    socket: &Socket,
+    listener: &Listener,
+    failed: impl Fn(&'static str) -> F,
+) -> Result<(), SetupError>
+where
+    F: FnOnce(io::Error) -> SetupError,
+{
+    let Listener { defer_accept_s, notsent_lowat_bytes, user_timeout_ms, .. } = *listener;
+    if defer_accept_s > 0 {
+        set_defer_accept(socket, defer_accept_s).map_err(failed("setsockopt(TCP_DEFER_ACCEPT)"))?;
+    }
+    if notsent_lowat_bytes > 0 {
+        socket
+            .set_tcp_notsent_lowat(notsent_lowat_bytes)
+            .map_err(failed("setsockopt(TCP_NOTSENT_LOWAT)"))?;
+    }
+    if user_timeout_ms > 0 {
+        let timeout = Duration::from_millis(user_timeout_ms.into());
+        socket
+            .set_tcp_user_timeout(Some(timeout))
+            .map_err(failed("setsockopt(TCP_USER_TIMEOUT)"))?;
+    }
+    Ok(())
+}
+
+/// tcp(7); none of the crates has it.
+fn set_defer_accept(socket: &Socket, seconds: u32) -> io::Result<()> {
+    let (level, name) = (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT);
+    let seconds = i32::try_from(seconds).unwrap_or(i32::MAX);
+    let bytes = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the kernel reads as many bytes as an i32 has, and `seconds` is one that outlives the call.
+    let outcome = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const seconds).cast(), bytes)
+    };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Where a TCP listener listens: its port, too, if the kernel chose it.
+///
+/// # Errors
+/// It is no TCP listener.
+pub fn local_address(listener: impl AsFd) -> io::Result<SocketAddr> {
+    Ok(SocketAddr::try_from(rustix::net::getsockname(listener)?)?)
 }
 
 /// Has a listener accept the connections whose packets arrive on `cpu`, where each core has one on the
@@ -44,32 +100,86 @@ pub fn listen(address: SocketAddr, backlog: i32) -> Result<TcpListener, SetupErr
 ///
 /// # Errors
 /// The kernel does not know the option.
-pub fn steer(listener: &TcpListener, cpu: usize) -> Result<(), SetupError> {
-    let address = listener.local_addr().map_err(|error| SetupError::ring("getsockname", &error))?;
-    SockRef::from(listener)
-        .set_cpu_affinity(cpu)
-        .map_err(|error| SetupError::listener("setsockopt(SO_INCOMING_CPU)", address, &error))
+pub fn steer(listener: &OwnedFd, cpu: usize) -> Result<(), SetupError> {
+    let address =
+        local_address(listener).map_err(|error| SetupError::ring("getsockname", &error))?;
+    SockRef::from(listener).set_cpu_affinity(cpu).map_err(|error| {
+        SetupError::listener("setsockopt(SO_INCOMING_CPU)", address.into(), &error)
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, TcpStream};
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 
     use super::*;
     use crate::ring::affinity;
     use crate::ring::error::Cause;
 
+    const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    /// A listener of these options on loopback, and its address.
+    fn listening(listener: &Listener, at: SocketAddr) -> (TcpListener, SocketAddr) {
+        let socket = listen(at, listener).expect("loopback is there");
+        let address = local_address(&socket).expect("it is bound");
+        (socket.into(), address)
+    }
+
     #[test]
     fn two_cores_listen_on_one_address_and_what_they_accept_sends_without_delay() {
-        let first =
-            listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 8).expect("loopback is there");
-        let address = first.local_addr().expect("it is bound");
-        let second = listen(address, 8).expect("SO_REUSEPORT is set on both");
+        let (first, address) = listening(&ANY_PORT.into(), ANY_PORT);
+        let second = listen(address, &ANY_PORT.into()).expect("SO_REUSEPORT is set on both");
         drop(second);
         let _client = TcpStream::connect(address).expect("it listens");
         let (accepted, _) = first.accept().expect("a client is there");
         assert!(accepted.nodelay().expect("a TCP socket"));
         assert!(socket2::SockRef::from(&accepted).keepalive().expect("a TCP socket"));
+    }
+
+    #[test]
+    fn what_is_accepted_has_the_options_that_were_asked_for() {
+        let options =
+            Listener { notsent_lowat_bytes: 16_384, user_timeout_ms: 7000, ..ANY_PORT.into() };
+        for (options, lowat, timeout) in
+            [(options, 16_384, Some(Duration::from_millis(7000))), (ANY_PORT.into(), 0, None)]
+        {
+            let (listener, address) = listening(&options, ANY_PORT);
+            let _client = TcpStream::connect(address).expect("it listens");
+            let (accepted, _) = listener.accept().expect("a client is there");
+            let accepted = SockRef::from(&accepted);
+            assert_eq!(accepted.tcp_notsent_lowat().expect("a TCP socket"), lowat);
+            assert_eq!(accepted.tcp_user_timeout().expect("a TCP socket"), timeout);
+        }
+    }
+
+    #[test]
+    fn a_deferred_connection_is_accepted_when_its_client_has_spoken() {
+        let options = Listener { defer_accept_s: 30, ..ANY_PORT.into() };
+        let (listener, address) = listening(&options, ANY_PORT);
+        listener.set_nonblocking(true).expect("a socket");
+        let mut client = TcpStream::connect(address).expect("it listens");
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(listener.accept().expect_err("not yet").kind(), io::ErrorKind::WouldBlock);
+        io::Write::write_all(&mut client, b"GET").expect("it is connected");
+        let is_accepted = (0..1000).any(|_| {
+            std::thread::sleep(Duration::from_millis(2));
+            listener.accept().is_ok()
+        });
+        assert!(is_accepted);
+    }
+
+    #[test]
+    fn any_address_of_ipv6_serves_ipv4_unless_it_is_not_to() {
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        if listen(any, &any.into()).is_err() {
+            return eprintln!("SKIPPED: there is no IPv6 here");
+        }
+        for only_v6 in [false, true] {
+            let (_listener, address) = listening(&Listener { only_v6, ..any.into() }, any);
+            let ipv4 = TcpStream::connect((Ipv4Addr::LOCALHOST, address.port()));
+            assert_eq!(ipv4.is_ok(), !only_v6);
+            TcpStream::connect((Ipv6Addr::LOCALHOST, address.port())).expect("it is IPv6");
+        }
     }
 
     #[test]
@@ -81,13 +191,15 @@ mod tests {
         if !is_new || cpus.len() < 2 {
             return eprintln!("SKIPPED, this takes Linux 6.2 and two cores: {release}, {cpus:?}");
         }
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let first = listen(any, 64).expect("loopback is there");
-        let address = first.local_addr().expect("it is bound");
-        let listeners = [first, listen(address, 64).expect("SO_REUSEPORT is set on both")];
-        for (listener, cpu) in listeners.iter().zip(&cpus) {
-            steer(listener, *cpu).expect("the option is known");
+        let first = listen(ANY_PORT, &ANY_PORT.into()).expect("loopback is there");
+        let address = local_address(&first).expect("it is bound");
+        let second = listen(address, &ANY_PORT.into()).expect("SO_REUSEPORT is set on both");
+        let mut listeners = Vec::new();
+        for (listener, cpu) in [first, second].into_iter().zip(&cpus) {
+            steer(&listener, *cpu).expect("the option is known");
+            let listener = TcpListener::from(listener);
             listener.set_nonblocking(true).expect("a socket");
+            listeners.push(listener);
         }
         // A packet on loopback is received where it was sent.
         for (listener, cpu) in listeners.iter().zip(cpus) {
@@ -104,11 +216,9 @@ mod tests {
     fn a_taken_address_and_one_of_another_host_are_told_apart() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback is there");
         let address = taken.local_addr().expect("it is bound");
-        assert_eq!(listen(address, 8).expect_err("it is taken").cause(), Cause::AddressInUse);
+        let listen = |address: SocketAddr| listen(address, &address.into());
+        assert_eq!(listen(address).expect_err("it is taken").cause(), Cause::AddressInUse);
         let elsewhere = SocketAddr::from(([192, 0, 2, 1], 0));
-        assert_eq!(
-            listen(elsewhere, 8).expect_err("it is not ours").cause(),
-            Cause::AddressNotHere
-        );
+        assert_eq!(listen(elsewhere).expect_err("it is not ours").cause(), Cause::AddressNotHere);
     }
 }

@@ -3,8 +3,8 @@
 //! any client sees.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -44,18 +44,18 @@ fn on_each_tier(test: impl Fn(&mut Ring<'_>, SocketAddr)) {
 }
 
 fn with_ring(config: &RingConfig, test: impl FnOnce(&mut Ring<'_>, SocketAddr)) {
-    let listener =
-        listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 64).expect("loopback is there");
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let listener = listen(any, &any.into()).expect("loopback is there");
     with_ring_on(config, listener, test);
 }
 
 fn with_ring_on(
     config: &RingConfig,
-    listener: TcpListener,
+    listener: OwnedFd,
     test: impl FnOnce(&mut Ring<'_>, SocketAddr),
 ) {
     let limits = Limits { connections_max: 256, ..Limits::default() };
-    let address = listener.local_addr().expect("it is bound");
+    let address = local_address(&listener).expect("it is bound");
     let mut uring = match setup::build(config) {
         Ok(uring) => uring,
         Err(error) if error.is_denied() => {
@@ -506,32 +506,35 @@ fn an_installed_descriptor_outlives_the_handle_and_is_closed_on_exec() {
 #[test]
 fn a_peer_is_known_by_its_address() {
     on_each_tier(|ring, address| {
-        let (_client, handle) = connect(ring, address);
+        let (client, handle) = connect(ring, address);
         ring.identify(token(1), handle, ListenerId(0));
         let Completion::Identified { connection, result } = next(ring) else {
             panic!("the peer was asked for")
         };
-        assert_eq!((connection, result), (token(1), Ok(address.ip())));
+        assert_eq!((connection, result), (token(1), client.local_addr().map_err(|_| Errno(0))));
         closed(ring, token(1), handle, Manner::Close);
     });
 }
 
 #[test]
 fn a_peer_of_an_ipv6_listener_is_known_by_its_address_of_either_family() {
-    let Ok(listener) = listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), 8) else {
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    let Ok(listener) = listen(any, &any.into()) else {
         return eprintln!("SKIPPED: there is no IPv6 here");
     };
-    let port = listener.local_addr().expect("it is bound").port();
+    let port = local_address(&listener).expect("it is bound").port();
     for tier in [Tier::Direct, Tier::Plain] {
         let listener = listener.try_clone().expect("a descriptor");
         with_ring_on(&config(tier), listener, |ring, _| {
             for peer in [IpAddr::from(Ipv6Addr::LOCALHOST), IpAddr::from(Ipv4Addr::LOCALHOST)] {
-                let (_client, handle) = connect(ring, SocketAddr::from((peer, port)));
+                let (client, handle) = connect(ring, SocketAddr::from((peer, port)));
                 ring.identify(token(1), handle, ListenerId(0));
                 let Completion::Identified { result, .. } = next(ring) else {
                     panic!("the peer was asked for")
                 };
-                assert_eq!(result.map(|address| address.to_canonical()), Ok(peer), "{tier:?}");
+                let known = result.map(|at| (at.ip().to_canonical(), at.port()));
+                let port = client.local_addr().expect("it is connected").port();
+                assert_eq!(known, Ok((peer, port)), "{tier:?}");
                 closed(ring, token(1), handle, Manner::Close);
             }
         });

@@ -17,6 +17,8 @@ mod error;
 // A message header is made of zeroes; the addresses of slices are handed to the kernel.
 #[allow(unsafe_code)]
 mod inflight;
+// An option that none of the crates has.
+#[allow(unsafe_code)]
 mod listen;
 #[cfg(test)]
 mod loopback;
@@ -25,6 +27,7 @@ mod peers;
 #[allow(unsafe_code)]
 mod probe;
 pub mod setup;
+mod shared;
 pub mod sim;
 mod tier;
 // Submits operations, whose memory it owns, and takes descriptors and buffers back from the kernel.
@@ -35,8 +38,9 @@ mod user_data;
 pub use completion::{Completion, Errno, Handle, ListenerId, Token};
 pub use control::Control;
 pub use error::{Cause, SetupError};
-pub use listen::{listen, steer};
+pub use listen::{listen, local_address, steer};
 pub use probe::Features;
+pub use shared::SharedListener;
 pub use tier::Tier;
 pub use uring::{Ring, RingCounters};
 

@@ -1,13 +1,14 @@
-//! Who the peer of a connection is. The ring asks the kernel, for connections whose core limits how
-//! many of them a client may have.
+//! Who the peer of a TCP connection is. The ring asks the kernel, for connections of which somebody wants
+//! to know.
 //!
 //! A place in the ring's own table of files is asked by an operation, whose answer the kernel writes
 //! into [`Names`]; an ordinary descriptor by a system call.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::os::fd::BorrowedFd;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
+use super::listen::local_address;
 use super::{Errno, ListenerId, Token};
 
 /// linux/io_uring.h; the crate has its sibling for setting.
@@ -29,8 +30,8 @@ pub(super) struct Names {
 
 impl Names {
     /// No names yet, of peers of these listeners.
-    pub(super) fn of(listeners: &[TcpListener]) -> Names {
-        let is_ipv6 = |listener: &TcpListener| listener.local_addr().is_ok_and(|at| at.is_ipv6());
+    pub(super) fn of(listeners: &[OwnedFd]) -> Names {
+        let is_ipv6 = |listener: &OwnedFd| local_address(listener).is_ok_and(|at| at.is_ipv6());
         Names { by_slot: HashMap::new(), is_ipv6: listeners.iter().map(is_ipv6).collect() }
     }
 
@@ -45,22 +46,36 @@ impl Names {
     }
 
     /// The address in a name that was written.
-    pub(super) fn take(&mut self, connection: Token) -> Result<IpAddr, Errno> {
+    pub(super) fn take(&mut self, connection: Token) -> Result<SocketAddr, Errno> {
         let name = self.by_slot.remove(&connection.slot).ok_or(STRANGE)?;
-        let ([family_low, family_high, _, _], rest) = name.split_first_chunk().ok_or(STRANGE)?;
-        // Behind family and port; in IPv6 the flow comes first.
-        match i32::from(u16::from_ne_bytes([*family_low, *family_high])) {
-            libc::AF_INET => rest.first_chunk::<4>().map(|bytes| IpAddr::from(*bytes)),
-            libc::AF_INET6 => rest[4..].first_chunk::<16>().map(|bytes| IpAddr::from(*bytes)),
-            _ => None,
+        read(&name).ok_or(STRANGE)
+    }
+}
+
+/// Family, port and address; in IPv6 the flow comes between the two, and the scope behind them.
+fn read(name: &Name) -> Option<SocketAddr> {
+    let (family, rest) = name.split_first_chunk()?;
+    let (port, rest) = rest.split_first_chunk()?;
+    let port = u16::from_be_bytes(*port);
+    match i32::from(u16::from_ne_bytes(*family)) {
+        libc::AF_INET => {
+            let address = Ipv4Addr::from(*rest.first_chunk::<4>()?);
+            Some(SocketAddr::from((address, port)))
         }
-        .ok_or(STRANGE)
+        libc::AF_INET6 => {
+            let (flow, rest) = rest.split_first_chunk()?;
+            let (address, scope) = rest.split_first_chunk::<16>()?;
+            let (flow, scope) =
+                (u32::from_be_bytes(*flow), u32::from_ne_bytes(*scope.first_chunk()?));
+            Some(SocketAddrV6::new(Ipv6Addr::from(*address), port, flow, scope).into())
+        }
+        _ => None,
     }
 }
 
 /// The address of the peer of an ordinary descriptor.
-pub(super) fn address_of(socket: BorrowedFd<'_>) -> Result<IpAddr, Errno> {
+pub(super) fn address_of(socket: BorrowedFd<'_>) -> Result<SocketAddr, Errno> {
     let peer = rustix::net::getpeername(socket).map_err(|error| Errno(error.raw_os_error()))?;
     let peer = peer.ok_or(STRANGE)?;
-    SocketAddr::try_from(peer).map(|address| address.ip()).map_err(|_| STRANGE)
+    SocketAddr::try_from(peer).map_err(|_| STRANGE)
 }

@@ -12,7 +12,6 @@
 
 use std::collections::VecDeque;
 use std::mem::{self, ManuallyDrop};
-use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -83,7 +82,7 @@ pub struct Ring<'r> {
     large: Option<ManuallyDrop<BufferRing>>,
     sends: InFlight,
     /// `None` once it was let go of.
-    listeners: Vec<Option<TcpListener>>,
+    listeners: Vec<Option<OwnedFd>>,
     /// Accepts of one connection that are in flight on each of them.
     few_left: Vec<u8>,
     names: Names,
@@ -131,7 +130,7 @@ impl<'r> Ring<'r> {
         uring: &'r mut IoUring,
         config: &RingConfig,
         limits: &Limits,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<OwnedFd>,
     ) -> Result<Ring<'r>, SetupError> {
         let features = Features::find()?.without(config.without);
         let (tier, connections_max) = choose_tier(uring, features, limits.connections_max);

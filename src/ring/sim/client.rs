@@ -4,13 +4,16 @@
 
 use std::cell::{Ref, RefCell, RefMut};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use super::super::{ListenerId, Millis};
 use super::Fault;
 use super::state::State;
 use crate::buffer::Size;
+
+/// The port that every simulated client connects from: one of those for it (RFC 6335 §6).
+pub const CLIENT_PORT: u16 = 50_000;
 
 /// The world around one simulated kernel. Cloning gives another handle on the same world.
 #[derive(Clone)]
@@ -29,8 +32,9 @@ impl World {
         self.connect_from(listener, IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 
-    /// As [`connect`](World::connect), from this address.
+    /// As [`connect`](World::connect), from this address, and [`CLIENT_PORT`].
     pub fn connect_from(&self, listener: ListenerId, address: IpAddr) -> Client {
+        let address = SocketAddr::new(address, CLIENT_PORT);
         let index = self.state.borrow_mut().connect(listener, address);
         Client { state: Rc::clone(&self.state), index }
     }

@@ -3,7 +3,7 @@
 //! when and how much.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use super::super::{Errno, Handle, Manner, Receipts, Token};
 use super::client::Ending;
@@ -11,7 +11,7 @@ use crate::buffer::Batch;
 
 pub(super) struct Connection {
     /// The client's.
-    pub(super) address: IpAddr,
+    pub(super) address: SocketAddr,
     /// Written by the client, not received by the server yet.
     inbound: VecDeque<Segment>,
     inbound_bytes: usize,
@@ -99,7 +99,7 @@ pub(super) struct Outgoing {
 }
 
 impl Connection {
-    pub(super) fn new(window_bytes: usize, address: IpAddr) -> Connection {
+    pub(super) fn new(window_bytes: usize, address: SocketAddr) -> Connection {
         Connection {
             address,
             inbound: VecDeque::new(),

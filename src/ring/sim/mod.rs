@@ -21,7 +21,7 @@ mod state;
 // In a file of their own, since what they show takes all the files together.
 mod tests;
 
-pub use client::{Client, Ending, World};
+pub use client::{CLIENT_PORT, Client, Ending, World};
 pub use faults::{Fault, Faults, SimConfig};
 pub use random::Random;
 

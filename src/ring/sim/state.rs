@@ -15,7 +15,7 @@ mod steps;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use super::super::{
     Accepts, Completion, FEW, Handle, ListenerId, Manner, Millis, NEVER, Receipts, Token, Wait,
@@ -162,7 +162,7 @@ impl State {
         self.schedule(Step::Control);
     }
 
-    pub(super) fn connect(&mut self, listener: ListenerId, address: IpAddr) -> usize {
+    pub(super) fn connect(&mut self, listener: ListenerId, address: SocketAddr) -> usize {
         self.connections.push(Connection::new(self.config.window_bytes, address));
         let index = self.connections.len() - 1;
         if self.listener(listener).accepting == Accepting::Closed {

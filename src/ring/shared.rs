@@ -1,0 +1,216 @@
+//! The listener of a Unix socket, which all cores share: two sockets cannot have one path. It comes to be
+//! and goes with its path.
+//!
+//! ```text
+//!   path free? ──► bind ──► permissions ──► listen ──► a descriptor for each core ──► path removed, if ours
+//!     └─ a socket nobody listens on: removed
+//! ```
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{CWD, FileType, Mode, Stat, chmodat, fchmod, lstat, unlink};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+};
+
+use super::error::SetupError;
+use crate::config::{ListenAddress, Listener};
+
+/// How often somebody is asked whether they still listen there, and how long apart: the kernel takes down the
+/// ring of a process that was killed, and what it accepts on, a while after it is gone.
+const PROBES: u32 = 10;
+const PROBE_PAUSE: Duration = Duration::from_millis(100);
+
+/// A Unix socket that is listened on. Dropped, it removes its path, if that is still its own.
+#[derive(Debug)]
+pub struct SharedListener {
+    /// Kept open until the path is removed: as long as it is, no other file has its inode.
+    socket: OwnedFd,
+    path: PathBuf,
+    /// Device and inode of the path.
+    file: (u64, u64),
+}
+
+impl SharedListener {
+    /// Listens on `path` with the backlog and permissions of `listener`, whose own address is not looked
+    /// at. A socket that was left behind there, on which nobody listens, is removed first.
+    ///
+    /// # Errors
+    /// Somebody listens there, the path is something else, or its folder is not there or not open to us.
+    pub fn listen(path: &Path, listener: &Listener) -> Result<SharedListener, SetupError> {
+        let failed = |call| {
+            let at = ListenAddress::from(path);
+            move |error: Errno| SetupError::listener(call, at, &error.into())
+        };
+        let address = SocketAddrUnix::new(path).map_err(failed("bind"))?;
+        let socket = new_socket(SocketFlags::empty()).map_err(failed("socket"))?;
+        // What is too much is never to be had: bind takes it from here, less the umask.
+        let mode = Mode::from_raw_mode(listener.mode);
+        fchmod(&socket, mode).map_err(failed("fchmod"))?;
+        clear(path, &address).map_err(|(call, error)| failed(call)(error))?;
+        bind(&socket, &address).map_err(failed("bind"))?;
+        let Stat { st_dev, st_ino, .. } = lstat(path).map_err(failed("lstat"))?;
+        // From here on the path is removed, whatever fails.
+        let shared = SharedListener { socket, path: path.into(), file: (st_dev, st_ino) };
+        chmodat(CWD, path, mode, rustix::fs::AtFlags::empty()).map_err(failed("chmod"))?;
+        listen(&shared.socket, listener.backlog).map_err(failed("listen"))?;
+        Ok(shared)
+    }
+
+    /// Another descriptor of it, for a core.
+    ///
+    /// # Errors
+    /// Descriptors have run out.
+    pub fn share(&self) -> Result<OwnedFd, SetupError> {
+        self.socket.try_clone().map_err(|error: io::Error| {
+            SetupError::listener("fcntl(F_DUPFD_CLOEXEC)", self.path.as_path().into(), &error)
+        })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for SharedListener {
+    fn drop(&mut self) {
+        let is_ours = lstat(&self.path).is_ok_and(|at| (at.st_dev, at.st_ino) == self.file);
+        if is_ours && let Err(error) = unlink(&self.path) {
+            tracing::warn!(%error, path = %self.path.display(), "a socket's path was not removed");
+        }
+    }
+}
+
+fn new_socket(flags: SocketFlags) -> rustix::io::Result<OwnedFd> {
+    socket_with(AddressFamily::UNIX, SocketType::STREAM, flags | SocketFlags::CLOEXEC, None)
+}
+
+/// Removes what a process that was killed has left at `path`: a socket that refuses connections. Between
+/// binding and listening another's does, too, so that of two that start at the same moment the later one
+/// may take the path of the other.
+fn clear(path: &Path, address: &SocketAddrUnix) -> Result<(), (&'static str, Errno)> {
+    for _ in 0..PROBES {
+        match lstat(path) {
+            Err(Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(("lstat", error)),
+            // connect(2) refuses any other file, too.
+            Ok(at) if FileType::from_raw_mode(at.st_mode) != FileType::Socket => {
+                return Err(("bind", Errno::EXIST));
+            }
+            Ok(_) => {}
+        }
+        let probe = new_socket(SocketFlags::NONBLOCK).map_err(|error| ("socket", error))?;
+        match connect(&probe, address) {
+            Err(Errno::CONNREFUSED) => return unlink(path).map_err(|error| ("unlink", error)),
+            // It is listened on; if the answer is EAGAIN, by somebody whose queue is full.
+            Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => thread::sleep(PROBE_PAUSE),
+            Err(Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(("connect", error)),
+        }
+    }
+    Err(("bind", Errno::ADDRINUSE))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+    use crate::ring::error::Cause;
+
+    /// A folder of its own, removed with all that is in it.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let name = format!("upring-shared-{name}-{}", std::process::id());
+            let folder = std::env::temp_dir().join(name);
+            fs::create_dir_all(&folder).expect("there is room for temporary files");
+            Folder(folder)
+        }
+
+        fn socket(&self) -> PathBuf {
+            self.0.join("socket")
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn listen_at(path: &Path) -> Result<SharedListener, SetupError> {
+        SharedListener::listen(path, &Listener::from(ListenAddress::from(path)))
+    }
+
+    #[test]
+    fn a_path_has_its_permissions_and_goes_with_its_listener() {
+        let folder = Folder::new("permissions");
+        let path = folder.socket();
+        for mode in [0o660, 0o600, 0o666, 0o777] {
+            let options = Listener { mode, ..ListenAddress::from(&*path).into() };
+            let shared = SharedListener::listen(&path, &options).expect("it is free");
+            let file = fs::metadata(&path).expect("it is there");
+            assert_eq!(file.permissions().mode() & 0o777, mode, "whatever the umask is");
+            UnixStream::connect(&path).expect("it is listened on");
+            drop(shared);
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_what_is_listened_on_is_not() {
+        let folder = Folder::new("stale");
+        let path = folder.socket();
+        drop(UnixListener::bind(&path).expect("it is free"));
+        assert!(path.exists(), "the standard library leaves it");
+        let shared = listen_at(&path).expect("nobody listens there");
+        let inode = fs::metadata(&path).expect("it is there").ino();
+        let error = listen_at(&path).expect_err("somebody listens there");
+        assert_eq!(error.cause(), Cause::SocketInUse);
+        assert!(error.to_string().contains("ss -lxp"), "{error}");
+        assert_eq!(fs::metadata(&path).expect("it is there").ino(), inode);
+        drop(shared);
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_left_alone() {
+        let folder = Folder::new("file");
+        let path = folder.socket();
+        fs::write(&path, "kept").expect("the folder is there");
+        let error = listen_at(&path).expect_err("it is a file");
+        assert_eq!(error.cause(), Cause::NotSocket);
+        assert_eq!(fs::read(&path).expect("it is there"), b"kept");
+    }
+
+    #[test]
+    fn a_path_that_is_another_s_by_now_is_left_alone() {
+        let folder = Folder::new("other");
+        let path = folder.socket();
+        let first = listen_at(&path).expect("it is free");
+        fs::remove_file(&path).expect("it is there");
+        let second = listen_at(&path).expect("it is free again");
+        drop(first);
+        UnixStream::connect(&path).expect("the second one is listened on");
+        drop(second);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_named_as_the_cause() {
+        let folder = Folder::new("none");
+        let path = folder.0.join("missing/socket");
+        let error = listen_at(&path).expect_err("there is no folder");
+        assert_eq!(error.cause(), Cause::NoFolder);
+        assert!(error.to_string().contains("RuntimeDirectory"), "{error}");
+    }
+}
