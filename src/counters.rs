@@ -70,6 +70,14 @@ counters! {
     clients_over_limit,
     /// Connections whose client the kernel did not know any more.
     clients_unknown,
+    /// Connections that began with a PROXY protocol header.
+    proxy_headers_read,
+    /// Connections reset because they do not begin with a PROXY protocol header, where they must.
+    proxy_headers_faulty,
+    /// Connections reset because their PROXY protocol header is longer than it may be.
+    proxy_headers_too_large,
+    /// Connections reset because PROXY protocol headers are not taken from where they came.
+    proxy_sources_refused,
     /// Times accepting failed, whatever the reason.
     accept_errors,
     /// Times accepting paused because it had failed: mostly for want of descriptors or memory.
@@ -144,7 +152,8 @@ counters! {
     handler_panics,
     /// Connections closed because no request came in time. Kept-alive ones end so as a rule.
     timeouts_idle,
-    /// Connections closed because the head of a request did not end in time: an attack, if many.
+    /// Connections closed because the head of a request, or a PROXY protocol header, did not end in time: an
+    /// attack, if many.
     timeouts_heads,
     /// Connections closed because the content of a request came too slowly.
     timeouts_content,

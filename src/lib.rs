@@ -14,6 +14,7 @@ pub mod files;
 pub mod host;
 pub mod http;
 pub mod lint;
+pub mod preface;
 pub mod protocols;
 pub mod resource;
 pub mod ring;
@@ -24,7 +25,7 @@ pub mod site;
 pub mod upgrade;
 
 pub use buffer::{Lease, LeaseQueue, Payload};
-pub use config::{Config, HostKind, Limits};
+pub use config::{Config, HostKind, Limits, ListenAddress, Listener, ProxyProtocol};
 pub use http::{Fields, Method, OwnedRequest, Ready, Request, Response, Status, Trailers};
 pub use protocols::websocket;
 pub use resource::{

@@ -4,6 +4,7 @@
 //! Built by the session once per request, copied freely, and gone before the bytes are.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 
 use super::field::{Field, Span};
 use super::head::{Head, Version};
@@ -18,6 +19,7 @@ pub struct Request<'a> {
     fields: &'a [Field],
     /// The route's, if its path has parameters.
     pattern: &'a str,
+    client: Option<&'a SocketAddr>,
 }
 
 impl<'a> Request<'a> {
@@ -26,13 +28,30 @@ impl<'a> Request<'a> {
     /// With other bytes the accessors give nonsense or panic.
     #[inline]
     pub fn new(bytes: &'a [u8], head: &'a Head, fields: &'a [Field]) -> Self {
-        Self { bytes, head, fields, pattern: "" }
+        Self { bytes, head, fields, pattern: "", client: None }
     }
 
     /// The same, found at a route with parameters.
     #[inline]
     pub fn with_pattern(self, pattern: &'a str) -> Self {
         Self { pattern, ..self }
+    }
+
+    /// The same, from this client.
+    #[inline]
+    pub fn with_client(self, client: Option<&'a SocketAddr>) -> Self {
+        Self { client, ..self }
+    }
+
+    /// Who asks: the peer of the connection, or whom the load balancer names that sent a PROXY protocol
+    /// header. IPv4 clients have an IPv4 address, whatever the listener.
+    ///
+    /// `None` where nobody wants to know
+    /// ([`Config::identify_clients`](crate::config::Config::identify_clients)), for a peer that was gone
+    /// before it could be asked for, and on a Unix socket without such a header.
+    #[inline]
+    pub fn client(self) -> Option<SocketAddr> {
+        self.client.copied()
     }
 
     /// The method.
@@ -155,6 +174,7 @@ impl<'a> Request<'a> {
             head: *self.head,
             fields: self.fields.into(),
             pattern: self.pattern.into(),
+            client: self.client().map(Box::new),
         }
     }
 
@@ -171,6 +191,8 @@ pub struct OwnedRequest {
     head: Head,
     fields: Box<[Field]>,
     pattern: Box<str>,
+    /// Apart: most have none.
+    client: Option<Box<SocketAddr>>,
 }
 
 /// `part` of a target with its `%41` and the like decoded, once. What is no such triplet stays as it
@@ -186,7 +208,9 @@ pub fn percent_decoded(part: &[u8]) -> Cow<'_, [u8]> {
 impl OwnedRequest {
     /// The request.
     pub fn view(&self) -> Request<'_> {
-        Request::new(&self.bytes, &self.head, &self.fields).with_pattern(&self.pattern)
+        Request::new(&self.bytes, &self.head, &self.fields)
+            .with_pattern(&self.pattern)
+            .with_client(self.client.as_deref())
     }
 }
 
@@ -258,6 +282,17 @@ mod tests {
             assert_eq!(*percent_decoded(b"a%2Fb"), *b"a/b");
             let pairs: Vec<_> = request.query_pairs().collect();
             assert_eq!(pairs, [("p".into(), "1".into()), ("q".into(), "a b!".into())]);
+        });
+    }
+
+    #[test]
+    fn a_client_that_is_known_is_known_of_the_copy_too() {
+        with_request("GET / HTTP/1.1\r\nHost: a\r\n\r\n", |request| {
+            assert_eq!(request.client(), None);
+            let client = "192.0.2.1:50000".parse().unwrap();
+            let request = request.with_client(Some(&client)).with_pattern("/");
+            assert_eq!(request.client(), Some(client));
+            assert_eq!(request.into_owned().view().client(), Some(client));
         });
     }
 

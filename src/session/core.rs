@@ -1,9 +1,11 @@
 //! What the connections of one core share, and the port through which one connection's session
 //! reaches it.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::Addresses;
 use crate::buffer::{Batch, Lease, Ledger, Load, Outbox};
 use crate::config::{Limits, Millis};
 use crate::counters::Counters;
@@ -31,6 +33,10 @@ pub struct Core {
     pub is_crowded: bool,
     /// So few receive buffers are left that handlers get none of them to keep.
     pub is_short_of_buffers: bool,
+    /// Whose connections they are, of those of which that is known.
+    pub addresses: Addresses,
+    /// Connections whose header has come, by their keys: the engine says whether they are let in.
+    pub introduced: Vec<u64>,
     /// Who wants attention.
     pub mailbox: Rc<Mailbox>,
     /// Runs futures on this core, if the host has a runtime.
@@ -91,6 +97,8 @@ impl Core {
             spent_in_turn: 0,
             is_crowded: false,
             is_short_of_buffers: false,
+            addresses: Addresses::default(),
+            introduced: Vec::new(),
             mailbox: Rc::default(),
             spawn: None,
             is_draining: false,
@@ -218,6 +226,12 @@ pub struct Port<'a> {
 }
 
 impl Port<'_> {
+    /// Whose connection it is, if that is known.
+    #[inline]
+    pub fn client(&self) -> Option<SocketAddr> {
+        self.core.addresses.of(self.key)
+    }
+
     /// Whether so much waits to be sent that no more should be produced from input.
     pub(super) fn is_full(&self) -> bool {
         let here = self.batch.as_ref().map_or(Load::default(), |batch| batch.load());

@@ -418,7 +418,8 @@ fn begin(
 ) -> Step {
     let fields = std::mem::take(&mut port.core.fields);
     let registry = Rc::clone(&port.core.registry);
-    let request = Request::new(bytes, head, &fields);
+    let client = port.client();
+    let request = Request::new(bytes, head, &fields).with_client(client.as_ref());
     let step = super::respond::begin(&registry, request, input, control, port);
     port.core.fields = fields;
     match bytes {

@@ -4,7 +4,8 @@
 //!
 //! ```text
 //!   received ──► Exchange (HTTP) ──► 101 ──► Box<dyn Handler> ──► over
-//!                   └──────────── close ───────────┴────────────────►
+//!          │        ▲  └──────────── close ───────────┴────────────────►
+//!          └─ Preface, on listeners behind a load balancer
 //! ```
 //!
 //! The switch consumes the exchange: once a handler has the connection, no HTTP state of it exists.
@@ -22,9 +23,11 @@
     )
 )]
 
+mod addresses;
 mod content;
 mod core;
 mod exchange;
+mod preface;
 mod respond;
 #[cfg(test)]
 pub(crate) mod scene;
@@ -35,14 +38,16 @@ mod switched;
 mod tests;
 mod waiting;
 
+pub use self::addresses::Addresses;
 pub use self::core::{Core, Port};
 
 use crate::buffer::{Lease, LeaseQueue};
-use crate::config::{Limits, NEVER};
+use crate::config::{Limits, NEVER, ProxyProtocol};
 use crate::http::{Form, Persistence, Response};
 use crate::resource::{StreamIo, Streaming};
 use crate::upgrade::{CloseReason, Control, Detached, Handler, moving_cost};
 use exchange::Exchange;
+use preface::Preface;
 use std::os::fd::OwnedFd;
 
 /// What it costs to deliver a buffer, whatever is in it.
@@ -74,6 +79,8 @@ enum InputEnd {
 
 enum State {
     Http(Exchange),
+    /// Its PROXY protocol header comes first.
+    Preface(Box<Preface>),
     Switched(Box<dyn Handler>),
     Over,
 }
@@ -92,18 +99,37 @@ impl Session {
         session
     }
 
+    /// A connection that was just accepted on the n-th listener, and is to begin with a PROXY protocol
+    /// header.
+    pub fn preceded(protocol: ProxyProtocol, listener: u16, core: &Core) -> Session {
+        let state = State::Preface(Preface::expecting(protocol, listener));
+        let mut session = Session { state, ..Session::default() };
+        session.control.deadline = core.now.saturating_add(core.limits.head_timeout_ms);
+        session
+    }
+
+    /// The listener it came by, if a PROXY protocol header is to come yet.
+    pub fn expecting(&self) -> Option<u16> {
+        match &self.state {
+            State::Preface(preface) => preface.expecting_on(),
+            _ => None,
+        }
+    }
+
     /// The connection is not to be served: it is answered before it has asked.
     pub fn refuse(&mut self, response: &Response, port: &mut Port<'_>) {
         let form = Form { head_only: false, persistence: Persistence::Close, advertise: None };
         port.with_text(|text, date| response.write(text, date, form));
         self.control.is_closing = true;
         self.control.deadline = NEVER;
+        self.input.clear();
     }
 
-    /// Whether nothing has come of it yet.
+    /// Whether nothing has come of it yet, but for the header that introduces it.
     pub fn is_unused(&self) -> bool {
         match &self.state {
             State::Http(exchange) => exchange.is_unused() && self.input.is_empty(),
+            State::Preface(_) => true,
             State::Switched(_) | State::Over => false,
         }
     }
@@ -155,6 +181,10 @@ impl Session {
         match &mut self.state {
             State::Http(exchange) => exchange.timed_out(&mut self.control, port),
             State::Switched(_) => self.with_handler(port, |handler, io| handler.on_deadline(io)),
+            State::Preface(_) => {
+                port.core.counters.timeouts_heads.raise();
+                self.abort();
+            }
             State::Over => {}
         }
         self.advance(port);
@@ -166,6 +196,7 @@ impl Session {
             // Its first request may be on its way, and is answered.
             State::Http(exchange) if exchange.is_unused() => {}
             State::Http(exchange) if exchange.is_idle() => self.control.is_closing = true,
+            State::Preface(_) => self.control.is_closing = true,
             State::Http(_) => self.with_stream(port, |handler, io| handler.on_drain(within, io)),
             State::Over => {}
             State::Switched(_) => {
@@ -181,7 +212,7 @@ impl Session {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Switched(handler) => switched::close(handler, reason, core),
             State::Http(mut exchange) => exchange.abandon(reason, core),
-            State::Over => {}
+            State::Preface(_) | State::Over => {}
         }
     }
 
@@ -277,19 +308,23 @@ impl Session {
     /// Uses what was received, as far as that goes now.
     fn advance(&mut self, port: &mut Port<'_>) {
         self.has_more = false;
-        if let State::Http(exchange) = &mut self.state {
-            let is_ended = self.input_end != InputEnd::Open;
-            let progress = exchange.advance(&mut self.input, is_ended, &mut self.control, port);
-            match progress {
-                exchange::Progress::Waiting => {}
-                exchange::Progress::Blocked => self.is_blocked = true,
-                exchange::Progress::More => self.has_more = true,
-                exchange::Progress::Switched(handler) => {
-                    self.control = Control::default();
-                    self.state = State::Switched(handler);
-                    self.with_handler(port, |handler, io| handler.on_open(io));
+        match &mut self.state {
+            State::Http(exchange) => {
+                let is_ended = self.input_end != InputEnd::Open;
+                let progress = exchange.advance(&mut self.input, is_ended, &mut self.control, port);
+                match progress {
+                    exchange::Progress::Waiting => {}
+                    exchange::Progress::Blocked => self.is_blocked = true,
+                    exchange::Progress::More => self.has_more = true,
+                    exchange::Progress::Switched(handler) => {
+                        self.control = Control::default();
+                        self.state = State::Switched(handler);
+                        self.with_handler(port, |handler, io| handler.on_open(io));
+                    }
                 }
             }
+            State::Preface(_) => return self.introduce(port),
+            State::Switched(_) | State::Over => {}
         }
         if self.is_switched() {
             self.deliver(port);
