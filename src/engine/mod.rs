@@ -25,6 +25,7 @@ use crate::resource::Registry;
 use crate::ring::{Accepts, Completion, Errno, Handle, Kernel, ListenerId, Manner, Token, Wait};
 use crate::session::{Core, Port, Session};
 use crate::upgrade::CloseReason;
+use admit::Admission;
 use clients::Clients;
 use connection::{Connection, Phase, Receive, Watch};
 use drain::Drain;
@@ -108,6 +109,7 @@ pub struct Engine<K: Kernel> {
     connections: Slots<Connection>,
     timers: Timers,
     clients: Clients,
+    admission: Admission,
     /// Connections that are not served, and not gone yet.
     refusing: u32,
     listeners: Vec<Listener>,
@@ -172,6 +174,7 @@ impl<K: Kernel> Engine<K> {
             core,
             connections: Slots::new(),
             clients: Clients::default(),
+            admission: Admission::default(),
             refusing: 0,
             listeners: vec![listener; usize::from(listeners)],
             touched: Vec::new(),
@@ -205,6 +208,7 @@ impl<K: Kernel> Engine<K> {
         {
             self.complete(completion);
         }
+        self.admit_introduced();
         self.deliver_mail();
         self.core.end_arrivals();
         self.go_on();
@@ -418,6 +422,7 @@ impl<K: Kernel> Engine<K> {
         );
         self.timers.set(token.slot, NEVER);
         self.clients.leave(token.slot);
+        self.core.addresses.forget(key(token));
         self.refusing -= u32::from(connection.is_refused);
         self.core.counters.connections_open.lower();
         if let Some(batch) = connection.batch {
@@ -505,7 +510,8 @@ impl<K: Kernel> Engine<K> {
                     self.kernel.stop_accept(ListenerId(index));
                 }
             } else if listener.retry_at <= now {
-                let is_few = is_crowded || listener.is_pressed;
+                let is_shared = self.admission.is_shared(ListenerId(index));
+                let is_few = is_crowded || listener.is_pressed || is_shared;
                 (listener.is_armed, listener.is_open, listener.is_pressed) = (true, !is_few, true);
                 let accepts = if is_few { Accepts::Few } else { Accepts::Many };
                 self.kernel.accept(ListenerId(index), accepts);
