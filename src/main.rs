@@ -7,13 +7,12 @@ mod serve;
 mod service;
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use linting::{LINT_STATUS, LintArguments};
-use upring::config::{Config, HostKind, LimitError, Limits};
+use upring::config::{Config, HostKind, LimitError, Limits, ListenAddress, Listener};
 use upring::ring::doctor;
 use upring::site::{Catalog, Faults, Site};
 
@@ -51,9 +50,9 @@ struct Options {
     /// Configuration file; without one, the server has a page to try things with.
     #[arg(long, global = true, value_name = "FILE", env = "UPRING_CONFIG")]
     config: Option<PathBuf>,
-    /// Address to listen on, instead of those of the file; may be given several times.
+    /// Address to listen on, or `unix:PATH`, instead of those of the file; may be given several times.
     #[arg(long, global = true, value_name = "ADDR", env = "UPRING_LISTEN", value_delimiter = ',')]
-    listen: Vec<SocketAddr>,
+    listen: Vec<ListenAddress>,
     /// Worker threads, each with its own ring; 0 is one per core.
     #[arg(long, global = true, value_name = "N", env = "UPRING_WORKERS")]
     #[arg(value_parser = clap::value_parser!(u16).range(..=WORKERS_MAX))]
@@ -142,7 +141,7 @@ impl Options {
 
     fn apply(&self, config: &mut Config) {
         if !self.listen.is_empty() {
-            config.listen.clone_from(&self.listen);
+            config.listen = self.listen.iter().cloned().map(Listener::from).collect();
         }
         if let Some(workers) = self.workers {
             config.workers = usize::from(workers);

@@ -3,6 +3,7 @@
 
 use std::io;
 
+use crate::config::{ListenAddress, ListenerFault};
 use crate::resource::RouteError;
 use crate::ring::SetupError;
 
@@ -39,6 +40,14 @@ pub enum ServerError {
     Limit {
         /// The field of [`Limits`](crate::config::Limits).
         name: &'static str,
+    },
+    /// A listener that makes no sense.
+    #[error("cannot listen on {address}: {fault}")]
+    Listener {
+        /// Which.
+        address: ListenAddress,
+        /// What is wrong with it.
+        fault: ListenerFault,
     },
     /// The set of processors could not be read, or not be pinned to.
     #[error("cannot read or set which processors to run on: {0}")]

@@ -12,17 +12,18 @@ mod worker;
 pub use error::ServerError;
 pub use watchdog::{Finding, Watchdog};
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::config::{Config, HostKind};
+use crate::config::{Config, HostKind, ListenAddress, Listener};
 use crate::counters::Counters;
 use crate::engine::{Remote, Renewal};
 use crate::resource::{Registry, Resource};
-use crate::ring::{Control, affinity, listen, steer};
+use crate::ring::{Control, SetupError, SharedListener, affinity, listen, local_address, steer};
 use crate::upgrade::Protocol;
 use worker::{Started, Worker};
 
@@ -103,14 +104,12 @@ impl Server {
         let mut cores = Vec::new();
         let mut spawn = |index: usize| {
             let cpu = cpus[index % cpus.len()];
-            let listeners = bound.listen(&config)?;
-            if config.steer {
-                listeners.iter().try_for_each(|listener| steer(listener, cpu))?;
-            }
+            let listeners = bound.listen(&config, config.steer.then_some(cpu))?;
             let worker = Worker {
                 config: config.clone(),
                 registry: registry.clone(),
                 listeners,
+                shared: bound.shared.clone(),
                 cpu: (config.pin || config.steer).then_some(cpu),
                 remote: Arc::default(),
                 counters: Arc::default(),
@@ -121,8 +120,8 @@ impl Server {
         let spawned = (0..workers).try_for_each(&mut spawn);
         // With the last sender gone, a worker that dies without a word ends the wait, too.
         drop((tell, end));
-        let (addresses, ended) = (bound.addresses, Mutex::new(ended));
-        let mut running = Running { config, addresses, cores, ended };
+        let (Bound { addresses, listening, .. }, ended) = (bound, Mutex::new(ended));
+        let mut running = Running { config, addresses, listening, cores, ended };
         match spawned.and(running.hear(&started)) {
             Ok(()) => Ok(running),
             Err(error) => running.give_up(error),
@@ -138,8 +137,12 @@ impl Server {
         if let Some(fault) = registry.fault() {
             return Err(fault.clone().into());
         }
-        match config.limits.unusable() {
-            Some(name) => Err(ServerError::Limit { name }),
+        if let Some(name) = config.limits.unusable() {
+            return Err(ServerError::Limit { name });
+        }
+        let faulty = |at: &Listener| Some((at.address.clone(), at.fault()?));
+        match config.listen.iter().find_map(faulty) {
+            Some((address, fault)) => Err(ServerError::Listener { address, fault }),
             None => Ok(()),
         }
     }
@@ -153,27 +156,64 @@ impl Server {
     }
 }
 
-/// The addresses bound so far: a port the kernel chose for the first worker is that of all others,
-/// too.
+/// What is bound so far: a port the kernel chose for the first worker is that of all others, too, and a
+/// Unix socket is shared by all.
 #[derive(Default)]
 struct Bound {
     addresses: Vec<SocketAddr>,
+    listening: Vec<ListenAddress>,
+    shared: Vec<Arc<SharedListener>>,
 }
 
 impl Bound {
-    fn listen(&mut self, config: &Config) -> Result<Vec<TcpListener>, ServerError> {
-        let is_first = self.addresses.is_empty();
-        let wanted = if is_first { config.listen.clone() } else { self.addresses.clone() };
-        let mut listeners = Vec::new();
-        for address in wanted {
-            let listener = listen(address, config.ring.backlog)?;
-            if is_first {
-                self.addresses.push(listener.local_addr().map_err(ServerError::Address)?);
-            }
-            listeners.push(listener);
+    /// The listeners of a worker, in the order of the configuration's; over TCP they prefer what `cpu`
+    /// receives, if it is one.
+    fn listen(&mut self, config: &Config, cpu: Option<usize>) -> Result<Vec<OwnedFd>, ServerError> {
+        if self.listening.is_empty() {
+            return config.listen.iter().map(|listener| self.bind(listener, cpu)).collect();
         }
-        Ok(listeners)
+        let mut shared = self.shared.iter();
+        let mut again = |(at, listener): (&ListenAddress, &Listener)| match at {
+            ListenAddress::Tcp(address) => Ok(listen_and_steer(*address, listener, cpu)?),
+            ListenAddress::Unix(_) => {
+                let next = shared.next().expect("there is one for each Unix socket, in order");
+                Ok(next.share()?)
+            }
+        };
+        self.listening.iter().zip(&config.listen).map(&mut again).collect()
     }
+
+    /// The first worker's.
+    fn bind(&mut self, listener: &Listener, cpu: Option<usize>) -> Result<OwnedFd, ServerError> {
+        match &listener.address {
+            ListenAddress::Tcp(address) => {
+                let socket = listen_and_steer(*address, listener, cpu)?;
+                let address = local_address(&socket).map_err(ServerError::Address)?;
+                self.addresses.push(address);
+                self.listening.push(address.into());
+                Ok(socket)
+            }
+            ListenAddress::Unix(path) => {
+                let shared = SharedListener::listen(path, listener)?;
+                let socket = shared.share()?;
+                self.shared.push(Arc::new(shared));
+                self.listening.push(listener.address.clone());
+                Ok(socket)
+            }
+        }
+    }
+}
+
+fn listen_and_steer(
+    address: SocketAddr,
+    listener: &Listener,
+    cpu: Option<usize>,
+) -> Result<OwnedFd, SetupError> {
+    let socket = listen(address, listener)?;
+    if let Some(cpu) = cpu {
+        steer(&socket, cpu)?;
+    }
+    Ok(socket)
 }
 
 /// A server that serves.
@@ -182,6 +222,7 @@ pub struct Running {
     /// What it was started with.
     config: Config,
     addresses: Vec<SocketAddr>,
+    listening: Vec<ListenAddress>,
     cores: Vec<RunningCore>,
     /// How each core has ended, in the order in which they do. Locked by nobody: it lets threads
     /// share the rest.
@@ -286,9 +327,14 @@ impl Reloader {
 }
 
 impl Running {
-    /// The addresses listened on, ports chosen by the kernel included.
+    /// The addresses listened on over TCP, ports chosen by the kernel included.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Everything listened on, in the order of the configuration, ports chosen by the kernel included.
+    pub fn listening(&self) -> &[ListenAddress] {
+        &self.listening
     }
 
     /// Workers.
@@ -403,7 +449,7 @@ mod tests {
 
     #[test]
     fn when_a_later_core_fails_the_first_one_is_stopped() {
-        let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+        let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()];
         let config = Config { listen, workers: 2, ..Config::default() };
         let mut running = match Server::new(config).start() {
             Ok(running) => running,

@@ -1,7 +1,7 @@
 //! One worker: a thread with its ring, its engine and its host. Everything is made on the thread
 //! that uses it.
 
-use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -11,14 +11,17 @@ use crate::counters::Counters;
 use crate::engine::{Engine, Remote};
 use crate::host;
 use crate::resource::Registry;
-use crate::ring::{Control, Kernel, Ring, affinity, setup};
+use crate::ring::{Control, Kernel, Ring, SharedListener, affinity, setup};
 use crate::session::Core;
 use crate::upgrade::CoreWaker;
 
 pub(super) struct Worker {
     pub(super) config: Config,
     pub(super) registry: Registry,
-    pub(super) listeners: Vec<TcpListener>,
+    /// In the order of the configuration's.
+    pub(super) listeners: Vec<OwnedFd>,
+    /// Those that all workers share: a path is removed when the last of them has ended.
+    pub(super) shared: Vec<Arc<SharedListener>>,
     pub(super) cpu: Option<usize>,
     pub(super) remote: Arc<Remote>,
     pub(super) counters: Arc<Counters>,
@@ -32,7 +35,7 @@ pub(super) struct Started {
 
 impl Worker {
     pub(super) fn run(self, index: usize, tell: Sender<Started>) -> Result<(), ServerError> {
-        let Worker { config, registry, listeners, cpu, remote, counters } = self;
+        let Worker { config, registry, listeners, shared: _shared, cpu, remote, counters } = self;
         // Said once, and by a worker that panics before it the end of the sender says it: the
         // server waits for either.
         let ready = move |control| {
@@ -76,7 +79,8 @@ impl Worker {
         let core = Core::new(registry, limits, counters, ring.unix_seconds());
         let reach = control.clone();
         core.mailbox.set_core(CoreWaker::new(move || reach.notify()));
-        let mut engine = Engine::new(ring, core, count, remote, config.drain);
+        let mut engine = Engine::new(ring, core, count, remote, config.drain)
+            .admitting(&config.listen, config.identify_clients);
         ready(Ok(control));
         match runtime {
             None => host::native::run(&mut engine),
