@@ -365,7 +365,7 @@ fn note(_: &Request<'_>, _: &[u8], reply: &mut Reply<'_>) {
 /// What one serving thread allocates while `run` runs against its server, which had `warm` before.
 fn served(host: HostKind, warm: impl Fn(SocketAddr), run: impl Fn(SocketAddr)) -> Option<u64> {
     let config = Config {
-        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
         workers: 1,
         host,
         ..Config::default()

@@ -22,7 +22,7 @@ const REQUEST: &[u8] =
 /// Two workers; none where io_uring is denied.
 fn start(host: HostKind) -> Option<Running> {
     let config = Config {
-        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
         workers: 2,
         host,
         ..Config::default()

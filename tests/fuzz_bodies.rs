@@ -38,6 +38,11 @@ fn a_websocket_connection_says_the_same_however_its_bytes_are_cut() {
 }
 
 #[test]
+fn a_proxy_protocol_header_says_the_same_however_it_is_cut() {
+    try_out(fuzz::preface, PREFACES);
+}
+
+#[test]
 #[ignore = "writes to fuzz/corpus, for libFuzzer to begin with"]
 fn what_inputs_are_put_together_of_is_written_out_as_seeds() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
@@ -47,6 +52,7 @@ fn what_inputs_are_put_together_of_is_written_out_as_seeds() {
         ("negotiation", OFFERS),
         ("connection", HEADS),
         ("websocket", FRAMES),
+        ("preface", PREFACES),
     ] {
         let folder = corpus.join(target);
         fs::create_dir_all(&folder).expect("the package can be written to");
@@ -160,6 +166,28 @@ const FRAMES: &[&[u8]] = &[
     b"\0\0\0\0",
     b"\xf2\x48",
     b"text",
+];
+
+/// Headers, whose first byte says which versions are taken, and parts of them.
+const PREFACES: &[&[u8]] = &[
+    b"\x02PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\nGET / HTTP/1.1\r\n",
+    b"\x09PROXY TCP6 2001:db8::1 ::ffff:192.0.2.1 1 65535\r\n",
+    b"\x05PROXY UNKNOWN ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff ffff::ffff 65535 65535\r\n",
+    b"\x02\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\xdc\x04\0\x50behind",
+    b"\x01\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x13\xc0\0\x02\x01\xc0\0\x02\x02\xdc\x04\0\x50\x03\0\x04\x98\x88\xaa\x6b",
+    b"\x04\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24 \x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01 \x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x02\0\x50\0\x51",
+    b"\x0b\r\n\r\n\0\r\nQUIT\n\x20\0\0\0GET / HTTP/1.1\r\n",
+    b"\x02\r\n\r\n\0\r\nQUIT\n\x21\0\0\x03abc",
+    b"\x02\r\n\r\n\0\r\nQUIT\n\x21\0\x02\x08",
+    b"\x02\r\n\r\n\0\r\nQUIT\n",
+    b"\x02PROXY ",
+    b"\x02",
+    b"\x21\x11\0\x0c",
+    b"\x04\0\x02\xff\xff",
+    b"TCP4 ",
+    b"192.0.2.1 ",
+    b"\r\n",
+    b"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
 ];
 
 const CHUNKS: &[&[u8]] = &[

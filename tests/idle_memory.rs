@@ -118,13 +118,22 @@ fn an_idle_upgraded_connection_costs_at_most_256_bytes() {
     if !has_descriptors() {
         return;
     }
-    let cases = [("native", ECHO), ("hosted", ECHO), ("native", WEBSOCKET), ("hosted", WEBSOCKET)];
-    for (host, protocol) in cases {
-        let Some(serving) = Serving::start(&["--workers", "1", "--host", host]) else { return };
+    // With a limit to them, clients are known by their addresses, and counted.
+    let known = ["--limit", "connections_per_client_max=100000"];
+    let cases = [
+        ("native", ECHO, &[][..]),
+        ("hosted", ECHO, &[]),
+        ("native", ECHO, &known),
+        ("native", WEBSOCKET, &[]),
+        ("hosted", WEBSOCKET, &[]),
+    ];
+    for (host, protocol, more) in cases {
+        let arguments = [&["--workers", "1", "--host", host], more].concat();
+        let Some(serving) = Serving::start(&arguments) else { return };
         drop(upgraded(serving.address(), &protocol, WARM));
         let before = settled_bytes(&serving);
         let connections = upgraded(serving.address(), &protocol, CONNECTIONS);
-        let host = format!("{host}, {}", protocol.name);
+        let host = format!("{host}, {}, {more:?}", protocol.name);
         let growth = settled_bytes(&serving).saturating_sub(before);
         // Those of the warm-up had to be paid for, too.
         let (all, new) = (CONNECTIONS as u64, (CONNECTIONS - WARM) as u64);
@@ -141,7 +150,7 @@ fn an_idle_upgraded_connection_costs_at_most_256_bytes() {
 #[test]
 fn idle_connections_hold_no_receive_buffer() {
     let config =
-        Config { listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))], ..Config::default() };
+        Config { listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()], ..Config::default() };
     let resource = Resource::new().upgrade(echo::protocol());
     let running = match Server::new(config).route("/echo", resource).start() {
         Ok(running) => running,

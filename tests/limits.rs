@@ -4,10 +4,11 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use upring::buffer::Lease;
-use upring::config::{DrainTimes, Limits};
+use upring::config::{DrainTimes, Limits, Listener, ProxyProtocol};
 use upring::counters::Counters;
 use upring::engine::{Engine, Turn};
 use upring::http::{Request, Response, Status, Trailers};
@@ -34,6 +35,7 @@ const fn case(limit: &'static str, bound: u64, play: fn(&mut Scene), status: Opt
 const CASES: &[Case] = &[
     case("connections_max", 1, |scene| scene.connect_twice(), Some(503)),
     case("connections_per_client_max", 1, |scene| scene.connect_twice(), Some(429)),
+    case("proxy_header_bytes_max", 250, |scene| scene.introduce(240), None),
     case("head_bytes_max", 40, |scene| scene.send(&format!("GET /{:40}", "")), Some(414)),
     case("head_bytes_max", 40, |scene| scene.get("/", &format!("X: {:040}\r\n", 1)), Some(431)),
     case("target_bytes_max", 3, |scene| scene.get("/abc", ""), Some(414)),
@@ -147,7 +149,11 @@ impl Scene {
         let (kernel, counters) = (Simulation::new(1, config), Arc::<Counters>::default());
         let core = Core::new(registry(), limits, Arc::clone(&counters), 0);
         let world = kernel.world();
-        let engine = Engine::new(kernel, core, 1, Arc::default(), DrainTimes::default());
+        let plain = Listener::from(SocketAddr::from(([0, 0, 0, 0], 80)));
+        let proxy_from = vec!["0.0.0.0/0".parse().expect("a network")];
+        let proxied = Listener { proxy_protocol: ProxyProtocol::V2, proxy_from, ..plain.clone() };
+        let engine = Engine::new(kernel, core, 2, Arc::default(), DrainTimes::default())
+            .admitting(&[plain, proxied], false);
         Scene { engine, world, counters, clients: Vec::new() }
     }
 
@@ -181,6 +187,15 @@ impl Scene {
         self.clients.push(client.clone());
         self.settle();
         client
+    }
+
+    /// On a listener behind a load balancer, by a header with so many bytes that say nothing.
+    fn introduce(&mut self, bytes: u8) {
+        let client = self.world.connect(ListenerId(1));
+        self.clients.push(client.clone());
+        let header = b"\r\n\r\n\0\r\nQUIT\n\x21\0\0";
+        client.write_exactly(&[header, &[bytes][..], &vec![0; bytes.into()]].concat());
+        self.settle();
     }
 
     fn connect_twice(&mut self) {

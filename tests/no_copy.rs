@@ -16,7 +16,7 @@ use upring::buffer::Lease;
 use upring::config::{Limits, RingConfig};
 use upring::engine::Engine;
 use upring::resource::{Registry, Resource};
-use upring::ring::{Kernel, Ring, Wait, listen, setup};
+use upring::ring::{Kernel, Ring, Wait, listen, local_address, setup};
 use upring::upgrade::{Handler, Io, Protocol};
 
 thread_local! {
@@ -157,8 +157,9 @@ fn on_a_ring(test: impl FnOnce(&mut Engine<Watched<Ring<'_>>>, SocketAddr)) {
         }
         Err(error) => panic!("{error}"),
     };
-    let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 64).expect("it is loopback");
-    let address = listener.local_addr().expect("it is bound");
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let listener = listen(any, &any.into()).expect("it is loopback");
+    let address = local_address(&listener).expect("it is bound");
     let ring = Ring::new(&mut uring, &config, &limits, vec![listener]).expect("a ring is allowed");
     test(&mut engine(Watched::new(ring, |_| {}), core(registry())), address);
 }

@@ -135,6 +135,7 @@ impl Tally {
             "clients_over_limit",
             "clients_unknown",
             "connections_cut",
+            "proxy_headers_read",
             "accept_pauses",
             "requests_faulty",
             "bytes_assembled",

@@ -140,7 +140,9 @@ fn the_bytes_column_asks_the_kernel_for_nothing() {
         "socket2::",
         "use io_uring",
     ];
-    for folder in ["src/scan", "src/http", "src/session", "src/buffer", "src/protocols"] {
+    for folder in
+        ["src/scan", "src/http", "src/preface", "src/session", "src/buffer", "src/protocols"]
+    {
         for (path, text) in sources(folder) {
             let word = kernel.iter().find(|word| code(&text).contains(**word));
             assert!(word.is_none(), "{path} uses {word:?}");

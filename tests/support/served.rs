@@ -3,6 +3,7 @@
 
 #![allow(unreachable_pub, reason = "a private module of the test, and its interface all the same")]
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use upring::config::{Config, DrainTimes, HostKind};
@@ -53,7 +54,7 @@ fn serve(
     setting: Setting,
 ) -> Result<(Setting, Running, Loopback<'static>), ServerError> {
     let routed = Routed::default();
-    let (listen, limits) = (vec![([127, 0, 0, 1], 0).into()], setting.limits());
+    let (listen, limits) = (vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()], setting.limits());
     let drain = DrainTimes::within(Duration::from_secs(1));
     let config = Config { listen, workers: 1, host, limits, drain, ..Config::default() };
     let server = Server::new(config).connect(tunnel());

@@ -4,9 +4,11 @@
 
 mod connection;
 mod conversation;
+mod preface;
 mod websocket;
 
 pub(crate) use connection::connection;
+pub(crate) use preface::preface;
 pub(crate) use websocket::websocket;
 
 use upring::http::{

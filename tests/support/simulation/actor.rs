@@ -12,6 +12,7 @@ use super::script::{Leave, Script};
 
 pub(super) struct Actor {
     script: Script,
+    listener: ListenerId,
     client: Option<Client>,
     starts_at: u64,
     connected_at: Millis,
@@ -26,6 +27,24 @@ pub(super) struct Actor {
     has_finished: bool,
     was_open: bool,
     is_over: bool,
+}
+
+/// Where connections begin with a PROXY protocol header; the other listener is as any.
+const BEHIND_A_BALANCER: ListenerId = ListenerId(1);
+
+/// A header that names one of three clients, or nobody.
+fn header(random: &mut Random) -> Vec<u8> {
+    let client = random.index(3) as u8;
+    match random.index(4) {
+        0 => format!("PROXY TCP4 192.0.2.{client} 192.0.2.9 1 80\r\n").into_bytes(),
+        1 => b"PROXY UNKNOWN\r\n".into(),
+        2 => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0".into(),
+        _ => {
+            let fixed = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x01\0\xc0\0\x02";
+            let rest = b"\xc0\0\x02\x09\0\x01\0\x50\x04\0\xf1";
+            [&fixed[..], &[client], rest, &[0; 0xf1]].concat()
+        }
+    }
 }
 
 /// What a client can say of its connection.
@@ -57,7 +76,12 @@ pub(super) struct Circumstances {
 }
 
 impl Actor {
-    pub(super) fn new(script: Script, random: &mut Random) -> Actor {
+    pub(super) fn new(mut script: Script, random: &mut Random) -> Actor {
+        let listener = ListenerId(u16::from(random.chance(0.3)));
+        if listener == BEHIND_A_BALANCER {
+            let header = header(random);
+            script.bytes.splice(0..0, header);
+        }
         // Large answers are not read a byte at a time: the world has to end.
         let least = script.expected_bytes() / 60 + 1;
         let reads = [random.index(50), random.index(2000), 1 << 20];
@@ -80,6 +104,7 @@ impl Actor {
             was_open: false,
             is_over: false,
             client: None,
+            listener,
             script,
         }
     }
@@ -96,7 +121,7 @@ impl Actor {
         let Some(client) = self.client.clone() else {
             // Three clients, some with several connections.
             let address = Ipv4Addr::new(192, 0, 2, random.index(3) as u8);
-            let client = world.connect_from(ListenerId(0), address.into());
+            let client = world.connect_from(self.listener, address.into());
             client.set_window(self.window);
             self.client = Some(client);
             self.connected_at = world.now();

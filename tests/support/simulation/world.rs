@@ -1,10 +1,11 @@
 //! One world, from its seed to its end: the plan, the turns, and the account.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use upring::buffer::Lease;
-use upring::config::{DrainTimes, Limits};
+use upring::config::{DrainTimes, Limits, Listener, ProxyProtocol};
 use upring::counters::Counters;
 use upring::engine::{Engine, Remote, Turn};
 use upring::http::{Method, Request, Response, Status, Trailers};
@@ -83,10 +84,11 @@ impl Stager {
             engine: Engine::new(
                 Watched::new(kernel, limits, is_traced),
                 core,
-                1,
+                2,
                 Arc::clone(&remote),
                 DrainTimes { timeout, window },
-            ),
+            )
+            .admitting(&listeners(), random.chance(0.3)),
             counters,
             remote,
             drains_at: random.chance(0.15).then(|| random.below(60)),
@@ -208,6 +210,8 @@ impl Stager {
             ("upgrades_open", &counters.upgrades_open),
             ("upgrades_deciding", &counters.upgrades_deciding),
             ("completions_stale", &counters.completions_stale),
+            ("proxy_headers_faulty", &counters.proxy_headers_faulty),
+            ("proxy_sources_refused", &counters.proxy_sources_refused),
         ] {
             assert_eq!(gauge.value(), 0, "{name}");
         }
@@ -263,6 +267,14 @@ impl Outcome {
 
 fn one<T: Copy, const N: usize>(of: [T; N], random: &mut Random) -> T {
     of[random.index(N)]
+}
+
+/// One as any, and one behind a load balancer.
+fn listeners() -> [Listener; 2] {
+    let plain = Listener::from(SocketAddr::from(([0, 0, 0, 0], 80)));
+    let proxy_from = vec!["192.0.2.0/24".parse().expect("a network")];
+    let proxied = Listener { proxy_protocol: ProxyProtocol::Any, proxy_from, ..plain.clone() };
+    [plain, proxied]
 }
 
 fn limits(random: &mut Random) -> Limits {
