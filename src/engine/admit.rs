@@ -165,6 +165,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// Lets those in whose headers have come in this turn.
+    #[cold]
     pub(super) fn admit_introduced(&mut self) {
         while let Some(introduced) = self.core.introduced.pop() {
             let token = token(introduced);

@@ -208,7 +208,9 @@ impl<K: Kernel> Engine<K> {
         {
             self.complete(completion);
         }
-        self.admit_introduced();
+        if !self.core.introduced.is_empty() {
+            self.admit_introduced();
+        }
         self.deliver_mail();
         self.core.end_arrivals();
         self.go_on();

@@ -81,6 +81,8 @@ impl Preface {
 impl Session {
     /// Uses what was received for the header, as far as that goes. When it is whole, the engine is
     /// [told](super::Core::introduced), and has the last word about who is let in.
+    // Once a connection, and on few of them: what the others share with it is not to grow by it.
+    #[cold]
     pub(super) fn introduce(&mut self, port: &mut Port<'_>) {
         let bytes_max = port.core.limits.proxy_header_bytes_max as usize;
         while let State::Preface(preface) = &mut self.state
