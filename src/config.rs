@@ -74,6 +74,7 @@ impl Config {
         let needs_room = other.limits.connections_max > self.limits.connections_max;
         let differences = [
             ("listen", self.listen != other.listen),
+            ("identify_clients", self.identify_clients != other.identify_clients),
             ("workers", self.workers != other.workers),
             ("host", self.host != other.host),
             ("pin", self.pin != other.pin),

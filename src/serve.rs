@@ -8,7 +8,7 @@ use signal_hook::iterator::Signals;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
-use upring::config::HostKind;
+use upring::config::{HostKind, ListenAddress};
 use upring::files::Files;
 use upring::resource::Resource;
 use upring::server::{Reloader, Running, Server, ServerError, Stopper};
@@ -163,6 +163,12 @@ fn introduction(running: &Running, site: &Site) -> String {
         for Served { host, pattern, about } in site.served() {
             let authority = host.clone().unwrap_or_else(|| address.to_string());
             text += &format!("  {:<32} {about}\n", format!("http://{authority}{pattern}"));
+        }
+    }
+    for address in running.listening() {
+        if let ListenAddress::Unix(path) = address {
+            let path = path.display();
+            text += &format!("  {address}: curl --unix-socket {path} http://localhost/\n");
         }
     }
     let is_served = |path: &str| site.served().iter().any(|served| served.pattern == path);

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use loopback::{PATIENCE, connect, start, wait_until};
-use upring::config::{ListenAddress, Listener, ProxyProtocol};
+use upring::config::{DrainTimes, ListenAddress, Listener, ProxyProtocol};
 use upring::http::{Request, Response, Status};
 use upring::protocols::echo;
 use upring::resource::{Reply, Resource, StreamIo, Streaming, asynchronous, from_head, streamed};
@@ -56,7 +56,7 @@ impl Drop for Folder {
 fn config(listener: Listener, (host, is_plain): (HostKind, bool)) -> Config {
     let mut config = Config { listen: vec![listener], workers: 1, host, ..Config::default() };
     config.ring.without.direct_descriptors = is_plain;
-    config.drain_timeout = Duration::from_secs(1);
+    config.drain = DrainTimes::within(Duration::from_secs(1));
     config
 }
 

@@ -211,10 +211,9 @@ impl<K: Kernel> Engine<K> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
-    use crate::config::{Limits, ListenAddress, ProxyProtocol};
+    use crate::config::{DrainTimes, Limits, ListenAddress, ProxyProtocol};
     use crate::counters::Counters;
     use crate::engine::Turn;
     use crate::http::Request;
@@ -254,7 +253,7 @@ mod tests {
             let unix = ListenAddress::Unix("/run/upring.sock".into());
             let unix = Listener { proxy_protocol, ..unix.into() };
             let world = kernel.world();
-            let engine = Engine::new(kernel, core, 3, Arc::default(), Duration::from_secs(5))
+            let engine = Engine::new(kernel, core, 3, Arc::default(), DrainTimes::default())
                 .admitting(&[plain, proxied, unix], is_identifying);
             Scene { engine, world, counters }
         }

@@ -12,6 +12,7 @@
 
 mod catalog;
 mod fault;
+mod listen;
 mod read;
 mod route;
 mod section;

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use toml::de::DeTable;
 
 use super::catalog::Catalog;
 use super::fault::{Faults, Notes, suggestion};
+use super::listen::listeners;
 use super::route::Routing;
 use super::section::Section;
 use super::{FILE_BYTES_MAX, LogSettings, Site};
@@ -82,9 +82,10 @@ fn read(
 fn config(file: &mut Section<'_>) -> Config {
     let usual = Config::default();
     let hosts = [("hosted", HostKind::Hosted), ("native", HostKind::Native)];
-    let listen = listen(file);
+    let listen = listeners(file);
     Config {
         listen: if listen.is_empty() { usual.listen } else { listen },
+        identify_clients: file.flag("identify_clients").unwrap_or_default(),
         workers: file.number("workers", 0..=WORKERS_MAX).map_or(0, |said| said.value as usize),
         host: file.word("host", &hosts).unwrap_or_default(),
         pin: file.flag("pin").unwrap_or_default(),
@@ -100,27 +101,6 @@ fn config(file: &mut Section<'_>) -> Config {
 
 fn time(file: &mut Section<'_>, key: &'static str, usual: Duration) -> Duration {
     file.number(key, 0..=DAY_MS).map_or(usual, |said| Duration::from_millis(said.value))
-}
-
-fn listen(file: &mut Section<'_>) -> Vec<SocketAddr> {
-    let mut listen = Vec::new();
-    for mut listener in file.sections("listen") {
-        match listener.text("address") {
-            None => listener.fault("a listener says its `address`"),
-            Some(said) => match said.value.parse() {
-                Ok(address) if listen.contains(&address) => {
-                    listener.fault_at(&said, "this address is listened on already");
-                }
-                Ok(address) => listen.push(address),
-                Err(_) => {
-                    let text = "an address is like \"127.0.0.1:8080\" or \"[::]:80\"";
-                    listener.fault_at(&said, text);
-                }
-            },
-        }
-        listener.end();
-    }
-    listen
 }
 
 fn limits(file: &mut Section<'_>) -> Limits {
@@ -166,9 +146,6 @@ fn ring(file: &mut Section<'_>) -> RingConfig {
     count("buffers_lent", &mut ring.buffers_lent);
     count("large_buffers", &mut ring.large_buffers);
     count("large_lent", &mut ring.large_lent);
-    if let Some(said) = section.number("backlog", 1..=65_535) {
-        ring.backlog = i32::try_from(said.value).unwrap_or(i32::MAX);
-    }
     if let Some(direct) = section.flag("direct_descriptors") {
         ring.without.direct_descriptors = !direct;
     }
@@ -216,7 +193,22 @@ mod tests {
             ("host = 'hostd'", "\"native\"; did you mean `hosted`?"),
             ("listen = 'a'", "-:1:10: `listen` is a list of tables, each begun by [[listen]]"),
             ("[[listen]]", "-:1:1: a listener says its `address`"),
-            ("[[listen]]\naddress = 'localhost'", "-:2:11: an address is like"),
+            ("[[listen]]\naddress = 'localhost'", "-:2:11: \"localhost\" is neither an address"),
+            ("[[listen]]\naddress = 'unix:'", "-:2:11: \"unix:\" names no path"),
+            (
+                "[[listen]]\naddress = '[::]:80'\n[[listen]]\naddress = '[::]:80'",
+                "-:4:11: this address is listened on already",
+            ),
+            (
+                "[[listen]]\naddress = '[::]:80'\nproxy_protocol = 'v3'",
+                "-:3:18: `proxy_protocol` is one of \"off\", \"v1\", \"v2\", \"any\"",
+            ),
+            ("[[listen]]\naddress = '[::]:80'\nproxy_protocol = 'any'", "-:2:11: PROXY protocol"),
+            (
+                "[[listen]]\naddress = '[::]:80'\nproxy_from = ['10.0.0.0/33']",
+                "-:3:15: a network is like",
+            ),
+            ("[[listen]]\naddress = 'unix:/a'\nmode = 0o1000", "-:2:11: mode is not one of"),
             ("[limits]\nlease_max = 1", "-:2:1: there is no limit `lease_max`; did you mean"),
             ("[limits]\nleases_max = 70000", "-:2:14: that is more than this limit can be"),
             ("[limits]\nleases_max = 0", "-: the limit `leases_max` lets nothing through"),
