@@ -1,5 +1,19 @@
 //! What one core counts. Each core has its own set, written by its thread alone and summed by
 //! whoever asks: no two cores write to one cache line, and counting takes no lock.
+//!
+//! A number of its own is a line in the list below: name, kind if it is no counter, and a sentence
+//! that is its documentation and what the metrics endpoint says of it. What has labels or buckets
+//! lies in files of its own: `statuses`, `upgrades`, `histogram`.
+
+mod histogram;
+mod statuses;
+mod upgrades;
+
+pub use histogram::{
+    Histogram, Latencies, Lifetimes, NANOS_PER_MILLI, NANOS_PER_SECOND, Nanos, Time,
+};
+pub use statuses::Statuses;
+pub use upgrades::{TokenSlot, UpgradeResult, Upgrades};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,6 +22,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counter(AtomicU64);
 
 impl Counter {
+    /// One that has counted nothing.
+    pub const fn new() -> Counter {
+        Counter(AtomicU64::new(0))
+    }
+
     /// Adds to the number. Only the core that owns it may call this: a load and a store, not an
     /// atomic addition.
     pub fn add(&self, count: u64) {
@@ -40,19 +59,75 @@ impl Counter {
     }
 }
 
+/// What the number of a name says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// How often something has happened since the start.
+    Counter,
+    /// How much of something there is now.
+    Gauge,
+    /// The least there has been of something since the start; of all cores, the least of any.
+    Least,
+}
+
+/// One number of a core, and what it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Described {
+    /// Its name.
+    pub name: &'static str,
+    /// What it says, in a sentence: that of its documentation.
+    pub help: &'static str,
+    /// How it is to be read.
+    pub kind: Kind,
+    /// How much it is now.
+    pub value: u64,
+}
+
+macro_rules! kind {
+    () => {
+        Kind::Counter
+    };
+    (gauge) => {
+        Kind::Gauge
+    };
+    (least) => {
+        Kind::Least
+    };
+}
+
 macro_rules! counters {
-    ($($(#[$doc:meta])+ $name:ident,)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident $(: $kind:ident)?,)+) => {
         /// One core's counters.
         #[derive(Debug, Default)]
         #[repr(align(128))]
         pub struct Counters {
-            $($(#[$doc])+ pub $name: Counter,)+
+            $($(#[doc = $doc])+ pub $name: Counter,)+
+            /// [`requests`](Counters::requests) by the status of their answer.
+            pub statuses: Statuses,
+            /// What became of offers, by the protocol that was offered.
+            pub upgrades: Upgrades,
+            /// Time in the server of each of the [`requests`](Counters::requests).
+            pub request_times: Latencies,
+            /// Time that decisions about an upgrade took.
+            pub decision_times: Latencies,
+            /// Time that switched connections were open, of those that are over.
+            pub switched_times: Lifetimes,
         }
 
         impl Counters {
             /// Name and value of each, in a fixed order.
             pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name.value()),)+].into_iter()
+            }
+
+            /// The same, with what they say.
+            pub fn each_described(&self) -> impl Iterator<Item = Described> {
+                [$(Described {
+                    name: stringify!($name),
+                    help: concat!($($doc,)+).trim_ascii_start(),
+                    kind: kind!($($kind)?),
+                    value: self.$name.value(),
+                },)+].into_iter()
             }
         }
     };
@@ -62,10 +137,12 @@ counters! {
     /// Connections accepted.
     connections_accepted,
     /// Connections open now.
-    connections_open,
+    connections_open: gauge,
     /// Connections that were not served, because the core or their client has as many as it may, or
     /// the core is stopping.
     connections_refused,
+    /// Those of them that came while their core had as many as it may.
+    connections_over_limit,
     /// Those of them that their client has too many of.
     clients_over_limit,
     /// Connections whose client the kernel did not know any more.
@@ -104,9 +181,9 @@ counters! {
     /// Requests that were switched: to a protocol in Upgrade, or to the tunnel of a CONNECT.
     upgrades_switched,
     /// Switched connections open now.
-    upgrades_open,
+    upgrades_open: gauge,
     /// Decisions not yet made.
-    upgrades_deciding,
+    upgrades_deciding: gauge,
     /// Offers, and CONNECTs, declined by the handler.
     upgrades_declined,
     /// Offers of which nothing is registered for the resource.
@@ -162,7 +239,7 @@ counters! {
     /// Requests whose content was larger than the resource takes.
     contents_too_large,
     /// Memory of content and WebSocket messages that have not come whole.
-    bytes_collected,
+    bytes_collected: gauge,
     /// Requests refused, and WebSocket connections closed with 1013, because their core held as much of
     /// what has not come whole as it may.
     collected_overflows,
@@ -194,15 +271,33 @@ counters! {
     backpressure,
     /// Receive buffers that hold bytes of some connection, at the end of the last turn. An idle
     /// connection has none.
-    buffers_held,
+    buffers_held: gauge,
     /// Unread bytes copied out of receive buffers because others waited for those.
     bytes_set_aside,
     /// Connections reset because they held receive buffers for which others had waited too long.
     connections_cut,
     /// Receives that found no buffer.
     receives_starved,
-    /// Multishot operations that had to be armed again.
+    /// Receive buffers that could be received into, when there were fewest.
+    buffers_low: least,
+    /// Multishot receives that had to be armed again.
     rearmed,
+    /// Multishot operations of any kind that ended though nothing was wrong with their socket.
+    multishots_ended,
+    /// Sends of which only a part left at once.
+    sends_short,
+    /// Sends that found their socket full, and waited for their peer.
+    sends_blocked,
+    /// Calls of io_uring_enter.
+    ring_enters,
+    /// Completions taken from the completion queue.
+    ring_completions,
+    /// Times the completion queue was found too small: multishots may have ended for it.
+    ring_overflows,
+    /// Times the submission queue was full in the middle of a turn.
+    ring_submissions_full,
+    /// Calls the kernel put off for want of memory.
+    ring_refusals,
     /// Completions of an earlier tenant of their slot. Always zero: a slot is reused only when
     /// nothing of it is in flight.
     completions_stale,
@@ -225,6 +320,18 @@ counters! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_counter_says_what_it_is_in_sentences() {
+        let counters = Counters::default();
+        for Described { name, help, .. } in counters.each_described() {
+            let is_sentence = help.ends_with('.') && help.starts_with(char::is_uppercase);
+            assert!(is_sentence && !help.contains("  "), "{name}: {help:?}");
+        }
+        let kind = |wanted| counters.each_described().find(|at| at.name == wanted).unwrap().kind;
+        assert_eq!(kind("connections_open"), Kind::Gauge);
+        assert_eq!((kind("buffers_low"), kind("requests")), (Kind::Least, Kind::Counter));
+    }
 
     #[test]
     fn every_counter_is_listed_by_its_name() {

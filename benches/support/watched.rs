@@ -6,6 +6,7 @@ use std::io;
 
 use upring::buffer::{Batch, Pool, Size};
 use upring::config::Millis;
+use upring::counters::Time;
 use upring::ring::{
     Accepts, Completion, Handle, Kernel, ListenerId, Manner, Receipts, Token, Wait,
 };
@@ -68,6 +69,10 @@ impl<K> Watched<K> {
 impl<K: Kernel> Kernel for Watched<K> {
     fn now(&self) -> Millis {
         self.kernel.now()
+    }
+
+    fn time(&self) -> Time {
+        self.kernel.time()
     }
 
     fn unix_seconds(&self) -> u64 {

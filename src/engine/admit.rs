@@ -192,8 +192,9 @@ impl<K: Kernel> Engine<K> {
 
     fn refuse(&mut self, token: Token, why: Refusal) {
         self.core.counters.connections_refused.raise();
-        if why == Refusal::ClientFull {
-            self.core.counters.clients_over_limit.raise();
+        match why {
+            Refusal::CoreFull => self.core.counters.connections_over_limit.raise(),
+            Refusal::ClientFull => self.core.counters.clients_over_limit.raise(),
         }
         let is_told = self.refusing < REFUSING_MAX;
         self.refusing += 1;

@@ -100,6 +100,11 @@ impl Remote {
     pub fn stop(&self) {
         self.is_stopping.store(true, Ordering::Release);
     }
+
+    /// Whether it was asked.
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
 }
 
 /// One core.
@@ -118,6 +123,8 @@ pub struct Engine<K: Kernel> {
     starved: VecDeque<Token>,
     /// New connections that are not received on yet, the first first.
     line: VecDeque<Token>,
+    /// Receive buffers that could be received into, when there were fewest.
+    buffers_low: usize,
     /// A receive of this turn found no buffer: too few are lent.
     is_short_of_buffers: bool,
     /// The same of large ones: what waits for it is received into the others.
@@ -167,6 +174,8 @@ impl<K: Kernel> Engine<K> {
             retry_at: 0,
             is_closed: false,
         };
+        let buffers_low = kernel.pool().count();
+        core.counters.buffers_low.set(buffers_low as u64);
         Engine {
             timers: Timers::new(core.now),
             date_due: core.now,
@@ -181,6 +190,7 @@ impl<K: Kernel> Engine<K> {
             ready: VecDeque::new(),
             starved: VecDeque::new(),
             line: VecDeque::new(),
+            buffers_low,
             is_short_of_buffers: false,
             is_short_of_large: false,
             cut_at: NEVER,
@@ -224,6 +234,7 @@ impl<K: Kernel> Engine<K> {
         self.end_shortage();
         self.arm_tick();
         self.note_buffers();
+        self.note_times();
         Ok(self.outcome())
     }
 
@@ -259,7 +270,7 @@ impl<K: Kernel> Engine<K> {
 
     /// Asks the time once a turn, and for the date once a second.
     fn look_at_the_clock(&mut self) {
-        self.core.begin_turn(self.kernel.now());
+        self.core.begin_turn_at(self.kernel.time());
         if self.core.now >= self.date_due {
             self.core.date.refresh(self.kernel.unix_seconds());
             // The wall clock's second does not begin with ours: looking ten times a second keeps
@@ -347,7 +358,12 @@ impl<K: Kernel> Engine<K> {
             self.starve(token);
         }
         let (buffers, usual) = (self.kernel.pool().count(), self.kernel.pool().buffer_bytes());
-        self.core.is_short_of_buffers = self.kernel.receivable(Size::Usual) < buffers / 4;
+        let receivable = self.kernel.receivable(Size::Usual);
+        if receivable < self.buffers_low {
+            self.buffers_low = receivable;
+            self.core.counters.buffers_low.set(receivable as u64);
+        }
+        self.core.is_short_of_buffers = receivable < buffers / 4;
         self.with(token, |connection, core, key| {
             if !more {
                 connection.receive = Receive::Idle;
@@ -394,6 +410,7 @@ impl<K: Kernel> Engine<K> {
         if !is_lost && is_wanted && !batch.is_empty() {
             // The rest goes first: one send in flight, in order. It waits for its peer, and nobody
             // else for its buffers.
+            self.core.counters.sends_short.raise();
             batch.give_buffers_back();
             connection.set_in_flight(batch.load());
             connection.peer_deadline = now.saturating_add(self.core.limits.send_timeout_ms);
@@ -545,6 +562,14 @@ impl<K: Kernel> Engine<K> {
         self.core.counters.buffers_held.set(held as u64);
     }
 
+    /// The second reading of the clock, for all that was answered in this turn; without anything,
+    /// there is none.
+    fn note_times(&mut self) {
+        if self.core.has_answers() {
+            self.core.end_turn(self.kernel.time().nanos);
+        }
+    }
+
     fn control(&mut self) {
         self.core.counters.wakes_across_cores.raise();
         self.core.mailbox.reached();
@@ -553,7 +578,7 @@ impl<K: Kernel> Engine<K> {
             self.drain.times = drain;
             self.core.counters.renewals.raise();
         }
-        if self.remote.is_stopping.load(Ordering::Acquire) && self.stop_at.is_none() {
+        if self.remote.is_stopping() && self.stop_at.is_none() {
             self.begin_drain();
         }
     }

@@ -109,8 +109,8 @@ pub enum ReplyState {
     /// Nothing was written.
     #[default]
     Unanswered,
-    /// The answer is written.
-    Answered,
+    /// The answer is written, with this status.
+    Answered(Status),
     /// The answer was promised.
     Later(Awaiting<Response>),
     /// The answer comes piece by piece.
@@ -121,7 +121,7 @@ impl fmt::Debug for ReplyState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             ReplyState::Unanswered => "Unanswered",
-            ReplyState::Answered => "Answered",
+            ReplyState::Answered(_) => "Answered",
             ReplyState::Later(_) => "Later",
             ReplyState::Streaming(_) => "Streaming",
         })
@@ -158,7 +158,7 @@ impl<'a> Reply<'a> {
     pub fn ready(&mut self, response: &Ready) {
         self.begin();
         response.write(self.text, self.date, self.form);
-        self.state = ReplyState::Answered;
+        self.state = ReplyState::Answered(response.status());
     }
 
     /// Answers.
@@ -168,7 +168,7 @@ impl<'a> Reply<'a> {
     pub fn send(&mut self, response: &Response) {
         self.begin();
         response.write(self.text, self.date, self.form);
-        self.state = ReplyState::Answered;
+        self.state = ReplyState::Answered(response.status());
     }
 
     /// Answers without allocating: writes status and fields where they will be sent from, and has
@@ -196,8 +196,10 @@ impl<'a> Reply<'a> {
         complete: impl FnOnce(ResponseWriter<'_>) -> Result<(), FieldError>,
     ) {
         self.begin();
+        // U-42: an interim status cannot be the answer, and is not sent as one.
+        let status = if status.is_interim() { Status::INTERNAL_SERVER_ERROR } else { status };
         match complete(ResponseWriter::new(self.text, self.date, status, self.form)) {
-            Ok(()) => self.state = ReplyState::Answered,
+            Ok(()) => self.state = ReplyState::Answered(status),
             Err(fault) => {
                 tracing::error!("an answer was not sent: {fault}");
                 self.send(&Response::new(Status::INTERNAL_SERVER_ERROR));

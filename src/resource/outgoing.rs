@@ -3,13 +3,17 @@
 use std::io::Write;
 
 use crate::buffer::Payload;
-use crate::http::{ContentFraming, Fields, Form, Head, Method, Persistence, Response, Version};
+use crate::http::{
+    ContentFraming, Fields, Form, Head, Method, Persistence, Response, Status, Version,
+};
 use crate::upgrade::Io;
 
 /// How far the answer has got.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     state: State,
+    /// Of the answer that has begun.
+    status: Status,
     version: Version,
     head_only: bool,
     /// What the client allows.
@@ -35,6 +39,7 @@ impl Outgoing {
     pub(crate) fn new(head: &Head, advertise: Option<&str>) -> Outgoing {
         Outgoing {
             state: State::Unanswered,
+            status: Status::OK,
             version: head.version,
             head_only: head.method == Method::Head,
             persistence: head.persistence(),
@@ -44,6 +49,11 @@ impl Outgoing {
 
     pub(crate) fn has_begun(&self) -> bool {
         !matches!(self.state, State::Unanswered | State::Unfit)
+    }
+
+    /// The status of an answer that has begun.
+    pub(crate) fn status(&self) -> Status {
+        self.status
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -81,6 +91,7 @@ impl Outgoing {
         must_close: bool,
     ) -> ContentFraming {
         assert!(self.state == State::Unanswered, "a request has one answer");
+        self.status = response.status();
         let framing = match (length, self.version) {
             _ if !response.has_content() => ContentFraming::Length(0),
             (Some(length), _) => ContentFraming::Length(length),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Answer;
 use super::routes::{Match, RouteError, Routes};
+use crate::counters::Upgrades;
 use crate::http::{Method, MethodSet};
 use crate::upgrade::{Offer, Order, Outcome, Protocol, negotiate};
 
@@ -262,6 +263,17 @@ impl Registry {
         self.fault.take()
     }
 
+    /// Has each protocol counted in the place of its name.
+    pub(crate) fn place_tokens(&mut self, upgrades: &Upgrades) {
+        let hosts = self.hosts.iter_mut().map(|(_, routes)| routes);
+        let all = hosts.chain([&mut self.everywhere]).flat_map(Routes::all_mut);
+        for resource in all.chain(&mut self.tunnel) {
+            for protocol in &mut resource.protocols {
+                protocol.place(upgrades.slot(protocol.name()));
+            }
+        }
+    }
+
     /// What cannot run without the hosted mode, if anything is registered that cannot.
     pub(crate) fn needs_runtime(&self) -> Option<String> {
         let hosts = self.hosts.iter().map(|(_, routes)| routes);
@@ -359,6 +371,30 @@ mod tests {
             let name = found.map(|found| found.resource.protocols_text());
             assert_eq!(name, expected, "{host:?} {path}");
         }
+    }
+
+    #[test]
+    fn a_protocol_is_counted_in_the_place_of_its_name_wherever_it_is() {
+        let mut registry = Registry::default();
+        let resource = || Resource::new().upgrade(protocol("chat")).upgrade(protocol("echo"));
+        for pattern in ["/exact", "/of/{a}/pattern", "/prefix*"] {
+            registry.insert(pattern, resource());
+            registry.insert_on("*.example.org", pattern, resource());
+        }
+        registry.connect(protocol("Echo"));
+        let upgrades = Upgrades::default();
+        registry.place_tokens(&upgrades);
+        let expected = [upgrades.slot("chat"), upgrades.slot("echo")];
+        assert_eq!(upgrades.each().count(), 3, "two of them and the others");
+        for host in ["a.example.org", "b"] {
+            for path in ["/exact", "/of/1/pattern", "/prefix/1"] {
+                let found = registry.find(Some(host.as_bytes()), path.as_bytes()).expect(path);
+                let slots: Vec<_> = found.resource.protocols().iter().map(Protocol::slot).collect();
+                assert_eq!(slots, expected, "{host}{path}");
+            }
+        }
+        let tunnel = registry.tunnel().expect("it decides").protocols();
+        assert_eq!(tunnel[0].slot(), expected[1], "names are told apart without regard to case");
     }
 
     #[test]

@@ -158,6 +158,13 @@ impl Routes {
         let prefixes = prefixes.map(move |(path, at)| (text(path) + "*", &at.resource));
         exact.chain(patterned).chain(prefixes)
     }
+
+    /// Every resource there is.
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Resource> {
+        let exact = self.exact.iter_mut().map(|(_, at)| at);
+        let prefixes = self.prefixes.iter_mut().map(|(_, at)| at);
+        exact.chain(&mut self.patterned).chain(prefixes).map(|at| &mut at.resource)
+    }
 }
 
 /// Few paths have the same length: most are told apart without a look at their bytes.

@@ -7,6 +7,7 @@ use io_uring::types::Timespec;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Millis;
+use crate::counters::{NANOS_PER_SECOND, Nanos, Time};
 
 /// Milliseconds since a moment of `CLOCK_MONOTONIC`.
 #[derive(Debug, Clone, Copy)]
@@ -21,8 +22,15 @@ impl Clock {
     }
 
     pub(super) fn now(self) -> Millis {
+        self.time().millis
+    }
+
+    /// The same, and in nanoseconds.
+    pub(super) fn time(self) -> Time {
         let since = monotonic().saturating_sub(self.origin);
-        since.as_secs() * 1000 + Millis::from(since.subsec_millis())
+        let millis = since.as_secs() * 1000 + Millis::from(since.subsec_millis());
+        let nanos = since.as_secs() * NANOS_PER_SECOND + Nanos::from(since.subsec_nanos());
+        Time { millis, nanos }
     }
 
     /// What `CLOCK_MONOTONIC` shows at `when`: never before this clock shows it.

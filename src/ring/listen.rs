@@ -95,6 +95,16 @@ pub fn local_address(listener: impl AsFd) -> io::Result<SocketAddr> {
     Ok(SocketAddr::try_from(rustix::net::getsockname(listener)?)?)
 }
 
+/// Finds out whether anybody listens on `address`: [`listen`] would share it with whoever of the same
+/// user does, which is wrong for what only one process may answer.
+///
+/// # Errors
+/// The address is taken, not of this host, or needs a privilege.
+pub fn check_free(address: SocketAddr) -> Result<(), SetupError> {
+    let bound = std::net::TcpListener::bind(address);
+    bound.map(drop).map_err(|error| SetupError::listener("bind", address.into(), &error))
+}
+
 /// Has a listener accept the connections whose packets arrive on `cpu`, where each core has one on the
 /// same address (Linux 6.2). What arrives on a core without a listener goes to any of them.
 ///
@@ -132,6 +142,7 @@ mod tests {
         drop(second);
         let _client = TcpStream::connect(address).expect("it listens");
         let (accepted, _) = first.accept().expect("a client is there");
+        assert_eq!(check_free(address).expect_err("it is shared").cause(), Cause::AddressInUse);
         assert!(accepted.nodelay().expect("a TCP socket"));
         assert!(socket2::SockRef::from(&accepted).keepalive().expect("a TCP socket"));
     }

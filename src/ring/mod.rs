@@ -38,7 +38,7 @@ mod user_data;
 pub use completion::{Completion, Errno, Handle, ListenerId, Token};
 pub use control::Control;
 pub use error::{Cause, SetupError};
-pub use listen::{listen, local_address, steer};
+pub use listen::{check_free, listen, local_address, steer};
 pub use probe::Features;
 pub use shared::SharedListener;
 pub use tier::Tier;
@@ -47,6 +47,7 @@ pub use uring::{Ring, RingCounters};
 use std::io;
 
 use crate::buffer::{Batch, Pool, Size};
+use crate::counters::Time;
 
 pub use crate::config::{Millis, NEVER};
 
@@ -111,6 +112,10 @@ pub enum Manner {
 pub trait Kernel {
     /// The core's monotonic clock.
     fn now(&self) -> Millis;
+    /// The same clock, as fine as it is.
+    fn time(&self) -> Time {
+        Time::of(self.now())
+    }
     /// Seconds since the Unix epoch.
     fn unix_seconds(&self) -> u64;
     /// The core's receive buffers.

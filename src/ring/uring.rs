@@ -39,6 +39,7 @@ use super::{
 };
 use crate::buffer::{Batch, Pool, Size};
 use crate::config::{Limits, RingConfig};
+use crate::counters::{Counters, Time};
 
 /// How long a ring that is dropped waits for what is in flight.
 const QUIET_MS_MAX: Millis = 1000;
@@ -104,7 +105,10 @@ pub struct Ring<'r> {
     timer: Timer,
     control: Control,
     wake: Option<Arc<OwnedFd>>,
-    counters: RingCounters,
+    /// Those of the core.
+    counters: Arc<Counters>,
+    /// Receives of any size that found no buffer.
+    starvations: u64,
     /// Why nothing can be submitted any more.
     failure: Option<io::Error>,
     closing: bool,
@@ -177,7 +181,8 @@ impl<'r> Ring<'r> {
             timer: Timer { at: NEVER, time: Box::default(), unread: false },
             control,
             wake: None,
-            counters: RingCounters::default(),
+            counters: Arc::default(),
+            starvations: 0,
             failure: None,
             closing: false,
         };
@@ -198,7 +203,18 @@ impl<'r> Ring<'r> {
 
     /// What has been counted.
     pub fn counters(&self) -> RingCounters {
-        self.counters
+        RingCounters {
+            enters: self.counters.ring_enters.value(),
+            overflows: self.counters.ring_overflows.value(),
+            starvations: self.starvations,
+            multishots_ended: self.counters.multishots_ended.value(),
+            refusals: self.counters.ring_refusals.value(),
+        }
+    }
+
+    /// Counts with those of the core from here on.
+    pub fn count_in(&mut self, counters: Arc<Counters>) {
+        self.counters = counters;
     }
 
     /// How other threads get this core's attention.
@@ -306,6 +322,7 @@ impl<'r> Ring<'r> {
 
     #[cold]
     fn make_room(&mut self, count: usize) -> io::Result<()> {
+        self.counters.ring_submissions_full.raise();
         for _ in 0..OFFERS_MAX {
             self.enter_kernel(0)?;
             if self.submissions.capacity() - self.submissions.len() >= count {
@@ -322,8 +339,10 @@ impl<'r> Ring<'r> {
         self.completions.sync();
         self.submissions.sync();
         let count = self.submissions.len() as u32;
-        self.counters.enters += 1;
-        self.counters.overflows += u64::from(self.submissions.cq_overflow());
+        self.counters.ring_enters.raise();
+        if self.submissions.cq_overflow() {
+            self.counters.ring_overflows.raise();
+        }
         // Events are asked for each time: what this submission itself sets off (a peer on the same
         // ring) is only a completion after the deferred work has run, and that costs no second
         // call. SAFETY: no argument is passed; the entries submitted satisfied `push`.
@@ -338,7 +357,7 @@ impl<'r> Ring<'r> {
             // A signal woke us, or patience is over: the caller sees that nothing completed.
             Ok(_) | Err((libc::EINTR, _)) => Ok(()),
             Err((libc::EAGAIN | libc::EBUSY, _)) => {
-                self.counters.refusals += 1;
+                self.counters.ring_refusals.raise();
                 // Completions that wait are what gives memory back; without any, time has to.
                 if self.completions.is_empty() {
                     thread::sleep(Duration::from_millis(1));
@@ -360,6 +379,7 @@ impl<'r> Ring<'r> {
     /// What a completion of the kernel says to the engine, if anything.
     fn translate(&mut self, cqe: &cqueue::Entry) -> Option<Completion> {
         let more = cqueue::more(cqe.flags());
+        self.counters.ring_completions.raise();
         self.in_flight -= usize::from(!more);
         let Some(UserData { kind, token }) = UserData::unpack(cqe.user_data()) else {
             debug_assert!(false, "every submission carries user data of ours");
@@ -394,7 +414,9 @@ impl<'r> Ring<'r> {
         let was_few = *left > 0;
         *left = left.saturating_sub(1);
         let more = if was_few { *left > 0 } else { more };
-        self.counters.multishots_ended += u64::from(outcome.is_ok() && !more && !was_few);
+        if outcome.is_ok() && !more && !was_few {
+            self.counters.multishots_ended.raise();
+        }
         Completion::Accepted { listener: ListenerId(listener), result: outcome.map(Handle), more }
     }
 
@@ -423,9 +445,10 @@ impl<'r> Ring<'r> {
                 outcome.map(|_| None)
             }
         };
-        self.counters.starvations += u64::from(matches!(result, Err(Errno::NOBUFS)));
-        self.counters.multishots_ended +=
-            u64::from(!more && matches!(result, Ok(Some(_)) | Err(Errno::NOBUFS)));
+        self.starvations += u64::from(matches!(result, Err(Errno::NOBUFS)));
+        if !more && matches!(result, Ok(Some(_)) | Err(Errno::NOBUFS)) {
+            self.counters.multishots_ended.raise();
+        }
         Completion::Received { connection, result, more }
     }
 
@@ -434,6 +457,7 @@ impl<'r> Ring<'r> {
             && let Some(entry) = self.sends.retry(self.tier, send)
         {
             // The socket is full: this one waits for its peer.
+            self.counters.sends_blocked.raise();
             self.push([entry]);
             return None;
         }
@@ -474,7 +498,7 @@ impl<'r> Ring<'r> {
     fn controlled(&mut self, more: bool) -> Completion {
         self.control.reset();
         if !more && !self.closing {
-            self.counters.multishots_ended += 1;
+            self.counters.multishots_ended.raise();
             self.watch_control();
         }
         Completion::Control
@@ -533,6 +557,10 @@ impl<'r> Ring<'r> {
 impl Kernel for Ring<'_> {
     fn now(&self) -> Millis {
         self.clock.now()
+    }
+
+    fn time(&self) -> Time {
+        self.clock.time()
     }
 
     fn unix_seconds(&self) -> u64 {
@@ -782,7 +810,9 @@ impl fmt::Debug for Ring<'_> {
         write!(
             f,
             "Ring({:?} descriptors, {} in flight, {:?})",
-            self.tier, self.in_flight, self.counters
+            self.tier,
+            self.in_flight,
+            self.counters()
         )
     }
 }

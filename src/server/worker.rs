@@ -56,7 +56,7 @@ impl Worker {
         let count = u16::try_from(listeners.len()).unwrap_or(u16::MAX);
         let ring = Ring::new(&mut uring, &config.ring, &config.limits, listeners)
             .and_then(|mut ring| Ok((ring.register_wake()?, ring)));
-        let (wake, ring) = match ring {
+        let (wake, mut ring) = match ring {
             Ok(made) => made,
             Err(error) => {
                 ready(Err(error.into()));
@@ -73,6 +73,7 @@ impl Worker {
                 }
             },
         };
+        ring.count_in(Arc::clone(&counters));
         let control = ring.control();
         let mut limits = config.limits;
         limits.connections_max = limits.connections_max.min(ring.connections_max());

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Addresses;
+use super::times::Times;
 use crate::buffer::{Batch, Lease, Ledger, Load, Outbox};
 use crate::config::{Limits, Millis};
-use crate::counters::Counters;
-use crate::http::{ChunkLimits, Date, Field, HeadLimits};
+use crate::counters::{Counters, Nanos, Time, TokenSlot, UpgradeResult};
+use crate::http::{ChunkLimits, Date, Field, HeadLimits, Status};
 use crate::resource::Registry;
 use crate::upgrade::{Control, Io, Mailbox, Spawn};
 
@@ -25,6 +26,7 @@ pub struct Core {
     pub date: Date,
     /// The time of this turn.
     pub now: Millis,
+    pub(super) times: Times,
     /// Tells this turn from those before and after it.
     pub(super) turn: u8,
     /// What was [spent](Core::spend) in it on all connections.
@@ -82,17 +84,19 @@ fn is_worth_keeping(count: usize, bytes: usize) -> bool {
 impl Core {
     /// A core that serves `registry`.
     pub fn new(
-        registry: Registry,
+        mut registry: Registry,
         limits: Limits,
         counters: Arc<Counters>,
         unix_seconds: u64,
     ) -> Core {
+        registry.place_tokens(&counters.upgrades);
         Core {
             registry: Rc::new(registry),
             limits,
             counters,
             date: Date::at(unix_seconds),
             now: 0,
+            times: Times::new(),
             turn: 0,
             spent_in_turn: 0,
             is_crowded: false,
@@ -109,14 +113,22 @@ impl Core {
     }
 
     /// Serves something else from here on. A request that waits is answered by what it was found in.
-    pub fn renew(&mut self, registry: Registry, limits: Limits) {
+    pub fn renew(&mut self, mut registry: Registry, limits: Limits) {
+        registry.place_tokens(&self.counters.upgrades);
         self.registry = Rc::new(registry);
         self.limits = limits;
     }
 
     /// Begins a turn of the engine: every connection has its share of it anew.
     pub fn begin_turn(&mut self, now: Millis) {
-        self.now = now;
+        self.begin_turn_at(Time::of(now));
+    }
+
+    /// The same, by a clock that is finer, too.
+    #[inline]
+    pub(crate) fn begin_turn_at(&mut self, now: Time) {
+        self.now = now.millis;
+        self.times.begin(now.nanos);
         self.turn = self.turn.wrapping_add(1);
         self.spent_in_turn = 0;
     }
@@ -143,6 +155,39 @@ impl Core {
     pub(super) fn request_timeout_ms(&self) -> u64 {
         let usual = self.limits.idle_timeout_ms;
         if self.is_draining { usual.min(FIRST_REQUEST_MS) } else { usual }
+    }
+
+    /// Whether something was answered whose time is to be counted: then [`end_turn`](Core::end_turn)
+    /// wants to know it.
+    pub(crate) fn has_answers(&self) -> bool {
+        self.times.has_answers()
+    }
+
+    /// Counts the time that what was answered in this turn took.
+    pub(crate) fn end_turn(&mut self, now: Nanos) {
+        self.times.end(now, &self.counters.request_times);
+    }
+
+    /// Counts an answer to the request that is looked at: the one place where that is done.
+    pub(super) fn count_answer(&mut self, status: Status) {
+        self.counters.requests.raise();
+        self.counters.statuses.raise(status.code());
+        self.times.note_answer(&self.counters.request_times);
+    }
+
+    /// Counts what became of an offer that names a registered protocol: the one place where that is
+    /// done.
+    pub(super) fn count_upgrade(&self, token: TokenSlot, result: UpgradeResult) {
+        let counters = &self.counters;
+        match result {
+            UpgradeResult::Switched => &counters.upgrades_switched,
+            UpgradeResult::Declined => &counters.upgrades_declined,
+            UpgradeResult::Unfit => &counters.upgrades_unfit,
+            UpgradeResult::EarlyBytesRefused => &counters.upgrades_early_bytes_refused,
+            UpgradeResult::Timeout => &counters.upgrades_timeout,
+        }
+        .raise();
+        counters.upgrades.raise(token, result);
     }
 
     /// Requests of one connection that may be begun in this turn.

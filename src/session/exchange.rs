@@ -8,10 +8,12 @@
 use std::ops::Deref;
 use std::rc::Rc;
 
+use super::switched::Switched;
 use super::waiting::Waiting;
 use super::{Core, Port};
 use crate::buffer::{Lease, LeaseQueue};
 use crate::config::NEVER;
+use crate::counters::TokenSlot;
 use crate::http::{
     Head, HeadError, Method, Persistence, Request, Response, Status, list, overflow_fault,
     read_head, read_whole_head,
@@ -48,7 +50,7 @@ pub(super) enum Progress {
     /// Nothing has to come first, but others have waited long enough.
     More,
     /// The 101, or the 200 to a CONNECT, is written: the connection is this handler's.
-    Switched(Box<dyn Handler>),
+    Switched(Switched),
 }
 
 /// How one request ended.
@@ -59,8 +61,8 @@ pub(super) enum Step {
     Begun(Box<Waiting>),
     /// Not yet.
     Waiting(Box<Waiting>),
-    /// With a 101, or with the 200 to a CONNECT.
-    Switched(Box<dyn Handler>),
+    /// With a 101, or with the 200 to a CONNECT, to a protocol that is counted there.
+    Switched(Box<dyn Handler>, TokenSlot),
 }
 
 /// What was found of the next head.
@@ -115,7 +117,7 @@ impl Exchange {
         let (mut head, mut bytes) = (Head::EMPTY, HeadBytes::default());
         while !control.is_closing && !control.is_reset {
             let step = match self.waiting.take() {
-                Some(waiting) => waiting.advance(input, is_ended, control, port),
+                Some(waiting) => go_on(waiting, input, is_ended, control, port),
                 None if input.is_empty() => break,
                 None if port.is_full() => {
                     port.core.counters.answers_held.raise();
@@ -142,21 +144,29 @@ impl Exchange {
             };
             match step {
                 Step::Answered => self.has_begun = false,
-                Step::Switched(handler) => return Progress::Switched(handler),
-                Step::Begun(waiting) => self.waiting = Some(waiting),
+                Step::Switched(handler, token) => {
+                    return Progress::Switched(Switched::now(handler, token, port.core));
+                }
+                Step::Begun(waiting) => self.keep(waiting, port.core),
                 Step::Waiting(waiting) if waiting.is_blocked() => {
-                    self.waiting = Some(waiting);
+                    self.keep(waiting, port.core);
                     return self.pause(Progress::Blocked, control);
                 }
                 Step::Waiting(waiting) => {
                     control.deadline = waiting.deadline();
-                    self.waiting = Some(waiting);
+                    self.keep(waiting, port.core);
                     return Progress::Waiting;
                 }
             }
         }
         self.rest(is_ended, control, port.core);
         Progress::Waiting
+    }
+
+    /// Keeps a request that waits, and when it came.
+    fn keep(&mut self, mut waiting: Box<Waiting>, core: &Core) {
+        waiting.came_by(core.times.began());
+        self.waiting = Some(waiting);
     }
 
     /// Whether the connection is between two requests.
@@ -172,7 +182,9 @@ impl Exchange {
     /// Nothing came in time.
     pub(super) fn timed_out(&mut self, control: &mut Control, port: &mut Port<'_>) {
         if let Some(waiting) = self.waiting.take() {
+            port.core.times.look_at(waiting.since());
             waiting.timed_out(control, port);
+            port.core.times.look_at_new();
         } else if self.has_begun {
             port.core.counters.timeouts_heads.raise();
             let text = "The head of the request did not arrive in time.\n";
@@ -408,6 +420,24 @@ fn first_byte_fault(first: u8) -> HeadError {
     }
 }
 
+/// Goes on with a request that waits. One that waits for something else then came when it did.
+fn go_on(
+    waiting: Box<Waiting>,
+    input: &mut LeaseQueue,
+    is_ended: bool,
+    control: &mut Control,
+    port: &mut Port<'_>,
+) -> Step {
+    let since = waiting.since();
+    port.core.times.look_at(since);
+    let mut step = waiting.advance(input, is_ended, control, port);
+    port.core.times.look_at_new();
+    if let Step::Begun(waiting) | Step::Waiting(waiting) = &mut step {
+        waiting.came_by(since);
+    }
+    step
+}
+
 /// Goes on with the request of a head, whose fields are those of the core. Its bytes are done with then.
 fn begin(
     bytes: &mut HeadBytes,
@@ -451,6 +481,6 @@ pub(super) fn answer_and_close(
 
 /// Writes an answer.
 pub(super) fn write(response: &Response, form: crate::http::Form<'_>, port: &mut Port<'_>) {
-    port.core.counters.requests.raise();
+    port.core.count_answer(response.status());
     port.with_text(|text, date| response.write(text, date, form));
 }

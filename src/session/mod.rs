@@ -24,6 +24,7 @@
 )]
 
 mod addresses;
+mod asked;
 mod content;
 mod core;
 mod exchange;
@@ -36,6 +37,7 @@ mod switched;
 #[cfg(test)]
 // In a file of their own: they show what the files do together.
 mod tests;
+mod times;
 mod waiting;
 
 pub use self::addresses::Addresses;
@@ -45,10 +47,11 @@ use crate::buffer::{Lease, LeaseQueue};
 use crate::config::{Limits, NEVER, ProxyProtocol};
 use crate::http::{Form, Persistence, Response};
 use crate::resource::{StreamIo, Streaming};
-use crate::upgrade::{CloseReason, Control, Detached, Handler, moving_cost};
+use crate::upgrade::{CloseReason, Control, Detached, moving_cost};
 use exchange::Exchange;
 use preface::Preface;
 use std::os::fd::OwnedFd;
+use switched::Switched;
 
 /// What it costs to deliver a buffer, whatever is in it.
 const BUFFER_COST: u32 = 2;
@@ -81,7 +84,7 @@ enum State {
     Http(Exchange),
     /// Its PROXY protocol header comes first.
     Preface(Box<Preface>),
-    Switched(Box<dyn Handler>),
+    Switched(Switched),
     Over,
 }
 
@@ -210,7 +213,7 @@ impl Session {
     pub fn close(&mut self, reason: CloseReason, core: &mut Core) {
         self.input.clear();
         match std::mem::replace(&mut self.state, State::Over) {
-            State::Switched(handler) => switched::close(handler, reason, core),
+            State::Switched(switched) => switched::close(switched, reason, core),
             State::Http(mut exchange) => exchange.abandon(reason, core),
             State::Preface(_) | State::Over => {}
         }
@@ -220,8 +223,8 @@ impl Session {
     pub fn detached(&mut self, socket: OwnedFd, core: &mut Core) {
         let unread = std::mem::take(&mut self.input);
         let is_ended = self.input_end != InputEnd::Open;
-        if let State::Switched(handler) = std::mem::replace(&mut self.state, State::Over) {
-            switched::detach(handler, Detached { socket, unread, is_ended }, core);
+        if let State::Switched(switched) = std::mem::replace(&mut self.state, State::Over) {
+            switched::detach(switched, Detached { socket, unread, is_ended }, core);
         }
     }
 
@@ -316,9 +319,9 @@ impl Session {
                     exchange::Progress::Waiting => {}
                     exchange::Progress::Blocked => self.is_blocked = true,
                     exchange::Progress::More => self.has_more = true,
-                    exchange::Progress::Switched(handler) => {
+                    exchange::Progress::Switched(switched) => {
                         self.control = Control::default();
-                        self.state = State::Switched(handler);
+                        self.state = State::Switched(switched);
                         self.with_handler(port, |handler, io| handler.on_open(io));
                     }
                 }

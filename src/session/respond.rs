@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::asked::Asked;
 use super::content::{Incoming, at_hand};
 use super::exchange::{Step, answer_and_close, refuse, write};
 use super::streamed::Streamed;
@@ -9,6 +10,7 @@ use super::switched::fenced;
 use super::waiting::{Kept, Waiting};
 use super::{Core, Port};
 use crate::buffer::LeaseQueue;
+use crate::counters::{TokenSlot, UpgradeResult};
 use crate::http::{
     CONTINUE, ContentFraming, Form, Framing, Head, HeadError, Method, Persistence, Request,
     Response, Status, TargetForm, Version, framing, write_switching,
@@ -43,7 +45,8 @@ pub(super) struct Route<'a> {
 enum Missed {
     Unusable(Unusable),
     Unknown,
-    Unfit,
+    /// Of the protocol that is counted there.
+    Unfit(TokenSlot),
 }
 
 /// Whether a request has content at all.
@@ -99,7 +102,8 @@ pub(super) fn begin(
         return too_large(route, request, control, port);
     }
     if let Some(refusal) = screen(route, request, port) {
-        port.core.counters.upgrades_declined.raise();
+        let token = route.chosen.map_or(TokenSlot::default(), |(protocol, _)| protocol.slot());
+        port.core.count_upgrade(token, UpgradeResult::Declined);
         return conclude(request, &refusal, incoming, route.is_guarded, control, port);
     }
     if route.takes(request) != Takes::Whole {
@@ -140,6 +144,9 @@ pub(super) fn finish(
     match route.chosen {
         Some((protocol, version)) => {
             let decision = decide(protocol, version, request, content, port);
+            if !matches!(decision, Decision::Later(_)) {
+                port.core.counters.decision_times.note(0, 1);
+            }
             decided(route, request, decision, input, control, port)
         }
         None => answer(route, request, content, incoming, input, control, port),
@@ -181,8 +188,8 @@ fn refuse_content(
     control: &mut Control,
     port: &mut Port<'_>,
 ) -> Step {
-    if route.chosen.is_some() {
-        Missed::Unfit.count(port.core);
+    if let Some((protocol, _)) = route.chosen {
+        port.core.count_upgrade(protocol.slot(), UpgradeResult::Unfit);
     }
     answer_and_close(response, request.method(), control, port);
     Step::Answered
@@ -251,9 +258,10 @@ impl<'a> Route<'a> {
         let mut route = Route { is_tunnel: true, ..Route::at(registry, resource, "") };
         // RFC 9110 §9.3.6: it has no content. Were some announced, others could take for content
         // what is the tunnel's.
+        let protocol = resource.protocols().first();
         match has_content {
-            true => route.missed = Some(Missed::Unfit),
-            false => route.chosen = resource.protocols().first().map(|protocol| (protocol, None)),
+            true => route.missed = protocol.map(|protocol| Missed::Unfit(protocol.slot())),
+            false => route.chosen = protocol.map(|protocol| (protocol, None)),
         }
         Some(route)
     }
@@ -272,8 +280,9 @@ impl<'a> Route<'a> {
             Outcome::Chosen { .. } | Outcome::Unfit => {
                 let offered =
                     || self.resource.protocols().iter().filter(|at| is_offered(at, &offer));
+                let token = offered().next().map_or(TokenSlot::default(), Protocol::slot);
                 Route {
-                    missed: Some(Missed::Unfit),
+                    missed: Some(Missed::Unfit(token)),
                     is_guarded: offered().any(|at| at.early_data() == EarlyData::Forbidden),
                     is_misused: offered().any(Protocol::is_exacting),
                     ..self
@@ -380,7 +389,7 @@ impl Missed {
             Missed::Unusable(Unusable::Malformed) => &counters.upgrades_malformed,
             Missed::Unusable(Unusable::TooLong) => &counters.upgrades_too_long,
             Missed::Unknown => &counters.upgrades_unknown,
-            Missed::Unfit => &counters.upgrades_unfit,
+            Missed::Unfit(token) => return core.count_upgrade(token, UpgradeResult::Unfit),
         }
         .raise();
     }
@@ -507,8 +516,8 @@ fn answer(
         state = ReplyState::Unanswered;
     }
     match state {
-        ReplyState::Answered => {
-            port.core.counters.requests.raise();
+        ReplyState::Answered(status) => {
+            port.core.count_answer(status);
             let written = port.outbox().queued().bytes.saturating_sub(before);
             port.core.spend(moving_cost(written));
             end(incoming, form, control, port)
@@ -600,13 +609,14 @@ pub(super) fn decided(
         return Step::Answered;
     };
     let response = match decision {
-        Decision::Switch(switch) if route.is_tunnel => return open_tunnel(switch, port),
+        Decision::Switch(switch) if route.is_tunnel => return open_tunnel(protocol, switch, port),
         Decision::Switch(switch) => return switch_over(protocol, version, request, switch, port),
         Decision::Later(awaiting) => {
-            port.core.counters.upgrades_deciding.raise();
+            let asked = Asked::now(protocol.slot(), port.core);
             let deadline = port.core.now.saturating_add(route.decision_timeout_ms(port.core));
             let kept = Kept::of(request, route.registry);
-            return Step::Waiting(Box::new(Waiting::for_decision(kept, awaiting, deadline)));
+            let waiting = Waiting::for_decision(kept, awaiting, asked, deadline);
+            return Step::Waiting(Box::new(waiting));
         }
         Decision::Answer(response) => response,
         Decision::UpgradeRequired(response) => require(response, route.resource),
@@ -614,25 +624,22 @@ pub(super) fn decided(
     // U-25: a client that broke the no-early-data rule of its token may not have those bytes read
     // as a request.
     let is_early = protocol.early_data() == EarlyData::Forbidden && !input.is_empty();
-    let counters = &port.core.counters;
-    match is_early {
-        true => counters.upgrades_early_bytes_refused.raise(),
-        false => counters.upgrades_declined.raise(),
-    }
+    let result = if is_early { UpgradeResult::EarlyBytesRefused } else { UpgradeResult::Declined };
+    port.core.count_upgrade(protocol.slot(), result);
     // A protocol decides when the content is there: nothing of it is left.
     let incoming = Incoming::new(Framing::None, false, 0, port.core);
     conclude(request, &response, incoming, is_early || route.is_tunnel, control, port)
 }
 
 /// Writes the 200 to a CONNECT. What is received behind the head is the handler's from here on.
-fn open_tunnel(switch: Switch, port: &mut Port<'_>) -> Step {
-    count_switch(port.core);
+fn open_tunnel(protocol: &Protocol, switch: Switch, port: &mut Port<'_>) -> Step {
+    count_switch(protocol, Status::OK, port.core);
     let response = Response::new(Status::OK).with_fields(&switch.fields);
     // RFC 9110 §9.3.6: nothing frames a content; the tunnel begins behind the empty line.
     port.with_text(|text, date| {
         response.write_head(text, date, Form::default(), ContentFraming::Close);
     });
-    Step::Switched(switch.handler)
+    Step::Switched(switch.handler, protocol.slot())
 }
 
 /// Writes the 101. What is received behind the head is the handler's from here on.
@@ -643,7 +650,7 @@ fn switch_over(
     switch: Switch,
     port: &mut Port<'_>,
 ) -> Step {
-    count_switch(port.core);
+    count_switch(protocol, Status::SWITCHING_PROTOCOLS, port.core);
     let is_awaited =
         request.head().expects_continue && !framing(request.head()).is_ok_and(has_content);
     port.with_text(|text, _| {
@@ -653,12 +660,10 @@ fn switch_over(
         }
         write_switching(text, protocol.name().as_bytes(), version, &switch.fields);
     });
-    Step::Switched(switch.handler)
+    Step::Switched(switch.handler, protocol.slot())
 }
 
-fn count_switch(core: &Core) {
-    let counters = &core.counters;
-    counters.requests.raise();
-    counters.upgrades_switched.raise();
-    counters.upgrades_open.raise();
+fn count_switch(protocol: &Protocol, status: Status, core: &mut Core) {
+    core.count_answer(status);
+    core.count_upgrade(protocol.slot(), UpgradeResult::Switched);
 }

@@ -196,7 +196,7 @@ impl Streamed {
             let response = Response::text(Status::INTERNAL_SERVER_ERROR, text);
             return self.fail(CloseReason::HandlerPanicked, Some(response), control, port);
         }
-        port.core.counters.requests.raise();
+        port.core.count_answer(self.outgoing.status());
         let Streamed { handler, incoming, outgoing, has_panicked, .. } = self;
         part_from(handler, has_panicked, CloseReason::Finished, port.core);
         release(control);
@@ -231,7 +231,7 @@ impl Streamed {
         } else if let Some(response) = response
             && !has_begun
         {
-            port.core.counters.requests.raise();
+            port.core.count_answer(response.status());
             let form = self.outgoing.last_form();
             port.with_text(|text, date| response.write(text, date, form));
         }

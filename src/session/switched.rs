@@ -4,7 +4,34 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{BUFFER_COST, Core, InputEnd, Port, Session, State};
+use crate::config::Millis;
+use crate::counters::{NANOS_PER_MILLI, TokenSlot};
 use crate::upgrade::{CloseReason, Detached, Handler, Io};
+
+/// The handler of a switched connection, and what is counted of that.
+pub(super) struct Switched {
+    handler: Box<dyn Handler>,
+    token: TokenSlot,
+    since: Millis,
+}
+
+impl Switched {
+    /// A connection was switched in this turn, to a protocol that is counted there.
+    pub(super) fn now(handler: Box<dyn Handler>, token: TokenSlot, core: &Core) -> Switched {
+        core.counters.upgrades_open.raise();
+        core.counters.upgrades.of(token).open.raise();
+        Switched { handler, token, since: core.now }
+    }
+
+    /// It is over: the handler, to part from.
+    fn end(self, core: &Core) -> Box<dyn Handler> {
+        core.counters.upgrades_open.lower();
+        core.counters.upgrades.of(self.token).open.lower();
+        let took = core.now.saturating_sub(self.since);
+        core.counters.switched_times.note(took.saturating_mul(NANOS_PER_MILLI), 1);
+        self.handler
+    }
+}
 
 impl Session {
     /// Delivers what was received until the handler pauses, closes, or has written enough for now, or
@@ -46,7 +73,7 @@ impl Session {
         port: &mut Port<'_>,
         call: impl FnOnce(&mut dyn Handler, &mut Io<'_>),
     ) {
-        let State::Switched(handler) = &mut self.state else { return };
+        let State::Switched(Switched { handler, .. }) = &mut self.state else { return };
         let mut rest = None;
         let (mut io, _) = port.grip(&mut self.control, &mut rest);
         let is_fine = fenced(|| call(&mut **handler, &mut io));
@@ -56,26 +83,27 @@ impl Session {
         if !is_fine {
             port.core.counters.handler_panics.raise();
             self.control.is_reset = true;
-            let handler = std::mem::replace(&mut self.state, State::Over);
-            port.core.counters.upgrades_open.lower();
-            fenced(|| drop(handler));
+            if let State::Switched(switched) = std::mem::replace(&mut self.state, State::Over) {
+                let handler = switched.end(port.core);
+                fenced(|| drop(handler));
+            }
         }
     }
 }
 
 /// Tells a handler that its connection is over.
-pub(super) fn close(handler: Box<dyn Handler>, reason: CloseReason, core: &Core) {
-    part_from(handler, core, |handler| handler.on_close(reason));
+pub(super) fn close(switched: Switched, reason: CloseReason, core: &Core) {
+    part_from(switched, core, |handler| handler.on_close(reason));
 }
 
 /// Gives a handler its connection as a descriptor.
-pub(super) fn detach(handler: Box<dyn Handler>, detached: Detached, core: &Core) {
-    part_from(handler, core, |handler| handler.on_detached(detached));
+pub(super) fn detach(switched: Switched, detached: Detached, core: &Core) {
+    part_from(switched, core, |handler| handler.on_detached(detached));
 }
 
 /// Calls a handler for the last time.
-fn part_from(mut handler: Box<dyn Handler>, core: &Core, call: impl FnOnce(&mut dyn Handler)) {
-    core.counters.upgrades_open.lower();
+fn part_from(switched: Switched, core: &Core, call: impl FnOnce(&mut dyn Handler)) {
+    let mut handler = switched.end(core);
     let is_fine = fenced(|| {
         call(&mut *handler);
         drop(handler);

@@ -13,7 +13,7 @@ use crate::buffer::{Batch, Load, Pool};
 use crate::config::NEVER;
 use crate::http::{Method, Request, Response, Status};
 use crate::resource::{Redirect, Registry, Reply, Resource};
-use crate::upgrade::{Decision, Io, Opening, Promise, Protocol};
+use crate::upgrade::{Decision, Handler, Io, Opening, Promise, Protocol};
 
 thread_local! {
     static DECISIONS: RefCell<Vec<Promise<Decision>>> = const { RefCell::new(Vec::new()) };

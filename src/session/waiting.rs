@@ -5,13 +5,15 @@
 
 use std::rc::Rc;
 
+use super::asked::Asked;
 use super::content::{Incoming, Piece};
 use super::exchange::{Step, answer_and_close};
 use super::respond::{self, Route};
 use super::streamed::Streamed;
 use super::{Core, Port};
 use crate::buffer::{Collected, LeaseQueue};
-use crate::config::Millis;
+use crate::config::{Millis, NEVER};
+use crate::counters::Nanos;
 use crate::http::{CONTINUE, ChunkError, Method, OwnedRequest, Request, Response, Status, framing};
 use crate::resource::Registry;
 use crate::upgrade::{Awaiting, CloseReason, Control, Decision};
@@ -19,6 +21,8 @@ use crate::upgrade::{Awaiting, CloseReason, Control, Decision};
 pub(super) struct Waiting {
     stage: Stage,
     deadline: Millis,
+    /// When the turn began in which the head of its request became whole.
+    since: Nanos,
 }
 
 pub(super) enum Stage {
@@ -27,6 +31,7 @@ pub(super) enum Stage {
     Decision {
         kept: Kept,
         awaiting: Awaiting<Decision>,
+        asked: Asked,
     },
     Response {
         kept: Kept,
@@ -83,15 +88,16 @@ impl Waiting {
     pub(super) fn for_content(kept: Kept, incoming: Incoming, core: &Core) -> Waiting {
         let deadline = incoming.late_at();
         let content = Content { kept, incoming, collected: Collected::new(core.ledger()) };
-        Waiting { stage: Stage::Content(content), deadline }
+        Waiting { stage: Stage::Content(content), deadline, since: NEVER }
     }
 
     pub(super) fn for_decision(
         kept: Kept,
         awaiting: Awaiting<Decision>,
+        asked: Asked,
         deadline: Millis,
     ) -> Waiting {
-        Waiting { stage: Stage::Decision { kept, awaiting }, deadline }
+        Waiting { stage: Stage::Decision { kept, awaiting, asked }, deadline, since: NEVER }
     }
 
     pub(super) fn for_response(
@@ -100,21 +106,31 @@ impl Waiting {
         incoming: Incoming,
         deadline: Millis,
     ) -> Waiting {
-        Waiting { stage: Stage::Response { kept, awaiting, incoming }, deadline }
+        Waiting { stage: Stage::Response { kept, awaiting, incoming }, deadline, since: NEVER }
     }
 
     pub(super) fn for_stream(streamed: Streamed) -> Waiting {
         let deadline = streamed.deadline();
-        Waiting { stage: Stage::Stream(streamed), deadline }
+        Waiting { stage: Stage::Stream(streamed), deadline, since: NEVER }
     }
 
     pub(super) fn for_unread(incoming: Incoming) -> Waiting {
         let deadline = incoming.late_at();
-        Waiting { stage: Stage::Unread(incoming), deadline }
+        Waiting { stage: Stage::Unread(incoming), deadline, since: NEVER }
     }
 
     pub(super) fn deadline(&self) -> Millis {
         self.deadline
+    }
+
+    /// When its request [came](Waiting::came_by).
+    pub(super) fn since(&self) -> Nanos {
+        self.since
+    }
+
+    /// Its request came in the turn that began then, if it has not come before.
+    pub(super) fn came_by(&mut self, since: Nanos) {
+        self.since = self.since.min(since);
     }
 
     /// The streaming handler, if it is one that is waited for.
@@ -158,9 +174,8 @@ impl Waiting {
                 let text = "The content of the request came too slowly.\n";
                 (kept, Status::REQUEST_TIMEOUT, text)
             }
-            Stage::Decision { kept, .. } => {
-                counters.upgrades_deciding.lower();
-                counters.upgrades_timeout.raise();
+            Stage::Decision { kept, asked, .. } => {
+                asked.timed_out(port.core);
                 let text = "The switch was not decided in time.\n";
                 (kept, Status::SERVICE_UNAVAILABLE, text)
             }
@@ -186,7 +201,7 @@ impl Waiting {
     /// The connection is gone; whoever was to keep the promise can see that.
     pub(super) fn abandon(self, reason: CloseReason, core: &Core) {
         match self.stage {
-            Stage::Decision { .. } => core.counters.upgrades_deciding.lower(),
+            Stage::Decision { asked, .. } => asked.abandoned(core),
             Stage::Stream(streamed) => streamed.abandon(reason, core),
             Stage::Content(_) | Stage::Response { .. } | Stage::Unread(_) | Stage::Over => {}
         }
@@ -213,14 +228,14 @@ impl Stage {
     ) -> Next {
         match self {
             Stage::Content(content) => content.advance(input, is_ended, control, port),
-            Stage::Decision { kept, awaiting } => match awaiting.take() {
-                None => Next::Stay(Stage::Decision { kept, awaiting }),
+            Stage::Decision { kept, awaiting, asked } => match awaiting.take() {
+                None => Next::Stay(Stage::Decision { kept, awaiting, asked }),
                 Some(None) => {
-                    Waiting::for_decision(kept, awaiting, 0).timed_out(control, port);
+                    Waiting::for_decision(kept, awaiting, asked, 0).timed_out(control, port);
                     Step::Answered.into()
                 }
                 Some(Some(decision)) => {
-                    port.core.counters.upgrades_deciding.lower();
+                    asked.decided(port.core);
                     let (request, route) = kept.routed();
                     respond::decided(&route, request, decision, input, control, port).into()
                 }

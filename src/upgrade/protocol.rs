@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::asynchronous::{self, Upgraded};
 use super::{Awaiting, ConnectionWaker, Handler, Mailbox, Promise, Spawn};
+use crate::counters::TokenSlot;
 use crate::http::{FieldError, Fields, Method, MethodSet, OwnedRequest, Request, Response, list};
 use std::rc::Rc;
 
@@ -46,6 +47,8 @@ pub struct Protocol {
     needs_spawn: bool,
     decide: Arc<dyn Decide>,
     screen: Option<Arc<dyn Screen>>,
+    /// Where it is counted on the core that this copy is for.
+    slot: TokenSlot,
 }
 
 /// Looks at the head of a request whose content is not there yet.
@@ -212,6 +215,7 @@ impl Protocol {
             needs_spawn: false,
             decide: Arc::new(decide),
             screen: None,
+            slot: TokenSlot::default(),
         }
     }
 
@@ -332,6 +336,16 @@ impl Protocol {
     /// The versions it takes.
     pub fn versions(&self) -> &ProtocolVersion {
         &self.version
+    }
+
+    /// Has it counted in this place.
+    pub(crate) fn place(&mut self, slot: TokenSlot) {
+        self.slot = slot;
+    }
+
+    /// Where it is counted.
+    pub(crate) fn slot(&self) -> TokenSlot {
+        self.slot
     }
 
     pub(crate) fn takes_method(&self, method: Method) -> bool {

@@ -1,0 +1,164 @@
+//! What became of offers, by protocol. Only names that were registered are counted by: what a client
+//! sends never becomes a label.
+//!
+//! A name has its place from the moment its registration is installed on the core, and keeps it for
+//! good, so that no count goes backwards when another registration takes over. There are places for
+//! so many; what is beyond them shares the last.
+
+use std::sync::OnceLock;
+
+use super::Counter;
+
+/// Names that have a place of their own.
+const NAMES_MAX: usize = 64;
+
+/// The name under which those are that have none.
+const OTHER: &str = "other";
+
+/// Where a protocol is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenSlot(u8);
+
+impl Default for TokenSlot {
+    /// The place of those that have none of their own.
+    fn default() -> TokenSlot {
+        TokenSlot(NAMES_MAX as u8)
+    }
+}
+
+/// What becomes of an offer that names a registered protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpgradeResult {
+    /// The connection was switched to it.
+    Switched,
+    /// It was asked, and answered over HTTP.
+    Declined,
+    /// It does not take this method or content (U-19, U-28).
+    Unfit,
+    /// It declined, and the connection closes because bytes came before that (U-25).
+    EarlyBytesRefused,
+    /// Its decision did not come in time (U-37).
+    Timeout,
+}
+
+impl UpgradeResult {
+    /// All of them.
+    pub const ALL: [UpgradeResult; 5] = [
+        UpgradeResult::Switched,
+        UpgradeResult::Declined,
+        UpgradeResult::Unfit,
+        UpgradeResult::EarlyBytesRefused,
+        UpgradeResult::Timeout,
+    ];
+
+    /// The value of its label.
+    pub fn name(self) -> &'static str {
+        match self {
+            UpgradeResult::Switched => "switched",
+            UpgradeResult::Declined => "declined",
+            UpgradeResult::Unfit => "unfit",
+            UpgradeResult::EarlyBytesRefused => "early_bytes_refused",
+            UpgradeResult::Timeout => "timeout",
+        }
+    }
+}
+
+/// What one protocol has on one core.
+#[derive(Debug, Default)]
+pub struct OfToken {
+    results: [Counter; UpgradeResult::ALL.len()],
+    /// Switched connections open now.
+    pub open: Counter,
+    /// Decisions not yet made.
+    pub deciding: Counter,
+}
+
+impl OfToken {
+    /// How often an offer of it had this result.
+    pub fn count(&self, result: UpgradeResult) -> u64 {
+        self.results[result as usize].value()
+    }
+}
+
+/// What became of offers, by the name of the protocol.
+#[derive(Debug)]
+pub struct Upgrades {
+    names: [OnceLock<Box<str>>; NAMES_MAX],
+    tokens: [OfToken; NAMES_MAX + 1],
+}
+
+impl Default for Upgrades {
+    fn default() -> Upgrades {
+        Upgrades {
+            names: [const { OnceLock::new() }; NAMES_MAX],
+            tokens: std::array::from_fn(|_| OfToken::default()),
+        }
+    }
+}
+
+impl Upgrades {
+    /// The place of a registered name, which is the same for each spelling of it (RFC 9110 §7.8). Only
+    /// the core that owns this may call it.
+    pub fn slot(&self, name: &str) -> TokenSlot {
+        if name.eq_ignore_ascii_case(OTHER) {
+            return TokenSlot::default();
+        }
+        for (slot, place) in (0..).zip(&self.names) {
+            let known = place.get_or_init(|| name.into());
+            if known.eq_ignore_ascii_case(name) {
+                return TokenSlot(slot);
+            }
+        }
+        TokenSlot::default()
+    }
+
+    /// Counts an offer. Only the core that owns this may call it.
+    pub fn raise(&self, slot: TokenSlot, result: UpgradeResult) {
+        self.of(slot).results[result as usize].raise();
+    }
+
+    /// What the protocol in this place has.
+    pub fn of(&self, slot: TokenSlot) -> &OfToken {
+        &self.tokens[usize::from(slot.0).min(NAMES_MAX)]
+    }
+
+    /// Every name that has a place, and then `other` for those that have none.
+    pub fn each(&self) -> impl Iterator<Item = (&str, &OfToken)> {
+        let names = self.names.iter().map_while(OnceLock::get).map(|name| &**name);
+        let named = names.zip(&self.tokens);
+        named.chain([(OTHER, self.of(TokenSlot::default()))])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_keeps_its_place_and_those_beyond_the_last_share_one() {
+        let upgrades = Upgrades::default();
+        let echo = upgrades.slot("echo");
+        upgrades.raise(echo, UpgradeResult::Switched);
+        for number in 1..100 {
+            let slot = upgrades.slot(&format!("protocol-{number}"));
+            assert_eq!(slot == TokenSlot::default(), number >= NAMES_MAX, "{number}");
+            upgrades.raise(slot, UpgradeResult::Declined);
+        }
+        assert_eq!(upgrades.slot("ECHO"), echo);
+        assert_eq!(upgrades.slot("other"), TokenSlot::default(), "no name is there twice");
+        let each: Vec<_> = upgrades.each().collect();
+        assert_eq!((each.len(), each[0].0, each[64].0), (65, "echo", "other"));
+        assert_eq!(each[0].1.count(UpgradeResult::Switched), 1);
+        assert_eq!(each[64].1.count(UpgradeResult::Declined), 36);
+    }
+
+    #[test]
+    fn results_are_told_apart() {
+        let upgrades = Upgrades::default();
+        for (count, result) in (1..).zip(UpgradeResult::ALL) {
+            (0..count).for_each(|_| upgrades.raise(TokenSlot::default(), result));
+        }
+        let (_, other) = upgrades.each().next().unwrap();
+        assert_eq!(UpgradeResult::ALL.map(|result| other.count(result)), [1, 2, 3, 4, 5]);
+    }
+}
