@@ -6,6 +6,7 @@
 //! What a server with handlers of its own needs is named here at the root; the modules below hold
 //! the rest.
 
+pub mod admin;
 pub mod buffer;
 pub mod config;
 pub mod counters;
@@ -14,6 +15,7 @@ pub mod files;
 pub mod host;
 pub mod http;
 pub mod lint;
+pub mod metrics;
 pub mod preface;
 pub mod protocols;
 pub mod resource;
@@ -27,6 +29,7 @@ pub mod upgrade;
 pub use buffer::{Lease, LeaseQueue, Payload};
 pub use config::{Config, HostKind, Limits, ListenAddress, Listener, ProxyProtocol};
 pub use http::{Fields, Method, OwnedRequest, Ready, Request, Response, Status, Trailers};
+pub use metrics::Metrics;
 pub use protocols::websocket;
 pub use resource::{
     Answer, Content, ContentError, ContentSender, Redirect, Reply, Resource, Responder, StreamIo,

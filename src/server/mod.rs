@@ -22,6 +22,7 @@ use std::thread::JoinHandle;
 use crate::config::{Config, HostKind, ListenAddress, Listener};
 use crate::counters::Counters;
 use crate::engine::{Remote, Renewal};
+use crate::metrics::{CoreView, Metrics};
 use crate::resource::{Registry, Resource};
 use crate::ring::{Control, SetupError, SharedListener, affinity, listen, local_address, steer};
 use crate::upgrade::Protocol;
@@ -32,17 +33,18 @@ use worker::{Started, Worker};
 pub struct Server {
     config: Config,
     registry: Registry,
+    metrics: Metrics,
 }
 
 impl Server {
     /// A server with nothing to serve yet.
     pub fn new(config: Config) -> Server {
-        Server { config, registry: Registry::default() }
+        Server { config, ..Server::default() }
     }
 
     /// A server with all that is in `registry`.
     pub(crate) fn with(config: Config, registry: Registry) -> Server {
-        Server { config, registry }
+        Server { config, registry, ..Server::default() }
     }
 
     /// Serves `resource` at `pattern` on every host: a path, a path with parameters (`{name}` is a
@@ -89,13 +91,18 @@ impl Server {
         self
     }
 
+    /// What it will have counted, and whether it serves: to be asked from any thread, from now on.
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
     /// Binds, starts every worker and returns when all of them serve.
     ///
     /// # Errors
     /// What kept it from starting, with the likely cause; nothing is left running.
     pub fn start(self) -> Result<Running, ServerError> {
         self.check()?;
-        let Server { config, registry } = self;
+        let Server { config, registry, metrics } = self;
         let cpus = affinity::allowed().map_err(ServerError::Affinity)?;
         let workers = if config.workers == 0 { cpus.len() } else { config.workers };
         let mut bound = Bound::default();
@@ -120,8 +127,9 @@ impl Server {
         let spawned = (0..workers).try_for_each(&mut spawn);
         // With the last sender gone, a worker that dies without a word ends the wait, too.
         drop((tell, end));
+        metrics.install(cores.iter().map(RunningCore::view).collect());
         let (Bound { addresses, listening, .. }, ended) = (bound, Mutex::new(ended));
-        let mut running = Running { config, addresses, listening, cores, ended };
+        let mut running = Running { config, addresses, listening, cores, metrics, ended };
         match spawned.and(running.hear(&started)) {
             Ok(()) => Ok(running),
             Err(error) => running.give_up(error),
@@ -130,7 +138,7 @@ impl Server {
 
     /// Whether it can be served at all.
     fn check(&self) -> Result<(), ServerError> {
-        let Server { config, registry } = self;
+        let Server { config, registry, .. } = self;
         if let (HostKind::Native, Some(what)) = (config.host, registry.needs_runtime()) {
             return Err(ServerError::NeedsRuntime { what });
         }
@@ -224,6 +232,7 @@ pub struct Running {
     addresses: Vec<SocketAddr>,
     listening: Vec<ListenAddress>,
     cores: Vec<RunningCore>,
+    metrics: Metrics,
     /// How each core has ended, in the order in which they do. Locked by nobody: it lets threads
     /// share the rest.
     ended: Mutex<Receiver<Result<(), ServerError>>>,
@@ -261,6 +270,11 @@ impl RunningCore {
     fn reach(&self) -> Option<Reach> {
         let (remote, counters) = (Arc::clone(&self.remote), Arc::clone(&self.counters));
         Some(Reach { remote, control: self.control.clone()?, counters })
+    }
+
+    fn view(&self) -> CoreView {
+        let (counters, remote) = (Arc::clone(&self.counters), Arc::clone(&self.remote));
+        CoreView { counters, remote }
     }
 
     fn stop(&self) {
@@ -312,7 +326,7 @@ impl Reloader {
     /// was.
     pub fn reload(&self, server: Server) -> Result<(), ServerError> {
         server.check()?;
-        let Server { config, registry } = server;
+        let Server { config, registry, .. } = server;
         if let Some(what) = self.config.fixed_difference(&config) {
             return Err(ServerError::NeedsRestart { what });
         }
@@ -342,20 +356,14 @@ impl Running {
         self.cores.len()
     }
 
+    /// What it has counted, and whether it serves, as [`Server::metrics`].
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
     /// Every counter by name, summed over the cores now.
     pub fn counters(&self) -> Vec<(&'static str, u64)> {
-        let mut sums: Vec<(&'static str, u64)> = Vec::new();
-        for core in &self.cores {
-            for (index, (name, value)) in core.counters.each().enumerate() {
-                match sums.get_mut(index) {
-                    // Gauges wrap where one core lowers what it never raised; the sum comes out
-                    // right.
-                    Some((_, sum)) => *sum = sum.wrapping_add(value),
-                    None => sums.push((name, value)),
-                }
-            }
-        }
-        sums
+        self.metrics.sums().into_iter().map(|counter| (counter.name, counter.value)).collect()
     }
 
     /// One counter, summed over the cores now; 0 for a name there is not.
@@ -425,7 +433,10 @@ impl Running {
         let mut outcome = Ok(());
         for Started { index, control } in started {
             match control {
-                Ok(control) => self.cores[index].control = Some(control),
+                Ok(control) => {
+                    self.cores[index].control = Some(control);
+                    self.metrics.note_serving();
+                }
                 Err(error) => outcome = outcome.and(Err(error)),
             }
         }

@@ -1,0 +1,253 @@
+//! Every family of metrics: what of the counters it shows, summed over the cores, and how it is
+//! called. `tuning/README.md` has them in a table.
+
+use std::collections::BTreeMap;
+
+use super::text::{FamilyKind, Text};
+use super::{Format, LIMIT_HITS, Phase};
+use crate::counters::{Counters, Described, Histogram, Kind, Nanos, UpgradeResult};
+
+/// What is also shown of each core, with its number as a label: few, for there may be many cores.
+const BY_CORE: [&str; 12] = [
+    "connections_open",
+    "requests",
+    "upgrades_open",
+    "bytes_received",
+    "bytes_sent",
+    "buffers_held",
+    "buffers_low",
+    "receives_starved",
+    "ring_enters",
+    "ring_completions",
+    "ring_overflows",
+    "sleeps",
+];
+
+/// Results of offers that name no registered protocol, and their counters: these have no token.
+const WITHOUT_TOKEN: [(&str, &str); 5] = [
+    ("unknown", "upgrades_unknown"),
+    ("malformed", "upgrades_malformed"),
+    ("too_long", "upgrades_too_long"),
+    ("no_connection_option", "upgrades_no_connection_option"),
+    ("http10", "upgrades_http10"),
+];
+
+/// All of them as text.
+pub(super) fn all(cores: Vec<&Counters>, phase: Phase, format: Format) -> String {
+    let (mut text, sums) = (Text::new(format), super::sums(&cores));
+    state(&mut text, cores.len(), phase);
+    requests(&mut text, &cores);
+    upgrades(&mut text, &cores, &sums);
+    limit_hits(&mut text, &sums);
+    times(&mut text, &cores);
+    for counter in sums.iter().filter(|counter| !is_shown_by_label(counter.name)) {
+        let name = shown("upring", counter.name);
+        text.family(&name, counter.help, kind(counter.kind)).sample(&[], counter.value);
+    }
+    by_core(&mut text, &cores);
+    text.finish()
+}
+
+fn value(sums: &[Described], name: &str) -> u64 {
+    sums.iter().find(|counter| counter.name == name).map_or(0, |counter| counter.value)
+}
+
+fn kind(kind: Kind) -> FamilyKind {
+    match kind {
+        Kind::Counter => FamilyKind::Counter,
+        Kind::Gauge | Kind::Least => FamilyKind::Gauge,
+    }
+}
+
+/// The name of a counter's family. What Prometheus counts in comes last: `bytes_sent` are
+/// `sent_bytes`.
+fn shown(prefix: &str, name: &str) -> String {
+    match name.strip_prefix("bytes_") {
+        Some(what) => format!("{prefix}_{what}_bytes"),
+        None => format!("{prefix}_{name}"),
+    }
+}
+
+/// Whether a counter is the sum of a family with labels.
+fn is_shown_by_label(name: &str) -> bool {
+    name == "requests" || name.starts_with("upgrades_")
+}
+
+fn state(text: &mut Text, cores: usize, phase: Phase) {
+    text.family("upring_build", "The version that runs.", FamilyKind::Info)
+        .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    text.family("upring_workers", "Workers, each with a core's counters.", FamilyKind::Gauge)
+        .sample(&[], cores);
+    text.family("upring_ready", "Whether every core serves.", FamilyKind::Gauge)
+        .sample(&[], u8::from(phase == Phase::Ready));
+    text.family("upring_draining", "Whether the server is stopping.", FamilyKind::Gauge)
+        .sample(&[], u8::from(phase == Phase::Draining));
+}
+
+fn requests(text: &mut Text, cores: &[&Counters]) {
+    let mut sums = BTreeMap::new();
+    for (status, count) in cores.iter().flat_map(|core| core.statuses.each()) {
+        *sums.entry(status).or_insert(0) += count;
+    }
+    let help =
+        "Requests answered, those refused for a fault included, by the status of the answer.";
+    let mut family = text.family("upring_requests", help, FamilyKind::Counter);
+    for (status, count) in sums {
+        family.sample(&[("status", &status.to_string())], count);
+    }
+}
+
+/// What all cores have of one protocol.
+#[derive(Default)]
+struct OfToken {
+    results: [u64; UpgradeResult::ALL.len()],
+    open: u64,
+    deciding: u64,
+}
+
+impl OfToken {
+    fn is_unused(&self) -> bool {
+        self.open == 0 && self.deciding == 0 && self.results.iter().all(|count| *count == 0)
+    }
+}
+
+fn upgrades(text: &mut Text, cores: &[&Counters], sums: &[Described]) {
+    let mut tokens: BTreeMap<&str, OfToken> = BTreeMap::new();
+    for (name, counted) in cores.iter().flat_map(|core| core.upgrades.each()) {
+        let token = tokens.entry(name).or_default();
+        for (sum, result) in token.results.iter_mut().zip(UpgradeResult::ALL) {
+            *sum += counted.count(result);
+        }
+        token.open = token.open.wrapping_add(counted.open.value());
+        token.deciding = token.deciding.wrapping_add(counted.deciding.value());
+    }
+    // Most servers have no more protocols than have a place of their own.
+    tokens.retain(|name, token| *name != "other" || !token.is_unused());
+    let help = "Offers of an upgrade, and CONNECTs, by protocol and by what became of them. Those \
+                that name no protocol registered there have no token.";
+    let mut family = text.family("upring_upgrades", help, FamilyKind::Counter);
+    for (name, token) in &tokens {
+        for (count, result) in token.results.iter().zip(UpgradeResult::ALL) {
+            family.sample(&[("token", name), ("result", result.name())], count);
+        }
+    }
+    for (result, counter) in WITHOUT_TOKEN {
+        family.sample(&[("token", ""), ("result", result)], value(sums, counter));
+    }
+    let mut family =
+        text.family("upring_upgrades_open", "Switched connections open now.", FamilyKind::Gauge);
+    for (name, token) in &tokens {
+        family.sample(&[("token", name)], token.open);
+    }
+    let mut family =
+        text.family("upring_upgrades_deciding", "Decisions not yet made.", FamilyKind::Gauge);
+    for (name, token) in &tokens {
+        family.sample(&[("token", name)], token.deciding);
+    }
+}
+
+fn limit_hits(text: &mut Text, sums: &[Described]) {
+    let help = "How often something has reached a limit, by the name of the limit.";
+    let mut family = text.family("upring_limit_hits", help, FamilyKind::Counter);
+    for (limit, counter) in LIMIT_HITS {
+        family.sample(&[("limit", limit)], value(sums, counter));
+    }
+}
+
+fn times(text: &mut Text, cores: &[&Counters]) {
+    let help = "Time of requests in the server: from the beginning of the turn in which the head was \
+                read whole to the end of that in which the answer was written. Sending is not in it.";
+    let all = cores.iter().map(|core| &core.request_times);
+    histogram(text, "upring_request_seconds", help, all);
+    let help = "Time that decisions about an upgrade took, those that did not come in time included; \
+                those made at once took none.";
+    let all = cores.iter().map(|core| &core.decision_times);
+    histogram(text, "upring_upgrade_decision_seconds", help, all);
+    let help = "Time that switched connections were open, of those that are over.";
+    let all = cores.iter().map(|core| &core.switched_times);
+    histogram(text, "upring_switched_connection_seconds", help, all);
+}
+
+fn histogram<'c, const FIRST: Nanos>(
+    text: &mut Text,
+    name: &str,
+    help: &str,
+    cores: impl Iterator<Item = &'c Histogram<FIRST>>,
+) {
+    let bounds = Histogram::<FIRST>::bounds();
+    let (mut counts, mut sum) = (vec![0; bounds.size_hint().0 + 1], 0_u64);
+    for core in cores {
+        for (total, count) in counts.iter_mut().zip(core.counts()) {
+            *total += count;
+        }
+        sum = sum.wrapping_add(core.sum());
+    }
+    text.family(name, help, FamilyKind::Histogram).histogram(bounds, &counts, sum);
+}
+
+fn by_core(text: &mut Text, cores: &[&Counters]) {
+    let cores: Vec<Vec<Described>> =
+        cores.iter().map(|core| core.each_described().collect()).collect();
+    let Some(first) = cores.first() else { return };
+    for counter in first.iter().filter(|counter| BY_CORE.contains(&counter.name)) {
+        let name = shown("upring_core", counter.name);
+        let mut family = text.family(&name, counter.help, kind(counter.kind));
+        for (index, core) in cores.iter().enumerate() {
+            family.sample(&[("core", &index.to_string())], value(core, counter.name));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counters::TokenSlot;
+
+    #[test]
+    fn cores_are_added_up_and_shown_by_themselves() {
+        let cores = [Counters::default(), Counters::default()];
+        for (core, low) in cores.iter().zip([7, 3]) {
+            core.statuses.raise(200);
+            core.bytes_sent.add(100);
+            core.buffers_low.set(low);
+            core.request_times.note(1_500, 2);
+            let slot = core.upgrades.slot(if low == 7 { "echo" } else { "chat" });
+            core.upgrades.raise(slot, UpgradeResult::Switched);
+        }
+        // As when one core closes what another has opened.
+        cores[0].connections_open.lower();
+        cores[1].connections_open.add(2);
+        let text = all(cores.iter().collect(), Phase::Ready, Format::OpenMetrics);
+        for line in [
+            "upring_workers 2",
+            "upring_ready 1",
+            "upring_requests_total{status=\"200\"} 2",
+            "upring_sent_bytes_total 200",
+            "upring_buffers_low 3",
+            "upring_connections_open 1",
+            "upring_core_buffers_low{core=\"0\"} 7",
+            "upring_core_sent_bytes_total{core=\"1\"} 100",
+            "upring_request_seconds_bucket{le=\"1e-06\"} 0",
+            "upring_request_seconds_bucket{le=\"0.000002\"} 4",
+            "upring_request_seconds_sum 0.000006",
+            "upring_upgrades_total{token=\"chat\",result=\"switched\"} 1",
+            "upring_upgrades_total{token=\"echo\",result=\"switched\"} 1",
+        ] {
+            assert!(text.contains(&format!("\n{line}\n")), "{line}\n{text}");
+        }
+        assert!(!text.contains("\"other\""), "nothing had to go there");
+        cores[0].upgrades.raise(TokenSlot::default(), UpgradeResult::Declined);
+        let text = all(cores.iter().collect(), Phase::Ready, Format::OpenMetrics);
+        assert!(text.contains("{token=\"other\",result=\"declined\"} 1"));
+    }
+
+    #[test]
+    fn every_counter_that_is_named_is_one() {
+        let counters = Counters::default();
+        let named = BY_CORE.into_iter();
+        let named = named.chain(WITHOUT_TOKEN.map(|(_, counter)| counter));
+        for name in named.chain(LIMIT_HITS.map(|(_, counter)| counter)) {
+            assert!(counters.each().any(|(known, _)| known == name), "{name}");
+        }
+    }
+}
