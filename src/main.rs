@@ -5,6 +5,7 @@ mod demo;
 mod linting;
 mod serve;
 mod service;
+mod top;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -68,6 +69,9 @@ struct Options {
     #[arg(long, global = true, env = "UPRING_STEER")]
     #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     steer: Option<bool>,
+    /// Loopback address, or `unix:PATH`, at which /metrics, /healthz and /readyz are answered.
+    #[arg(long, global = true, value_name = "ADDR", env = "UPRING_ADMIN")]
+    admin: Option<ListenAddress>,
     /// Directory whose files are served at every path that nothing else is at.
     #[arg(long, global = true, value_name = "DIR", env = "UPRING_ROOT")]
     root: Option<PathBuf>,
@@ -101,6 +105,8 @@ enum Command {
     Doctor,
     /// Name every bound and its value: what `--limit` can set.
     Limits,
+    /// Show what a server does, live: what its admin listener has, in rates and by core.
+    Top(top::TopArguments),
     /// Send the requirement vectors to an HTTP/1.1 server, and say what it does with each.
     #[command(after_help = LINT_STATUS)]
     Lint(LintArguments),
@@ -173,6 +179,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Some(Command::Lint(lint)) => linting::run(&lint),
+        Some(Command::Top(top)) => top::run(&top),
         Some(Command::Limits) => with_config(&options, |config| {
             let all = config.limits.each().map(|(name, value)| format!("{name}={value}\n"));
             say(io::stdout(), &all.collect::<String>());
@@ -215,6 +222,16 @@ fn with_config(options: &Options, tell: impl FnOnce(&Config) -> bool) -> ExitCod
 fn misconfigured(faults: &Faults) -> ExitCode {
     say(io::stderr(), &format!("{faults}\n"));
     ExitCode::from(EXIT_CONFIG)
+}
+
+/// Ends with what kept it from doing what was asked, which the operator can mend.
+fn give_up(why: &str) -> ExitCode {
+    give_up_with(why, EXIT_UNAVAILABLE)
+}
+
+fn give_up_with(why: &str, code: u8) -> ExitCode {
+    say(io::stderr(), &format!("upring: {why}\n"));
+    ExitCode::from(code)
 }
 
 /// Says something to the operator. Whether anybody listens is not the server's business: the pipe

@@ -8,13 +8,17 @@ use signal_hook::iterator::Signals;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+use upring::admin::Admin;
 use upring::config::{HostKind, ListenAddress};
 use upring::files::Files;
 use upring::resource::Resource;
 use upring::server::{Reloader, Running, Server, ServerError, Stopper};
 use upring::site::{Catalog, LogSettings, Served, Site};
 
-use crate::{EXIT_CONFIG, EXIT_UNAVAILABLE, Options, demo, misconfigured, say, service};
+use crate::{
+    EXIT_CONFIG, EXIT_UNAVAILABLE, Options, demo, give_up, give_up_with, misconfigured, say,
+    service,
+};
 
 /// What is said if neither the environment nor the configuration says it.
 const LEVEL: &str = "info";
@@ -27,13 +31,23 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         Err(faults) => return misconfigured(&faults),
     };
     let log = Log::begin(site.log());
-    let served = match server(&site, options) {
-        Ok(server) => serve(&site, server, Operator { options: options.clone(), catalog, log }),
-        Err(why) => return give_up(&why, EXIT_UNAVAILABLE),
+    let server = match server(&site, options) {
+        Ok(server) => server,
+        Err(why) => return give_up(&why),
     };
-    match served {
+    // First: that the server is not ready yet is something to tell.
+    let address = options.admin.as_ref().or(site.admin());
+    let admin = address.map(|address| Admin::start(address.clone(), server.metrics()));
+    let admin = match admin.transpose() {
+        Ok(admin) => admin,
+        Err(error) => return give_up(&error.to_string()),
+    };
+    let operator = Operator { options: options.clone(), catalog, log };
+    let ended = serve(&site, server, admin.as_ref(), operator);
+    // Behind the last core: until then somebody may want to see it drain.
+    match ended.and(admin.map_or(Ok(()), Admin::stop)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => give_up(&error.to_string(), exit_code(&error)),
+        Err(error) => give_up_with(&error.to_string(), exit_code(&error)),
     }
 }
 
@@ -47,11 +61,6 @@ fn exit_code(error: &ServerError) -> u8 {
     }
 }
 
-fn give_up(why: &str, code: u8) -> ExitCode {
-    say(io::stderr(), &format!("upring: {why}\n"));
-    ExitCode::from(code)
-}
-
 fn server(site: &Site, options: &Options) -> Result<Server, String> {
     let server = site.server();
     let Some(root) = &options.root else { return Ok(server) };
@@ -60,11 +69,19 @@ fn server(site: &Site, options: &Options) -> Result<Server, String> {
     Ok(server.route("/*", Resource::new().get(files)))
 }
 
-fn serve(site: &Site, server: Server, operator: Operator) -> Result<(), ServerError> {
+fn serve(
+    site: &Site,
+    server: Server,
+    admin: Option<&Admin>,
+    operator: Operator,
+) -> Result<(), ServerError> {
     // Before anybody can connect: from then on a signal has the server drain.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(ServerError::Signals)?;
     let running = server.start()?;
     say(io::stdout(), &introduction(&running, site));
+    if let Some(admin) = admin {
+        say(io::stdout(), &admin_introduction(admin));
+    }
     service::ready("serving");
     if let Some(interval) = site.watchdog() {
         service::watch(running.watchdog(), interval);
@@ -182,6 +199,18 @@ fn introduction(running: &Running, site: &Site) -> String {
         );
     }
     text
+}
+
+fn admin_introduction(admin: &Admin) -> String {
+    match admin.listening() {
+        ListenAddress::Tcp(address) => {
+            format!("admin:\n  http://{address}/metrics, /healthz, /readyz\n")
+        }
+        ListenAddress::Unix(path) => {
+            let path = path.display();
+            format!("admin:\n  curl --unix-socket {path} http://localhost/metrics\n")
+        }
+    }
 }
 
 const TRY_SWITCH: &str = concat!(

@@ -25,7 +25,7 @@ pub use section::{Placed, Section, TextOrSection};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, ListenAddress};
 use crate::resource::Registry;
 use crate::server::Server;
 
@@ -39,6 +39,7 @@ pub struct Site {
     registry: Registry,
     log: LogSettings,
     watchdog: Option<Duration>,
+    admin: Option<ListenAddress>,
     served: Vec<Served>,
 }
 
@@ -97,6 +98,11 @@ impl Site {
     /// What is to be written.
     pub fn log(&self) -> &LogSettings {
         &self.log
+    }
+
+    /// Where the admin listener is, if there is one.
+    pub fn admin(&self) -> Option<&ListenAddress> {
+        self.admin.as_ref()
     }
 
     /// How often to look whether a core is stuck, if at all.

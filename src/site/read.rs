@@ -13,7 +13,7 @@ use super::listen::listeners;
 use super::route::Routing;
 use super::section::Section;
 use super::{FILE_BYTES_MAX, LogSettings, Site};
-use crate::config::{Config, DrainTimes, HostKind, LimitError, Limits, RingConfig};
+use crate::config::{Config, DrainTimes, HostKind, LimitError, Limits, ListenAddress, RingConfig};
 
 /// More than any host has cores: a slip of the finger is to be told, not thousands of threads.
 pub(super) const WORKERS_MAX: u64 = 1024;
@@ -67,6 +67,7 @@ fn read(
     let log = log(&mut file);
     let watchdog = time(&mut file, "watchdog_ms", WATCHDOG);
     let watchdog = (!watchdog.is_zero()).then_some(watchdog);
+    let admin = admin(&mut file);
     overrides(&mut config);
     if let Some(name) = config.limits.unusable() {
         notes
@@ -76,7 +77,7 @@ fn read(
     routing.add_all(&mut file);
     file.end();
     let Routing { registry, served, .. } = routing;
-    Some(Site { config, registry, log, watchdog, served })
+    Some(Site { config, registry, log, watchdog, admin, served })
 }
 
 fn config(file: &mut Section<'_>) -> Config {
@@ -153,6 +154,25 @@ fn ring(file: &mut Section<'_>) -> RingConfig {
     ring
 }
 
+fn admin(file: &mut Section<'_>) -> Option<ListenAddress> {
+    let mut section = file.section("admin")?;
+    let said = section.text("listen");
+    let parsed = said.and_then(|said| match said.value.parse::<ListenAddress>() {
+        Ok(ListenAddress::Tcp(address)) if !address.ip().is_loopback() => {
+            let text = "the admin listener asks nobody who he is: a loopback address, or unix:PATH";
+            section.fault_at(&said, text);
+            None
+        }
+        Ok(address) => Some(address),
+        Err(error) => {
+            section.fault_at(&said, error.to_string());
+            None
+        }
+    });
+    section.end();
+    parsed
+}
+
 fn log(file: &mut Section<'_>) -> LogSettings {
     let Some(mut section) = file.section("log") else { return LogSettings::default() };
     let level = section.text("level");
@@ -213,6 +233,7 @@ mod tests {
             ("[limits]\nleases_max = 70000", "-:2:14: that is more than this limit can be"),
             ("[limits]\nleases_max = 0", "-: the limit `leases_max` lets nothing through"),
             ("[ring]\nbuffers = 3", "-:2:11: `buffers` is a power of two"),
+            ("[admin]\nlisten = '192.0.2.1:80'", "-:2:10: the admin listener asks nobody"),
             ("[log]\nlevel = 'loud=very'", "-:2:9: no level: "),
             ("[[route]]", "-:1:1: a route says its `path`"),
             ("[[route]]\npath = '/'", "-:2:8: a route says what is there"),
