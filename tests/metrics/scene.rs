@@ -3,10 +3,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use upring::buffer::Lease;
-use upring::config::Limits;
+use upring::config::{DrainTimes, Limits};
 use upring::counters::{Counters, UpgradeResult};
 use upring::engine::{Engine, Turn};
 use upring::http::{Request, Response, Status, Trailers};
@@ -50,7 +49,7 @@ impl Scene {
         let (kernel, counters) = (Simulation::new(1, config), Arc::<Counters>::default());
         let core = Core::new(registry(), limits, Arc::clone(&counters), 0);
         let world = kernel.world();
-        let engine = Engine::new(kernel, core, 1, Arc::default(), Duration::from_secs(5));
+        let engine = Engine::new(kernel, core, 1, Arc::default(), DrainTimes::default());
         Scene { engine, world, counters, client: None }
     }
 

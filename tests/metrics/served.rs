@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use upring::admin::{Admin, AdminError};
-use upring::config::{Config, HostKind};
+use upring::config::{Config, DrainTimes, HostKind, ListenAddress};
 use upring::protocols::echo;
 use upring::resource::Resource;
 use upring::server::{Running, Server, ServerError};
@@ -20,19 +20,26 @@ const SWITCH: &str =
 
 /// A server that is still to be started, and what tells of it; `None`, said aloud, if it cannot here.
 fn admin_of(host: HostKind) -> Option<(Server, Admin)> {
-    let listen = vec![([127, 0, 0, 1], 0).into()];
-    let drain_timeout = Duration::from_secs(30);
-    let config = Config { listen, workers: 2, host, drain_timeout, ..Config::default() };
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let drain = DrainTimes::within(Duration::from_secs(30));
+    let config = Config { workers: 2, host, drain, ..Config::listening(any) };
     let server = Server::new(config)
         .route("/", Resource::new().get(Response::text(Status::OK, "ok\n").to_ready()))
         .route("/echo", Resource::new().upgrade(echo::protocol()).upgrade_required());
-    match Admin::start(([127, 0, 0, 1], 0).into(), server.metrics()) {
+    match Admin::start(any.into(), server.metrics()) {
         Ok(admin) => Some((server, admin)),
         Err(AdminError::Server(ServerError::Setup(error))) if error.is_denied() => {
             eprintln!("SKIPPED, io_uring is denied here: {error}");
             None
         }
         Err(error) => panic!("{error}"),
+    }
+}
+
+fn address(admin: &Admin) -> SocketAddr {
+    match admin.listening() {
+        ListenAddress::Tcp(address) => *address,
+        ListenAddress::Unix(path) => panic!("nobody asked for {}", path.display()),
     }
 }
 
@@ -80,7 +87,7 @@ fn switched(running: &Running) -> TcpStream {
 fn readiness_is_that_of_the_server_from_before_its_start_until_behind_its_end() {
     for host in [HostKind::Hosted, HostKind::Native] {
         let Some((server, admin)) = admin_of(host) else { return };
-        let address = admin.addresses()[0];
+        let address = address(&admin);
         let (status, _, why) = ask(address, "/readyz", "*/*");
         assert_eq!((status, &*why), (503, "starting: not every core serves yet\n"));
         let running = server.start().expect("the admin listener could start");
@@ -108,7 +115,7 @@ fn readiness_is_that_of_the_server_from_before_its_start_until_behind_its_end() 
 fn a_scrape_shows_what_clients_did_and_how_the_ring_is() {
     let Some((server, admin)) = admin_of(HostKind::Native) else { return };
     let running = server.start().expect("the admin listener could start");
-    let (address, served) = (admin.addresses()[0], running.addresses()[0]);
+    let (address, served) = (address(&admin), running.addresses()[0]);
     for _ in 0..20 {
         assert_eq!(ask(served, "/", "*/*").0, 200);
     }
@@ -150,7 +157,7 @@ fn a_scrape_shows_what_clients_did_and_how_the_ring_is() {
 fn both_formats_are_read_by_those_for_whom_they_are_written() {
     let Some((server, admin)) = admin_of(HostKind::Hosted) else { return };
     let running = server.start().expect("the admin listener could start");
-    let address = admin.addresses()[0];
+    let address = address(&admin);
     assert_eq!(ask(running.addresses()[0], "/", "*/*").0, 200);
     drop(switched(&running));
     let (_, head, open) = ask(address, "/metrics", OPENMETRICS);
@@ -201,7 +208,7 @@ fn given(program: &str, arguments: &[&str], input: &str) -> Option<Output> {
 fn an_admin_listener_for_everybody_is_refused() {
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:9180"] {
         let address: SocketAddr = address.parse().expect("an address");
-        let refused = Admin::start(address, Server::default().metrics());
+        let refused = Admin::start(address.into(), Server::default().metrics());
         let Err(error @ AdminError::NotLoopback(_)) = refused else { panic!("{refused:?}") };
         assert!(error.to_string().contains("127.0.0.1"), "{error}");
     }
