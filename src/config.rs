@@ -385,6 +385,8 @@ pub struct Without {
     pub registered_ring: bool,
     /// `IORING_SETUP_NO_SQARRAY` (Linux 6.6).
     pub no_sqarray: bool,
+    /// Rings confined to what this server asks of them.
+    pub restrictions: bool,
 }
 
 #[cfg(test)]

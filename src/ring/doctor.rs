@@ -117,6 +117,7 @@ impl Report {
         );
         let registered = probe::Features::find().is_ok_and(|features| features.registered_ring);
         self.optional("RING_FDS", "no look-up of the ring's descriptor for each call", registered);
+        self.restrictions();
         true
     }
 
@@ -127,6 +128,18 @@ impl Report {
             let remedy = "a newer kernel has it; the server does without".to_string();
             self.add(Verdict::Limits, subject, purpose, Some(remedy));
         }
+    }
+
+    fn restrictions(&mut self) {
+        let purpose = "each ring is confined to what this server asks of it";
+        if probe::Features::find().is_ok_and(|features| features.restrictions) {
+            return self.add(Verdict::Ok, "RESTRICTIONS", purpose, None);
+        }
+        let remedy =
+            "every kernel from 6.1 on has it: a seccomp profile denies this registration, or \
+                      a module; the server does without"
+                .to_string();
+        self.add(Verdict::Limits, "RESTRICTIONS", purpose, Some(remedy));
     }
 
     fn tier(&mut self, tier: Tier) {

@@ -806,7 +806,12 @@ fn a_small_completion_queue_that_overflows_loses_nothing() {
 
 #[test]
 fn without_its_optional_features_a_ring_works_the_same() {
-    let without = Without { direct_descriptors: true, registered_ring: true, no_sqarray: true };
+    let without = Without {
+        direct_descriptors: true,
+        registered_ring: true,
+        no_sqarray: true,
+        restrictions: true,
+    };
     with_ring(&RingConfig { without, ..config(Tier::Plain) }, |ring, address| {
         assert_eq!(ring.tier(), Tier::Plain);
         let (mut client, handle) = connect(ring, address);

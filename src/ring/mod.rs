@@ -26,6 +26,7 @@ mod peers;
 // Submits operations on a scratch ring.
 #[allow(unsafe_code)]
 mod probe;
+mod restrict;
 pub mod setup;
 mod shared;
 pub mod sim;

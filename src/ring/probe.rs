@@ -6,17 +6,19 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::panic::resume_unwind;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use std::{io, io::Write};
+use std::{io, io::Write, thread};
 
 use io_uring::squeue::Entry;
 use io_uring::types::{self, CancelBuilder, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue};
+use io_uring::{IoUring, cqueue, opcode};
 
 use super::buffers::BufferRing;
 use super::error::{SetupError, errno};
+use super::restrict;
 use super::setup;
 use super::tier::{self, Tier};
 use super::{Errno, Handle, Receipts};
@@ -35,6 +37,8 @@ pub struct Features {
     pub registered_ring: bool,
     /// The submission queue works without its array.
     pub no_sqarray: bool,
+    /// A ring can be confined to what is asked of it.
+    pub restrictions: bool,
 }
 
 impl Features {
@@ -47,18 +51,29 @@ impl Features {
         if let Some(found) = FOUND.get() {
             return Ok(*found);
         }
+        // On a thread of its own: the kernel's worker threads that this leaves end with it, and none
+        // keeps the rights of a process that drops them.
+        let features = thread::scope(|scope| {
+            let asked = thread::Builder::new().spawn_scoped(scope, Features::ask);
+            let asked = asked.map_err(|error| SetupError::ring("clone", &error))?;
+            asked.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })?;
+        Ok(*FOUND.get_or_init(|| features))
+    }
+
+    fn ask() -> Result<Features, SetupError> {
         if let Some(lack) = lacking(&rehearse(Tier::Plain)?) {
             return Err(SetupError::ring(
                 lack.name,
                 &lack.outcome.expect_err("it is lacking").into(),
             ));
         }
-        let features = Features {
+        Ok(Features {
             direct_descriptors: lacking(&rehearse(Tier::Direct)?).is_none(),
             registered_ring: registers_ring(&setup::with_flags(8, 16, false)?),
             no_sqarray: setup::with_flags(8, 16, true).is_ok(),
-        };
-        Ok(*FOUND.get_or_init(|| features))
+            restrictions: Scratch::new()?.is_confined(),
+        })
     }
 
     /// Without those that are forced off.
@@ -67,6 +82,7 @@ impl Features {
             direct_descriptors: self.direct_descriptors && !without.direct_descriptors,
             registered_ring: self.registered_ring && !without.registered_ring,
             no_sqarray: self.no_sqarray && !without.no_sqarray,
+            restrictions: self.restrictions && !without.restrictions,
         }
     }
 }
@@ -133,6 +149,10 @@ impl Scratch {
                 table.map(|()| 0),
             )?;
         }
+        // As the ring that serves; whether it works has a line of its own.
+        let _ = restrict::confine(&self.uring.submitter(), tier);
+        let enabled = self.uring.submitter().register_enable_rings();
+        step("ENABLE_RINGS", "a ring is confined before it runs", enabled.map(|()| 0))?;
         let (listener, mut client) = connected()?;
         client.write_all(b"!")?;
         let accept = tier.accept_many(types::Fd(listener.as_raw_fd()));
@@ -161,6 +181,15 @@ impl Scratch {
         Ok(())
     }
 
+    /// Whether an operation that is not in the table is refused.
+    fn is_confined(&mut self) -> bool {
+        let submitter = self.uring.submitter();
+        let is_enabled =
+            restrict::confine(&submitter, Tier::Plain).and(submitter.register_enable_rings());
+        let refused = is_enabled.and_then(|()| self.run(opcode::Nop::new().build()));
+        refused.is_err_and(|error| error.raw_os_error() == Some(libc::EACCES))
+    }
+
     /// Runs one operation to its first completion.
     fn run(&mut self, entry: Entry) -> io::Result<u32> {
         self.operations += 1;
@@ -182,11 +211,9 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let submitter = self.uring.submitter();
         // Nothing to cancel is an error too; what counts is whether the buffers are ours again.
-        let _ =
-            submitter.register_sync_cancel(Some(Timespec::from(PATIENCE)), CancelBuilder::any());
-        if self.buffers.unregister(&submitter).is_ok() {
+        let _ = self.run(opcode::AsyncCancel2::new(CancelBuilder::any()).build());
+        if self.buffers.unregister(&self.uring.submitter()).is_ok() {
             // SAFETY: dropped once, here, and no kernel knows the buffer ring any more.
             unsafe { ManuallyDrop::drop(&mut self.buffers) };
         }
@@ -210,15 +237,99 @@ fn connected() -> io::Result<(UnixListener, UnixStream)> {
 
 #[cfg(test)]
 mod tests {
+    use io_uring::squeue::Flags;
+
     use super::*;
 
     #[test]
     fn what_is_forced_off_is_not_used() {
-        let all = Features { direct_descriptors: true, registered_ring: true, no_sqarray: true };
-        let without = Without { direct_descriptors: true, registered_ring: true, no_sqarray: true };
-        let none =
-            Features { direct_descriptors: false, registered_ring: false, no_sqarray: false };
+        let [all, none] = [true, false].map(|has| Features {
+            direct_descriptors: has,
+            registered_ring: has,
+            no_sqarray: has,
+            restrictions: has,
+        });
+        let without = Without {
+            direct_descriptors: true,
+            registered_ring: true,
+            no_sqarray: true,
+            restrictions: true,
+        };
         assert_eq!((all.without(without), all.without(Without::default())), (none, all));
+    }
+
+    /// A confined ring that runs; `None`, aloud, where there is none to be had.
+    fn confined(tier: Tier) -> Option<Scratch> {
+        let scratch = match Scratch::new() {
+            Ok(scratch) => scratch,
+            Err(denied) => {
+                eprintln!("SKIPPED, io_uring is denied here: {denied}");
+                return None;
+            }
+        };
+        let submitter = scratch.uring.submitter();
+        match restrict::confine(&submitter, tier) {
+            Ok(()) => {}
+            Err(error) if tier == Tier::Direct && error.raw_os_error() == Some(libc::EINVAL) => {
+                eprintln!("SKIPPED, this kernel does not know all of what direct descriptors take");
+                return None;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        submitter.register_enable_rings().expect("it was made disabled");
+        Some(scratch)
+    }
+
+    #[test]
+    fn the_kernel_refuses_every_operation_that_is_not_in_the_table_and_no_other() {
+        for tier in [Tier::Plain, Tier::Direct] {
+            let Some(mut scratch) = confined(tier) else { return };
+            let mut refused = 0;
+            for operation in 0..=u8::MAX {
+                let mut entry = opcode::Nop::new().build();
+                // SAFETY: an entry is the 64 bytes of `io_uring_sqe`, which begins with the operation.
+                unsafe { (&raw mut entry).cast::<u8>().write(operation) };
+                let outcome = scratch.run(entry);
+                let errno = outcome.expect_err("of no file").raw_os_error();
+                let is_allowed = restrict::operations(tier).any(|allowed| allowed == operation);
+                let is_refused = errno == Some(libc::EACCES);
+                assert!(is_refused != (is_allowed || is_unknown(errno)), "{operation}: {errno:?}");
+                refused += u32::from(is_refused);
+            }
+            // Linux 6.1 has 48 of them.
+            assert!(refused >= 48 - 12, "{refused}");
+            let linked = opcode::AsyncCancel::new(1).build();
+            for flag in [Flags::IO_DRAIN, Flags::IO_LINK, Flags::ASYNC] {
+                let errno =
+                    scratch.run(linked.clone().flags(flag)).expect_err("flags").raw_os_error();
+                assert_eq!(errno, Some(libc::EACCES), "{flag:?}");
+            }
+        }
+    }
+
+    /// The kernel looks whether it knows an operation before it looks whether it is allowed.
+    fn is_unknown(errno: Option<i32>) -> bool {
+        errno == Some(libc::EINVAL)
+    }
+
+    #[test]
+    fn the_kernel_refuses_every_registration_that_is_not_in_the_table() {
+        let Some(scratch) = confined(Tier::Plain) else { return };
+        let ring = scratch.uring.as_raw_fd();
+        let nothing = std::ptr::null::<libc::c_void>();
+        let mut count = 0;
+        for number in (0..35).filter(|number| !restrict::tests::is_registration(*number)) {
+            // SAFETY: what is refused reads nothing, and all of these read nothing from null.
+            let refused = unsafe {
+                libc::syscall(libc::SYS_io_uring_register, ring, u32::from(number), nothing, 0)
+            };
+            let errno = io::Error::last_os_error().raw_os_error();
+            let is_refused = errno == Some(libc::EACCES);
+            assert!(refused == -1 && (is_refused || is_unknown(errno)), "{number}: {errno:?}");
+            count += u32::from(is_refused);
+        }
+        // Linux 6.1 has 26 of them.
+        assert!(count >= 26 - 4, "{count}");
     }
 
     #[test]

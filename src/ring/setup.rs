@@ -16,7 +16,8 @@ const DESCRIPTORS_KEPT: u32 = 64;
 /// Files one ring's table may hold, whatever the limit on descriptors.
 const TABLE_MAX: u32 = 1 << 20;
 
-/// Makes the ring of the calling thread.
+/// Makes the ring of the calling thread, disabled: [`Ring::new`](super::Ring::new) confines and enables
+/// it.
 ///
 /// # Errors
 /// The kernel refuses io_uring, or is too old for what is needed (6.1).
@@ -36,7 +37,8 @@ pub fn build(config: &RingConfig) -> Result<IoUring, SetupError> {
     }
 }
 
-/// A ring with every flag of Linux 6.1 we use, and without the submission array (6.6) if so asked.
+/// A ring with every flag of Linux 6.1 we use, and without the submission array (6.6) if so asked. It
+/// runs nothing before [`restrict::enable`](super::restrict::enable).
 pub(super) fn with_flags(
     submissions: u32,
     completions: u32,
@@ -48,6 +50,8 @@ pub(super) fn with_flags(
         .setup_cqsize(completions)
         .setup_clamp()
         .setup_submit_all()
+        // Who enables the ring is its single issuer; before that, it can be confined.
+        .setup_r_disabled()
         .setup_single_issuer()
         // Completions are worked off when we ask, not by interrupting us; the flag tells that there
         // are some.

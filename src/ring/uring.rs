@@ -30,6 +30,7 @@ use super::error::{self, SetupError, errno};
 use super::inflight::{InFlight, Pace};
 use super::peers::{self, Names};
 use super::probe::Features;
+use super::restrict;
 use super::setup;
 use super::tier::{self, Tier};
 use super::user_data::{Kind, UserData};
@@ -125,8 +126,8 @@ struct Timer {
 }
 
 impl<'r> Ring<'r> {
-    /// Makes a ring of `uring`, which [`setup::build`] made on this very thread, with its listeners
-    /// and buffers. The number of buffers is rounded up to a power of two.
+    /// Makes a ring of `uring`, which [`setup::build`] made, with its listeners and buffers, and enables it:
+    /// the calling thread is the one that submits. The number of buffers is rounded up to a power of two.
     ///
     /// # Errors
     /// The kernel refuses something that is needed; optional features it lacks are done without.
@@ -158,6 +159,12 @@ impl<'r> Ring<'r> {
                 .map_err(|error| SetupError::ring("io_uring_register(PBUF_RING)", &error))?;
         }
         let registered = features.registered_ring && submitter.register_ring_fd().is_ok();
+        if features.restrictions
+            && let Err(error) = restrict::confine(&submitter, tier)
+        {
+            tracing::warn!(%error, "the ring is not confined to what this server asks of it");
+        }
+        restrict::enable(&submitter)?;
         let mut ring = Ring {
             submitter,
             submissions,

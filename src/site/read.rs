@@ -313,7 +313,7 @@ mod tests {
         for key in keys.split(['{', ',']).filter_map(|field| field.split_once(": ")) {
             let key = key.0.trim();
             let is_said = is_said.contains(&format!("\n{key} = "));
-            let other = ["without", "registered_ring", "no_sqarray"];
+            let other = ["without", "registered_ring", "no_sqarray", "restrictions"];
             assert!(is_said || other.contains(&key), "{key} is not there");
         }
     }
