@@ -109,14 +109,20 @@ impl Cause {
     pub(super) fn of_ring(errno: Errno) -> Cause {
         match errno.0 {
             libc::ENOSYS => Cause::NoSuchCall,
-            libc::EPERM | libc::EACCES => match sysctl("kernel/io_uring_disabled") {
-                Some(value @ 1..=2) => Cause::Disabled(value as u8),
-                _ => Cause::Denied,
-            },
+            libc::EPERM | libc::EACCES => Cause::of_denial(sysctl("kernel/io_uring_disabled")),
             libc::EINVAL | libc::EOPNOTSUPP => Cause::KernelTooOld,
             libc::ENOMEM => Cause::LockedMemory(Limit::locked_memory()),
             libc::EMFILE | libc::ENFILE => Cause::Descriptors(Limit::descriptors()),
             _ => Cause::Unknown,
+        }
+    }
+
+    /// What a denial means where `kernel.io_uring_disabled` is this, or cannot be read
+    /// (Documentation/admin-guide/sysctl/kernel.rst).
+    fn of_denial(disabled: Option<i64>) -> Cause {
+        match disabled {
+            Some(value @ 1..=2) => Cause::Disabled(value as u8),
+            _ => Cause::Denied,
         }
     }
 
@@ -184,8 +190,8 @@ impl fmt::Display for Cause {
                 f.write_str("no interface of this host has this address: `ip address` lists those that it has")
             }
             Cause::Privileged => f.write_str(
-                "a port below 1024 needs a capability: `setcap cap_net_bind_service=+ep` on the program, or \
-                 `AmbientCapabilities=CAP_NET_BIND_SERVICE` in the systemd unit",
+                "a port below 1024 needs a capability: `setcap cap_net_bind_service=+ep` on the program, \
+                 `AmbientCapabilities=CAP_NET_BIND_SERVICE` in the systemd unit, or a start as root with `--user`",
             ),
             Cause::FamilyMissing => f.write_str(
                 "the address family is turned off: `sysctl -w net.ipv6.conf.all.disable_ipv6=0`, or listen on IPv4",
@@ -284,5 +290,21 @@ mod tests {
                 && !of(libc::EINVAL).is_denied()
         );
         assert!(Cause::Disabled(2).to_string().contains("sysctl -w kernel.io_uring_disabled=0"));
+    }
+
+    #[test]
+    fn a_denial_is_the_setting_s_where_it_denies_and_a_profile_s_elsewhere() {
+        for (disabled, told) in [
+            (
+                Some(2),
+                "io_uring is turned off for every process: `sysctl -w kernel.io_uring_disabled=0`",
+            ),
+            (Some(1), "outside kernel.io_uring_group: add this process's group with `sysctl -w"),
+            (Some(0), "a seccomp profile or security module denies it"),
+            (None, "a seccomp profile or security module denies it"),
+        ] {
+            let text = Cause::of_denial(disabled).to_string();
+            assert!(text.contains(told), "{disabled:?}: {text}");
+        }
     }
 }
