@@ -54,6 +54,11 @@ pub struct Config {
     /// (Linux 6.2): for a network card that spreads them over all cores. One that does not leaves the
     /// other workers idle.
     pub steer: bool,
+    /// The user to become once all is listened on and every ring is made, before the first connection is
+    /// served: its name. It takes a start as root. Default none: who starts it.
+    pub user: Option<String>,
+    /// Its group, by name. Default the one of the user in passwd(5).
+    pub group: Option<String>,
     /// How long the end of the server may take.
     pub drain: DrainTimes,
     /// The bounds.
@@ -79,6 +84,8 @@ impl Config {
             ("host", self.host != other.host),
             ("pin", self.pin != other.pin),
             ("steer", self.steer != other.steer),
+            ("user", self.user != other.user),
+            ("group", self.group != other.group),
             ("ring", self.ring != other.ring),
             ("limits.connections_max", needs_room),
         ];
@@ -95,6 +102,8 @@ impl Default for Config {
             host: HostKind::default(),
             pin: false,
             steer: false,
+            user: None,
+            group: None,
             drain: DrainTimes::default(),
             limits: Limits::default(),
             ring: RingConfig::default(),

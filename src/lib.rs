@@ -17,6 +17,7 @@ pub mod http;
 pub mod lint;
 pub mod metrics;
 pub mod preface;
+pub mod privilege;
 pub mod protocols;
 pub mod resource;
 pub mod ring;

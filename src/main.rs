@@ -72,6 +72,12 @@ struct Options {
     /// Loopback address, or `unix:PATH`, at which /metrics, /healthz and /readyz are answered.
     #[arg(long, global = true, value_name = "ADDR", env = "UPRING_ADMIN")]
     admin: Option<ListenAddress>,
+    /// User to become once all is listened on; takes a start as root.
+    #[arg(long, global = true, value_name = "NAME", env = "UPRING_USER")]
+    user: Option<String>,
+    /// Its group; the one of the user if none is named.
+    #[arg(long, global = true, value_name = "NAME", env = "UPRING_GROUP")]
+    group: Option<String>,
     /// Directory whose files are served at every path that nothing else is at.
     #[arg(long, global = true, value_name = "DIR", env = "UPRING_ROOT")]
     root: Option<PathBuf>,
@@ -157,6 +163,8 @@ impl Options {
             Some(Host::Hosted) => config.host = HostKind::Hosted,
             Some(Host::Native) => config.host = HostKind::Native,
         }
+        config.user = self.user.clone().or(config.user.take());
+        config.group = self.group.clone().or(config.group.take());
         config.pin = self.pin.unwrap_or(config.pin);
         config.steer = self.steer.unwrap_or(config.steer);
         config.ring.without.direct_descriptors |= self.without_direct_descriptors;
@@ -170,6 +178,9 @@ fn main() -> ExitCode {
     // An idle connection takes 165 bytes, a huge page two megabytes. Where it is refused, nothing but
     // memory is lost.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
+    // Nothing that this executes, or is made to execute, gains a right by it. It never fails: the
+    // kernel has it since 3.5 (prctl(2)).
+    let _ = rustix::thread::set_no_new_privs(true);
     let Arguments { command, options } = Arguments::parse();
     match command {
         None | Some(Command::Serve) => serve::run(&options),

@@ -57,6 +57,7 @@ fn exit_code(error: &ServerError) -> u8 {
         ServerError::NeedsRuntime { .. } | ServerError::Route(_) | ServerError::Limit { .. } => {
             EXIT_CONFIG
         }
+        ServerError::Privilege(error) if error.is_of_configuration() => EXIT_CONFIG,
         _ => EXIT_UNAVAILABLE,
     }
 }

@@ -13,6 +13,7 @@ use super::setup::{self, Limit};
 use super::shared::SharedListener;
 use super::tier::Tier;
 use crate::config::{Config, ListenAddress, Listener};
+use crate::privilege::{self, Account};
 
 /// The findings, to be displayed.
 #[derive(Debug, Default)]
@@ -46,6 +47,7 @@ pub fn report(config: &Config) -> Report {
         report.tier(Tier::Plain);
         report.tier(Tier::Direct);
     }
+    report.account(config);
     report.descriptors(config);
     report.locked_memory(config);
     report.backlog(config);
@@ -179,6 +181,28 @@ impl Report {
                 let finding = format!("{}: {errno:?}", step.purpose);
                 self.add(verdict, step.name, finding, Some(Cause::of_ring(errno).to_string()));
             }
+        }
+    }
+
+    fn account(&mut self, config: &Config) {
+        let (is_root, subject) = (privilege::is_root(), "user");
+        let account = Account::find(config).and_then(|found| {
+            found.as_ref().map_or(Ok(()), Account::may_be_assumed).map(|()| found)
+        });
+        match account {
+            Err(error) => {
+                let finding = "the one that is configured cannot be run as";
+                self.add(Verdict::Lacks, subject, finding, Some(error.to_string()));
+            }
+            Ok(Some(account)) => {
+                self.add(Verdict::Ok, subject, format!("{account} once it listens"), None);
+            }
+            Ok(None) if is_root => {
+                let remedy =
+                    "`user = \"NAME\"` or `--user NAME`: who it is to become once it listens";
+                self.add(Verdict::Limits, subject, "root, and stays it", Some(remedy.to_string()));
+            }
+            Ok(None) => self.add(Verdict::Ok, subject, "not root", None),
         }
     }
 

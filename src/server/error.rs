@@ -4,6 +4,7 @@
 use std::io;
 
 use crate::config::{ListenAddress, ListenerFault};
+use crate::privilege::PrivilegeError;
 use crate::resource::RouteError;
 use crate::ring::SetupError;
 
@@ -23,6 +24,9 @@ pub enum ServerError {
         /// The protocol, or the method and pattern.
         what: String,
     },
+    /// The user that was configured cannot be run as.
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
     /// A route that cannot be served.
     #[error(transparent)]
     Route(#[from] RouteError),

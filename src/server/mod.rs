@@ -1,7 +1,7 @@
 //! A server: what it serves, a thread a core, and how it stops.
 //!
 //! ```text
-//!   Server::start ──► listeners bound ──► a thread a worker: ring, engine, host ──► Running
+//!   Server::start ──► listeners bound ──► a thread a worker: ring, engine ──► the user's rights alone ──► Running
 //!   Running::stop ──► each core's control eventfd ──► drain ──► join
 //! ```
 
@@ -16,13 +16,14 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::config::{Config, HostKind, ListenAddress, Listener};
 use crate::counters::Counters;
 use crate::engine::{Remote, Renewal};
 use crate::metrics::{CoreView, Metrics};
+use crate::privilege::Account;
 use crate::resource::{Registry, Resource};
 use crate::ring::{Control, SetupError, SharedListener, affinity, listen, local_address, steer};
 use crate::upgrade::Protocol;
@@ -103,12 +104,16 @@ impl Server {
     pub fn start(self) -> Result<Running, ServerError> {
         self.check()?;
         let Server { config, registry, metrics } = self;
+        let account = Account::find(&config)?;
+        account.as_ref().map_or(Ok(()), Account::may_be_assumed)?;
         let cpus = affinity::allowed().map_err(ServerError::Affinity)?;
         let workers = if config.workers == 0 { cpus.len() } else { config.workers };
         let mut bound = Bound::default();
         let (tell, started) = mpsc::channel();
         let (end, ended) = mpsc::channel();
         let mut cores = Vec::new();
+        let gate = Gate::default();
+        let closed = gate.close();
         let mut spawn = |index: usize| {
             let cpu = cpus[index % cpus.len()];
             let listeners = bound.listen(&config, config.steer.then_some(cpu))?;
@@ -120,6 +125,7 @@ impl Server {
                 cpu: (config.pin || config.steer).then_some(cpu),
                 remote: Arc::default(),
                 counters: Arc::default(),
+                gate: gate.clone(),
             };
             cores.push(RunningCore::spawn(index, worker, tell.clone(), end.clone())?);
             Ok(())
@@ -130,7 +136,10 @@ impl Server {
         metrics.install(cores.iter().map(RunningCore::view).collect());
         let (Bound { addresses, listening, .. }, ended) = (bound, Mutex::new(ended));
         let mut running = Running { config, addresses, listening, cores, metrics, ended };
-        match spawned.and(running.hear(&started)) {
+        let made = spawned.and(running.hear(&started));
+        let ready = made.and_then(|()| account.as_ref().map_or(Ok(()), assume));
+        drop(closed);
+        match ready {
             Ok(()) => Ok(running),
             Err(error) => running.give_up(error),
         }
@@ -161,6 +170,29 @@ impl Server {
     /// What kept it from starting, or ended it.
     pub fn run(self) -> Result<(), ServerError> {
         self.start()?.join()
+    }
+}
+
+/// Becomes the user that was configured, while every worker waits.
+fn assume(account: &Account) -> Result<(), ServerError> {
+    account.assume()?;
+    tracing::info!("runs as {account} from here on");
+    Ok(())
+}
+
+/// What every worker waits at until all of them can serve, and until nothing of root is left.
+#[derive(Debug, Clone, Default)]
+struct Gate(Arc<Mutex<()>>);
+
+impl Gate {
+    /// Closed until this is dropped.
+    fn close(&self) -> MutexGuard<'_, ()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns once it is open.
+    fn pass(&self) {
+        drop(self.close());
     }
 }
 
@@ -457,6 +489,22 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn nobody_passes_a_gate_before_it_is_open() {
+        let gate = Gate::default();
+        let closed = gate.close();
+        let (tell, told) = mpsc::channel();
+        let waits = gate.clone();
+        std::thread::spawn(move || {
+            waits.pass();
+            tell.send(())
+        });
+        let waited = told.recv_timeout(Duration::from_millis(50));
+        assert_eq!(waited, Err(mpsc::RecvTimeoutError::Timeout));
+        drop(closed);
+        assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(()));
+    }
 
     #[test]
     fn when_a_later_core_fails_the_first_one_is_stopped() {

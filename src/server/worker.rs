@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use super::ServerError;
+use super::{Gate, ServerError};
 use crate::config::{Config, HostKind};
 use crate::counters::Counters;
 use crate::engine::{Engine, Remote};
@@ -25,6 +25,7 @@ pub(super) struct Worker {
     pub(super) cpu: Option<usize>,
     pub(super) remote: Arc<Remote>,
     pub(super) counters: Arc<Counters>,
+    pub(super) gate: Gate,
 }
 
 /// A worker's word that it serves, or why not.
@@ -35,7 +36,9 @@ pub(super) struct Started {
 
 impl Worker {
     pub(super) fn run(self, index: usize, tell: Sender<Started>) -> Result<(), ServerError> {
-        let Worker { config, registry, listeners, shared: _shared, cpu, remote, counters } = self;
+        let Worker { config, registry, listeners, shared, cpu, remote, counters, gate } = self;
+        // Dropped with the worker: the last one removes the paths.
+        let _shared = shared;
         // Said once, and by a worker that panics before it the end of the sender says it: the
         // server waits for either.
         let ready = move |control| {
@@ -83,6 +86,7 @@ impl Worker {
         let mut engine = Engine::new(ring, core, count, remote, config.drain)
             .admitting(&config.listen, config.identify_clients);
         ready(Ok(control));
+        gate.pass();
         match runtime {
             None => host::native::run(&mut engine),
             Some(runtime) => host::hosted::run(&runtime, &mut engine, wake),

@@ -5,6 +5,8 @@ use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
 
+use crate::privilege::refused_to;
+
 /// Bytes of a line that are shown of it.
 const SHOWN_CHARS_MAX: usize = 120;
 
@@ -41,7 +43,7 @@ pub struct Place {
 impl Faults {
     /// A file that cannot be read at all.
     pub(super) fn unreadable(name: &str, error: &std::io::Error) -> Faults {
-        let message = format!("it cannot be read: {error}");
+        let message = format!("it cannot be read: {}", refused_to(error));
         Faults { name: name.to_owned(), found: vec![Fault { message, place: None }] }
     }
 

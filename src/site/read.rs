@@ -14,6 +14,7 @@ use super::route::Routing;
 use super::section::Section;
 use super::{FILE_BYTES_MAX, LogSettings, Site};
 use crate::config::{Config, DrainTimes, HostKind, LimitError, Limits, ListenAddress, RingConfig};
+use crate::privilege::Account;
 
 /// More than any host has cores: a slip of the finger is to be told, not thousands of threads.
 pub(super) const WORKERS_MAX: u64 = 1024;
@@ -73,6 +74,9 @@ fn read(
         notes
             .add_to_all(format!("the limit `{name}` lets nothing through: see `tuning/README.md`"));
     }
+    if let Err(error) = Account::find(&config) {
+        notes.add_to_all(error.to_string());
+    }
     let mut routing = Routing::new(notes, catalog, folder, config.host);
     routing.add_all(&mut file);
     file.end();
@@ -91,6 +95,8 @@ fn config(file: &mut Section<'_>) -> Config {
         host: file.word("host", &hosts).unwrap_or_default(),
         pin: file.flag("pin").unwrap_or_default(),
         steer: file.flag("steer").unwrap_or_default(),
+        user: name(file, "user"),
+        group: name(file, "group"),
         drain: DrainTimes {
             timeout: time(file, "drain_timeout_ms", usual.drain.timeout),
             window: time(file, "drain_window_ms", usual.drain.window),
@@ -102,6 +108,11 @@ fn config(file: &mut Section<'_>) -> Config {
 
 fn time(file: &mut Section<'_>, key: &'static str, usual: Duration) -> Duration {
     file.number(key, 0..=DAY_MS).map_or(usual, |said| Duration::from_millis(said.value))
+}
+
+/// A name, if one is said: an empty one is none.
+fn name(file: &mut Section<'_>, key: &'static str) -> Option<String> {
+    file.text(key).map(|said| said.value).filter(|name| !name.is_empty())
 }
 
 fn limits(file: &mut Section<'_>) -> Limits {
@@ -232,6 +243,8 @@ mod tests {
             ("[limits]\nlease_max = 1", "-:2:1: there is no limit `lease_max`; did you mean"),
             ("[limits]\nleases_max = 70000", "-:2:14: that is more than this limit can be"),
             ("[limits]\nleases_max = 0", "-: the limit `leases_max` lets nothing through"),
+            ("user = 'nobody-at-all'", "-: there is no user `nobody-at-all`"),
+            ("group = 'nogroup'", "-: a `group` goes with a `user`"),
             ("[ring]\nbuffers = 3", "-:2:11: `buffers` is a power of two"),
             ("[admin]\nlisten = '192.0.2.1:80'", "-:2:10: the admin listener asks nobody"),
             ("[log]\nlevel = 'loud=very'", "-:2:9: no level: "),

@@ -10,6 +10,7 @@ use super::section::{Placed, Section, TextOrSection};
 use crate::config::HostKind;
 use crate::files::Files;
 use crate::http::{Method, Response, Status, normal_path};
+use crate::privilege::refused_to;
 use crate::resource::{Answer, Redirect, Registry, Resource};
 
 /// What the routes of a file are made into.
@@ -212,7 +213,10 @@ impl<'a> Routing<'a> {
         let files = Files::new(&directory);
         let Ok(mut files) = files.map_err(|error| {
             let shown = directory.display();
-            route.fault_at(&root, format!("cannot serve the files of {shown}: {error}"));
+            route.fault_at(
+                &root,
+                format!("cannot serve the files of {shown}: {}", refused_to(&error)),
+            );
         }) else {
             return None;
         };
@@ -269,7 +273,8 @@ impl<'a> Routing<'a> {
                 let path: PathBuf = self.folder.join(&file.value);
                 let read = std::fs::read(&path);
                 read.map_err(|error| {
-                    answer.fault_at(&file, format!("cannot read {}: {error}", path.display()));
+                    let why = refused_to(&error);
+                    answer.fault_at(&file, format!("cannot read {}: {why}", path.display()));
                 })
                 .ok()
             }
