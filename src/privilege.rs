@@ -13,9 +13,7 @@ use std::ffi::CString;
 use std::fmt;
 
 use nix::errno::Errno;
-use nix::unistd::{
-    self, Gid, Group, ROOT, Uid, User, getegid, geteuid, getgroups, getresgid, getresuid,
-};
+use nix::unistd::{self, Gid, Group, ROOT, Uid, User, getegid, geteuid, getgroups};
 
 use crate::config::Config;
 
@@ -191,21 +189,18 @@ impl Account {
 
     /// What root has left behind, found by looking and by trying.
     fn left_over(&self) -> Option<&'static str> {
-        let users = getresuid().is_ok_and(|now| {
-            [now.real, now.effective, now.saved].iter().all(|user| *user == self.user)
-        });
-        let groups = getresgid().is_ok_and(|now| {
-            [now.real, now.effective, now.saved].iter().all(|group| *group == self.group)
-        });
+        // A saved one that is another is found by trying: profiles of containers leave out getresuid(2).
+        let is_user = unistd::getuid() == self.user && geteuid() == self.user;
+        let is_group = unistd::getgid() == self.group && getegid() == self.group;
         let root = Gid::from_raw(0);
-        let is_among = getgroups().is_ok_and(|groups| groups.contains(&root));
+        let is_apart = getgroups().is_ok_and(|groups| !groups.contains(&root));
         let none = rustix::thread::CapabilitySet::empty();
         let capabilities = rustix::thread::capabilities(None)
             .is_ok_and(|sets| sets.permitted == none && sets.effective == none);
         let ways = [
-            (!users, "another user"),
-            (!groups, "another group"),
-            (is_among, "the group of root"),
+            (!is_user, "another user"),
+            (!is_group, "another group"),
+            (!is_apart, "the group of root"),
             (!capabilities, "a capability"),
             (unistd::setresuid(ROOT, ROOT, ROOT).is_ok(), "a way back to root"),
             (unistd::setresgid(root, root, root).is_ok(), "a way back to the group of root"),

@@ -322,6 +322,26 @@ fn a_root_that_may_not_change_users_does_not_serve_as_root() {
 }
 
 #[test]
+fn a_container_s_profile_lets_it_change_users() {
+    let python = Command::new("/usr/bin/python3").args(["-c", "import seccomp"]).output();
+    if !python.is_ok_and(|run| run.status.success()) {
+        return eprintln!("SKIPPED: python3-seccomp is not installed");
+    }
+    if !is_root() {
+        return;
+    }
+    for host in ["hosted", "native"] {
+        let mut command = Command::new("tuning/seccomp-run");
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["tuning/seccomp.json", UPRING]);
+        command.args(["--listen", "127.0.0.1:0", "--workers", "2", "--user", USER, "--host", host]);
+        let served = Served::start(command);
+        has_nothing_of_root(&served, host);
+        assert!(served.get("/plaintext").starts_with("HTTP/1.1 200 "), "{host}");
+        served.end();
+    }
+}
+
+#[test]
 fn a_capability_that_outlives_the_change_of_users_ends_the_start() {
     if !is_root() {
         return;
