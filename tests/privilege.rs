@@ -151,8 +151,12 @@ impl Served {
         status.collect()
     }
 
-    fn end(mut self) {
+    fn end(self) {
         self.signal(Signal::TERM);
+        self.ends();
+    }
+
+    fn ends(mut self) {
         let deadline = Instant::now() + PATIENCE;
         while self.process.try_wait().expect("it was started").is_none() {
             assert!(Instant::now() < deadline, "it does not drain");
@@ -257,6 +261,49 @@ fn serves(served: &Served, told: &str) {
     let head = "GET /echo HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
     let answer = served.ask(&format!("{head}first bytes"));
     assert!(answer.starts_with("HTTP/1.1 101 ") && answer.ends_with("first bytes"), "{answer}");
+}
+
+/// What a thread has called, in its order.
+fn calls_of(trace: &str, thread: &str) -> Vec<String> {
+    let calls = trace.lines().filter_map(|line| line.strip_prefix(thread)?.strip_prefix(' '));
+    calls.map(|call| call.trim_start().to_owned()).collect()
+}
+
+#[test]
+fn no_core_asks_its_ring_for_anything_before_it_is_the_user() {
+    let strace = Command::new("strace").arg("-V").output();
+    if !strace.is_ok_and(|run| run.status.success()) {
+        return eprintln!("SKIPPED: strace is not installed");
+    }
+    if !is_root() {
+        return;
+    }
+    let folder = Folder::new("order");
+    for host in ["hosted", "native"] {
+        let file = folder.path(host);
+        let mut command = Command::new("strace");
+        command.args(["-f", "-o", &file, "-e", "trace=prctl,setresuid,io_uring_enter", UPRING]);
+        command.args(["--listen", "127.0.0.1:0", "--workers", "2", "--user", USER, "--host", host]);
+        let served = Served::start(command);
+        assert!(served.get("/plaintext").starts_with("HTTP/1.1 200 "), "{host}");
+        // The server ends by the signal; strace with it.
+        let children = format!("/proc/{0}/task/{0}/children", served.process.id());
+        let server = fs::read_to_string(children).expect("strace has a child");
+        let server = server.trim().parse().ok().and_then(Pid::from_raw).expect("one child");
+        kill_process(server, Signal::TERM).expect("it runs");
+        served.ends();
+        let trace = fs::read_to_string(&file).expect("strace has written it");
+        let workers = trace.lines().filter(|line| line.contains("PR_SET_NAME, \"upring-"));
+        let workers: Vec<_> = workers.filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(workers.len(), 2, "{host}: {trace}");
+        for worker in workers {
+            let calls = calls_of(&trace, worker);
+            let first = |call: &str| calls.iter().position(|made| made.starts_with(call));
+            let became = first(&format!("setresuid({USER_ID}, {USER_ID}, {USER_ID}"));
+            let entered = first("io_uring_enter(");
+            assert!(became.is_some() && became < entered, "{host}: {calls:?}");
+        }
+    }
 }
 
 fn text(output: &Output) -> String {
