@@ -12,10 +12,10 @@
 use std::ffi::CString;
 use std::fmt;
 
-use nix::errno::Errno;
 use nix::unistd::{self, Gid, Group, ROOT, Uid, User, getegid, geteuid, getgroups};
 
 use crate::config::Config;
+use crate::ring::Errno;
 
 /// A user and a group to run as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +59,9 @@ pub enum PrivilegeError {
     #[error("a `group` goes with a `user`: say both, or leave out `group`")]
     GroupAlone,
     /// The users of this machine cannot be read.
-    #[error("cannot look up `{name}`: {errno}; see `getent passwd {name}` and /etc/nsswitch.conf")]
+    #[error(
+        "cannot look up `{name}`: {errno:?}; see `getent passwd {name}` and /etc/nsswitch.conf"
+    )]
     LookUp {
         /// What was said.
         name: String,
@@ -79,7 +81,7 @@ pub enum PrivilegeError {
     },
     /// The kernel refused.
     #[error(
-        "{call}: {errno}; root lacks CAP_SETUID or CAP_SETGID here, or a seccomp profile denies it: \
+        "{call}: {errno:?}; root lacks CAP_SETUID or CAP_SETGID here, or a seccomp profile denies it: \
          allow it (`docker run --cap-add SETUID --cap-add SETGID`), or start as the user itself \
          (`docker run --user`, `User=` in the systemd unit) and leave out `user`"
     )]
@@ -130,7 +132,10 @@ impl Account {
             let is_alone = config.group.is_some();
             return if is_alone { Err(PrivilegeError::GroupAlone) } else { Ok(None) };
         };
-        let failed = |name: &str, errno| PrivilegeError::LookUp { name: name.to_owned(), errno };
+        let failed = |name: &str, errno: nix::Error| PrivilegeError::LookUp {
+            name: name.to_owned(),
+            errno: Errno(errno as i32),
+        };
         let user = User::from_name(name)
             .map_err(|errno| failed(name, errno))?
             .ok_or_else(|| PrivilegeError::UnknownUser { name: name.to_owned() })?;
@@ -175,7 +180,9 @@ impl Account {
         if !geteuid().is_root() {
             return self.may_be_assumed();
         }
-        let refused = |call| move |errno| PrivilegeError::Refused { call, errno };
+        let refused = |call| {
+            move |errno: nix::Error| PrivilegeError::Refused { call, errno: Errno(errno as i32) }
+        };
         let name = CString::new(self.name.as_str()).expect("it was found by that name");
         // Groups first: without root they could not be changed any more.
         unistd::initgroups(&name, self.group).map_err(refused("initgroups"))?;
@@ -252,9 +259,11 @@ mod tests {
 
     #[test]
     fn what_the_kernel_refuses_is_told_with_the_call_and_what_mends_it() {
-        let text = PrivilegeError::Refused { call: "setresuid", errno: Errno::EPERM }.to_string();
+        let text =
+            PrivilegeError::Refused { call: "setresuid", errno: Errno(libc::EPERM) }.to_string();
         assert!(
-            text.starts_with("setresuid: EPERM") && text.contains("--cap-add SETUID"),
+            text.starts_with("setresuid: Operation not permitted")
+                && text.contains("--cap-add SETUID"),
             "{text}"
         );
     }

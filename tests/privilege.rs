@@ -270,7 +270,7 @@ fn calls_of(trace: &str, thread: &str) -> Vec<String> {
 }
 
 #[test]
-fn no_core_asks_its_ring_for_anything_before_it_is_the_user() {
+fn no_core_asks_its_ring_for_anything_before_the_ring_is_confined_and_it_is_the_user() {
     let strace = Command::new("strace").arg("-V").output();
     if !strace.is_ok_and(|run| run.status.success()) {
         return eprintln!("SKIPPED: strace is not installed");
@@ -282,7 +282,8 @@ fn no_core_asks_its_ring_for_anything_before_it_is_the_user() {
     for host in ["hosted", "native"] {
         let file = folder.path(host);
         let mut command = Command::new("strace");
-        command.args(["-f", "-o", &file, "-e", "trace=prctl,setresuid,io_uring_enter", UPRING]);
+        let traced = "trace=prctl,setresuid,io_uring_register,io_uring_enter";
+        command.args(["-f", "-o", &file, "-e", traced, UPRING]);
         command.args(["--listen", "127.0.0.1:0", "--workers", "2", "--user", USER, "--host", host]);
         let served = Served::start(command);
         assert!(served.get("/plaintext").starts_with("HTTP/1.1 200 "), "{host}");
@@ -298,10 +299,18 @@ fn no_core_asks_its_ring_for_anything_before_it_is_the_user() {
         assert_eq!(workers.len(), 2, "{host}: {trace}");
         for worker in workers {
             let calls = calls_of(&trace, worker);
-            let first = |call: &str| calls.iter().position(|made| made.starts_with(call));
-            let became = first(&format!("setresuid({USER_ID}, {USER_ID}, {USER_ID}"));
-            let entered = first("io_uring_enter(");
+            let is_made = |made: &str, ways: &[&str]| ways.iter().any(|way| made.contains(way));
+            let first = |ways: &[&str]| calls.iter().position(|made| is_made(made, ways));
+            let became = first(&[&format!("setresuid({USER_ID}, {USER_ID}, {USER_ID}")]);
+            // By number, with IORING_REGISTER_USE_REGISTERED_RING, strace names neither.
+            let confining = ["IORING_REGISTER_RESTRICTIONS", "0x8000000b"];
+            let confined = first(&confining);
+            let enabled = first(&["IORING_REGISTER_ENABLE_RINGS", "0x8000000c"]);
+            let entered = first(&["io_uring_enter("]);
             assert!(became.is_some() && became < entered, "{host}: {calls:?}");
+            assert!(confined.is_some() && confined < enabled && enabled < entered, "{calls:?}");
+            let refused = |made: &String| is_made(made, &confining) && made.contains("= -1");
+            assert!(!calls.iter().any(refused), "{host}: {calls:?}");
         }
     }
 }
@@ -362,7 +371,7 @@ fn a_root_that_may_not_change_users_does_not_serve_as_root() {
         let output = command.output().expect("setpriv is there");
         let told = text(&output);
         assert_eq!(output.status.code(), Some(69), "{told}");
-        assert!(told.contains(&format!("{call}: EPERM")), "{told}");
+        assert!(told.contains(&format!("{call}: Operation not permitted")), "{told}");
         assert!(told.contains("--cap-add SETUID"), "{told}");
         assert!(output.stdout.is_empty(), "it has not served: {output:?}");
     }
