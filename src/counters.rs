@@ -315,6 +315,44 @@ counters! {
     renewals,
     /// Wake-ups by another thread. None is needed to accept, answer or switch.
     wakes_across_cores,
+    /// Connections to backends that were made.
+    backend_connections_made,
+    /// Connections to backends open now, idle ones included.
+    backend_connections_open,
+    /// Requests that went to a backend on a connection that had served another before.
+    backend_connections_reused,
+    /// Connections to backends that were refused, or that no address of theirs took.
+    backend_connects_failed,
+    /// Connections to backends that were not made in time (504).
+    backend_connect_timeouts,
+    /// Backends that did not begin to answer in time (504), or were silent in the midst of an answer.
+    backend_answer_timeouts,
+    /// Answers of backends that are no HTTP/1.1, have faulty framing, or switch to another protocol than
+    /// they were asked for (502).
+    backend_answers_faulty,
+    /// Answers of backends with a larger head, or more fields, than is taken (502).
+    backend_heads_too_large,
+    /// Backends that closed or reset the connection before the end of their answer (502, or an answer
+    /// cut).
+    backend_answers_cut,
+    /// Requests not sent to a backend because its core has as many connections to it as it may (503).
+    backend_connections_full,
+    /// Requests sent once more, since the kept connection they were sent on first was closed.
+    backend_retries,
+    /// Clients that were gone before the backend had an answer for them.
+    backend_answers_unwanted,
+    /// Tunnels open now.
+    tunnels_open,
+    /// Tunnels that a backend declined, by another answer than 101.
+    tunnels_declined,
+    /// Tunnels that ended because one side reset its connection, which the other saw as a reset.
+    tunnels_reset,
+    /// Tunnels that ended because nothing was sent in either direction.
+    tunnels_idle_timeouts,
+    /// Bytes of tunnels and of the content of requests that went to backends.
+    backend_bytes_sent,
+    /// Bytes of tunnels and of the content of answers that came from backends.
+    backend_bytes_received,
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! the rest.
 
 pub mod admin;
+pub mod backend;
 pub mod buffer;
 pub mod config;
 pub mod counters;
@@ -19,6 +20,7 @@ pub mod metrics;
 pub mod preface;
 pub mod privilege;
 pub mod protocols;
+pub mod proxy;
 pub mod resource;
 pub mod ring;
 pub mod scan;
@@ -27,11 +29,14 @@ pub mod session;
 pub mod site;
 pub mod upgrade;
 
+pub use backend::{Backend, BackendAddressError, Forwarded};
 pub use buffer::{Lease, LeaseQueue, Payload};
 pub use config::{Config, HostKind, Limits, ListenAddress, Listener, ProxyProtocol};
 pub use http::{Fields, Method, OwnedRequest, Ready, Request, Response, Status, Trailers};
 pub use metrics::Metrics;
+pub use protocols::tunnel::{Tunnel, TunnelSettings};
 pub use protocols::websocket;
+pub use proxy::{Proxy, ProxySettings};
 pub use resource::{
     Answer, Content, ContentError, ContentSender, Redirect, Reply, Resource, Responder, StreamIo,
     Streaming, ToResponse, asynchronous, from_head, returning, streamed, streaming,

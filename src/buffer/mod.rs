@@ -12,8 +12,10 @@ mod outbox;
 #[allow(unsafe_code)]
 mod pool;
 mod queue;
+mod spare;
 
 pub(crate) use collected::{Collected, Ledger, NoRoom};
 pub use outbox::{Batch, Load, Outbox, Payload};
 pub use pool::{Lease, Pool, Size, Vacant};
 pub use queue::LeaseQueue;
+pub use spare::{Spare, Spares};

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::Lease;
+use super::{Lease, Spare};
 
 /// Text capacity above which an emptied batch does not keep its memory.
 const TEXT_KEPT_MAX: usize = 64 * 1024;
@@ -26,6 +26,8 @@ pub enum Payload {
     Shared(Arc<[u8]>),
     /// Bytes that many connections of this core send: who still does is counted by it alone.
     Counted(Rc<Arc<[u8]>>),
+    /// Bytes that came another way than through this core's ring, in a buffer that is used again.
+    Spare(Spare),
 }
 
 impl Payload {
@@ -39,13 +41,15 @@ impl Payload {
         self.bytes().is_empty()
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// The bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Payload::Lease(lease) => lease,
             Payload::Static(bytes) => bytes,
             Payload::Owned(bytes) => bytes,
             Payload::Shared(bytes) => bytes,
             Payload::Counted(bytes) => bytes,
+            Payload::Spare(bytes) => bytes,
         }
     }
 }
@@ -53,6 +57,12 @@ impl Payload {
 impl From<Lease> for Payload {
     fn from(lease: Lease) -> Payload {
         Payload::Lease(lease)
+    }
+}
+
+impl From<Spare> for Payload {
+    fn from(spare: Spare) -> Payload {
+        Payload::Spare(spare)
     }
 }
 

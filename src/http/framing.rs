@@ -92,7 +92,7 @@ fn coded_framing(
 
 impl Lengths {
     /// Adds one Content-Length line.
-    pub(super) fn note(&mut self, value: &[u8]) {
+    pub(crate) fn note(&mut self, value: &[u8]) {
         *self = match self {
             Self::Absent => Self::read(value),
             // U-53: a second line is refused even if it is equal or the first is invalid.
@@ -127,7 +127,7 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 
 impl Codings {
     /// Adds one Transfer-Encoding line.
-    pub(super) fn note(&mut self, value: &[u8]) {
+    pub(crate) fn note(&mut self, value: &[u8]) {
         if value == b"chunked" && *self == Self::Absent {
             *self = Self::Chunked;
             return;

@@ -237,6 +237,11 @@ impl<'a> Reply<'a> {
         })
     }
 
+    /// The core's mailbox, and what is kept there.
+    pub(crate) fn mailbox(&self) -> &Rc<Mailbox> {
+        self.mailbox
+    }
+
     pub(crate) fn into_state(self) -> ReplyState {
         self.state
     }

@@ -14,6 +14,7 @@ mod streaming;
 mod to_response;
 
 pub use answer::{Answer, Reply, ReplyState, Takes, from_head, streamed};
+pub(crate) use asynchronous::begin;
 pub use asynchronous::{Content, ContentError, ContentSender, Responder, asynchronous, streaming};
 pub(crate) use outgoing::Outgoing;
 pub use redirect::{Redirect, RedirectError};

@@ -90,6 +90,8 @@ impl Core {
         unix_seconds: u64,
     ) -> Core {
         registry.place_tokens(&counters.upgrades);
+        let mailbox = Rc::<Mailbox>::default();
+        mailbox.set_counters(Arc::clone(&counters));
         Core {
             registry: Rc::new(registry),
             limits,
@@ -103,7 +105,7 @@ impl Core {
             is_short_of_buffers: false,
             addresses: Addresses::default(),
             introduced: Vec::new(),
-            mailbox: Rc::default(),
+            mailbox,
             spawn: None,
             is_draining: false,
             batches: Vec::with_capacity(SPARE_MAX),

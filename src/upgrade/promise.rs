@@ -2,7 +2,9 @@
 //! something first.
 
 use std::cell::RefCell;
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
+use std::task::{Poll, Waker};
 
 use super::ConnectionWaker;
 
@@ -13,41 +15,62 @@ enum Slot<T> {
     Broken,
 }
 
+/// What both ends see.
+#[derive(Debug)]
+struct Shared<T> {
+    slot: RefCell<Slot<T>>,
+    /// Waits for the session's end to be dropped.
+    watcher: RefCell<Option<Waker>>,
+}
+
 /// The handler's end: keep it within the deadline, on the same core. Dropped unkept, the request is
 /// answered 503.
 #[derive(Debug)]
 pub struct Promise<T> {
-    slot: Rc<RefCell<Slot<T>>>,
+    shared: Rc<Shared<T>>,
     waker: ConnectionWaker,
 }
 
 /// The session's end.
 #[derive(Debug)]
 pub struct Awaiting<T> {
-    slot: Rc<RefCell<Slot<T>>>,
+    shared: Rc<Shared<T>>,
 }
 
 impl<T> Promise<T> {
     /// Both ends; `waker` is woken when the promise is kept or dropped.
     pub fn new(waker: ConnectionWaker) -> (Promise<T>, Awaiting<T>) {
-        let slot = Rc::new(RefCell::new(Slot::Open));
-        (Promise { slot: Rc::clone(&slot), waker }, Awaiting { slot })
+        let shared = Shared { slot: RefCell::new(Slot::Open), watcher: RefCell::default() };
+        let shared = Rc::new(shared);
+        (Promise { shared: Rc::clone(&shared), waker }, Awaiting { shared })
     }
 
     /// Delivers the value.
     pub fn keep(self, value: T) {
-        *self.slot.borrow_mut() = Slot::Kept(value);
+        *self.shared.slot.borrow_mut() = Slot::Kept(value);
     }
 
     /// Whether nobody waits any longer: the peer has gone, or the deadline has passed.
     pub fn is_abandoned(&self) -> bool {
-        Rc::strong_count(&self.slot) == 1
+        Rc::strong_count(&self.shared) == 1
+    }
+
+    /// Ready when nobody waits any longer: to wait for beside what the promise is about. The latest
+    /// one asked for is the one that is woken.
+    pub fn abandoned(&self) -> impl Future<Output = ()> + use<'_, T> {
+        poll_fn(|context| {
+            if self.is_abandoned() {
+                return Poll::Ready(());
+            }
+            *self.shared.watcher.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
     }
 }
 
 impl<T> Drop for Promise<T> {
     fn drop(&mut self) {
-        let mut slot = self.slot.borrow_mut();
+        let mut slot = self.shared.slot.borrow_mut();
         if matches!(*slot, Slot::Open) {
             *slot = Slot::Broken;
         }
@@ -59,10 +82,19 @@ impl<T> Drop for Promise<T> {
 impl<T> Awaiting<T> {
     /// The value, `Some(None)` if it will never come, `None` if it has not come yet.
     pub fn take(&self) -> Option<Option<T>> {
-        match self.slot.replace(Slot::Open) {
+        match self.shared.slot.replace(Slot::Open) {
             Slot::Open => None,
             Slot::Kept(value) => Some(Some(value)),
             Slot::Broken => Some(None),
+        }
+    }
+}
+
+impl<T> Drop for Awaiting<T> {
+    /// The task that is woken looks later, when this end is gone.
+    fn drop(&mut self) {
+        if let Some(watcher) = self.shared.watcher.take() {
+            watcher.wake();
         }
     }
 }

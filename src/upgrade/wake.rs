@@ -13,6 +13,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
+use crate::counters::Counters;
+
 /// Runs a future on this core: the hosted mode's `tokio_uring::spawn`.
 pub type Spawn = Rc<dyn Fn(Pin<Box<dyn Future<Output = ()>>>)>;
 
@@ -23,6 +25,7 @@ pub struct Mailbox {
     posted: RefCell<VecDeque<Rc<Post>>>,
     host: RefCell<Option<Waker>>,
     core: OnceCell<CoreWaker>,
+    counters: OnceCell<Arc<Counters>>,
     residents: RefCell<Vec<(usize, Rc<dyn Any>)>>,
     visited: RefCell<Vec<Rc<dyn Visited>>>,
 }
@@ -98,6 +101,17 @@ impl Mailbox {
     /// How other threads reach this core, if they can.
     pub(crate) fn core(&self) -> Option<&CoreWaker> {
         self.core.get()
+    }
+
+    /// Where what is done on this core beside its connections is counted. Said once, before it serves.
+    pub(crate) fn set_counters(&self, counters: Arc<Counters>) {
+        let first = self.counters.set(counters);
+        debug_assert!(first.is_ok(), "a core has one set of counters");
+    }
+
+    /// This core's counters. What runs on the core may raise them.
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        self.counters.get_or_init(Arc::default)
     }
 
     /// What is kept on this core under `key`, the address of something that lives as long: made at

@@ -92,12 +92,20 @@ where
     }
 
     fn answer(&self, request: &Request<'_>, _: &[u8], reply: &mut Reply<'_>) {
-        let channel = Rc::<RefCell<Channel>>::default();
-        let content = Content { channel: Rc::clone(&channel) };
-        let responder = Responder { channel: Some(Rc::clone(&channel)) };
-        let task = (self.0)(request.into_owned(), content, responder);
-        reply.stream(Bridge::new(channel, Box::pin(task)));
+        begin(reply, |content, responder| (self.0)(request.into_owned(), content, responder));
     }
+}
+
+/// Leaves the request of `reply` to the future that `run` makes.
+pub(crate) fn begin<Task>(reply: &mut Reply<'_>, run: impl FnOnce(Content, Responder) -> Task)
+where
+    Task: Future<Output = ()> + 'static,
+{
+    let channel = Rc::<RefCell<Channel>>::default();
+    let content = Content { channel: Rc::clone(&channel) };
+    let responder = Responder { channel: Some(Rc::clone(&channel)) };
+    let task = run(content, responder);
+    reply.stream(Bridge::new(channel, Box::pin(task)));
 }
 
 /// The content of a request, as it comes. Nothing is read before it is asked for; dropped, what is

@@ -31,6 +31,7 @@ pub(super) struct Channel {
     wants: Wants,
     detached: Option<Detached>,
     drainer: Option<Waker>,
+    watcher: Option<Waker>,
 }
 
 /// What the future has asked for.
@@ -84,6 +85,17 @@ impl Channel {
         Poll::Pending
     }
 
+    /// Ready when the connection is over.
+    pub(super) fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<CloseReason> {
+        match self.flow.closed() {
+            Some(reason) => Poll::Ready(reason),
+            None => {
+                self.watcher = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
     pub(super) fn poll_detached(
         &mut self,
         context: &mut Context<'_>,
@@ -99,6 +111,9 @@ impl Channel {
     fn close(&mut self, reason: CloseReason) {
         self.flow.close(reason);
         self.wake_drainer();
+        if let Some(waker) = self.watcher.take() {
+            waker.wake();
+        }
     }
 
     fn wake_drainer(&mut self) {

@@ -123,6 +123,13 @@ impl Upgraded {
         poll_fn(move |context| channel.borrow_mut().poll_draining(context))
     }
 
+    /// Ready when the connection is over, and why: to wait for while neither half is used. The latest
+    /// one asked for is the one that is woken.
+    pub fn closed(&self) -> impl Future<Output = CloseReason> + use<> {
+        let channel = Rc::clone(&self.receiver.channel);
+        poll_fn(move |context| channel.borrow_mut().poll_closed(context))
+    }
+
     /// Both halves, for two tasks on this core.
     pub fn split(self) -> (Receiver, Sender) {
         (self.receiver, self.sender)
@@ -190,6 +197,16 @@ impl Sender {
     /// The connection was lost.
     pub async fn flush(&mut self) -> Result<(), Closed> {
         poll_fn(|context| self.channel.borrow_mut().flow.poll_sent(context)).await
+    }
+
+    /// See [`Upgraded::end`].
+    pub fn end(&mut self) {
+        self.channel.borrow_mut().want(|wants| wants.end = true);
+    }
+
+    /// See [`Upgraded::reset`].
+    pub fn reset(self) {
+        self.channel.borrow_mut().want(|wants| wants.reset = true);
     }
 }
 
