@@ -85,6 +85,22 @@ fn assert_comes_back(client: &mut TcpStream, bytes: &[u8], case: &str) {
 }
 
 #[test]
+fn a_handler_that_uses_neither_half_hears_that_its_connection_is_over() {
+    let (tell, told) = channel();
+    let Some((running, address)) = hosted(move |upgraded| {
+        let tell = tell.clone();
+        async move { tell.send(upgraded.closed().await).expect("the test waits") }
+    }) else {
+        return;
+    };
+    let client = upgrade(address, "t", b"unread");
+    socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
+    drop(client);
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(CloseReason::PeerReset));
+    running.stop().expect("it stops");
+}
+
+#[test]
 fn a_mebibyte_in_odd_sizes_comes_back() {
     let Some((running, address)) = hosted(echo) else { return };
     let bytes = pattern(MEBIBYTE);

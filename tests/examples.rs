@@ -14,6 +14,7 @@ use loopback::{PATIENCE, config, connect, pattern, read_head, read_to_end, reque
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
+use upring::{Protocol, Resource, Server};
 
 /// A running example; killed when the test is over.
 struct Example {
@@ -24,9 +25,15 @@ struct Example {
 impl Example {
     /// Starts `examples/NAME` on a free port, or returns `None` where io_uring is denied.
     fn start(name: &str) -> Option<Example> {
+        Example::start_with(name, &[])
+    }
+
+    /// The same with other arguments behind the address.
+    fn start_with(name: &str, arguments: &[&str]) -> Option<Example> {
         serve(config(), upring::protocols::echo::protocol())?.stop().expect("it stops");
         let mut child = Command::new(binary(name))
             .arg("127.0.0.1:0")
+            .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{name}: {error}; `cargo build --examples` builds it, as a plain `cargo test` does"));
@@ -63,6 +70,33 @@ fn binary(name: &str) -> PathBuf {
     let this = std::env::current_exe().expect("a test has a path");
     let profile = this.ancestors().nth(2).expect("it lies in target/PROFILE/deps");
     profile.join("examples").join(name)
+}
+
+#[test]
+fn front_passes_on_what_is_asked_and_what_is_switched() {
+    let echo = Protocol::callback("websocket", |_| upring::protocols::echo::Echo);
+    let page = upring::returning(|request: &upring::Request<'_>, _: &[u8]| {
+        String::from_utf8_lossy(request.target()).into_owned()
+    });
+    let behind = Resource::new().get(page).upgrade(echo);
+    let Some(behind) = loopback::start(Server::new(config()).route("/*", behind)) else { return };
+    let place = behind.addresses()[0].to_string();
+    let Some(example) = Example::start_with("front", &[&place]) else { return };
+    let mut client = connect(example.address);
+    for (target, content) in [("/a?b", "/a?b"), ("/healthz", "ok\n"), ("/c", "/c")] {
+        let asked = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.write_all(asked.as_bytes()).expect("it is open");
+        assert!(read_head(&mut client).starts_with("HTTP/1.1 200 "));
+        let mut found = vec![0; content.len()];
+        client.read_exact(&mut found).expect("it comes whole");
+        assert_eq!(found, content.as_bytes());
+    }
+    let mut client = example.upgrade("/socket", "websocket", b"early");
+    client.write_all(b", late").expect("it is open");
+    client.shutdown(Shutdown::Write).expect("it is open");
+    assert_eq!(read_to_end(&mut client), b"early, late");
+    drop(example);
+    behind.stop().expect("it stops");
 }
 
 #[test]

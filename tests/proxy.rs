@@ -193,6 +193,71 @@ fn answers_are_passed_on_with_one_framing() {
 }
 
 #[test]
+fn an_answer_may_be_cut_anywhere() {
+    const SAID: &str = "HTTP/1.1 103 x\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                        2;a=b\r\nok\r\n4\r\n, ok\r\n0\r\nX: y\r\n\r\n";
+    let behind = Behind::start(Kind::Tcp, |mut peer, _| {
+        for cut in 0.. {
+            if read_request(&mut peer).is_none() {
+                return;
+            }
+            let (front, rest) = SAID.as_bytes().split_at(cut % SAID.len());
+            for part in [front, rest] {
+                peer.write_all(part).expect("the server reads");
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    });
+    let settings = ProxySettings { answer_timeout_ms: 5000, idle_timeout_ms: 5000, ..quiet() };
+    let Some((running, address)) = front(&behind.backend, settings) else { return };
+    let mut client = connect(address);
+    for cut in 0..SAID.len() {
+        ask(&mut client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(read_answer(&mut client).1, b"ok, ok", "cut at {cut}");
+    }
+    assert_eq!(behind.connections(), 1);
+    running.stop().expect("it stops");
+}
+
+#[test]
+fn a_client_that_waits_for_a_100_has_it_from_here() {
+    let (tell, told) = channel();
+    let behind = Behind::start(Kind::Tcp, move |mut peer, _| {
+        tell.send(read_request(&mut peer)).expect("the test waits");
+        peer.write_all(OK.as_bytes()).expect("the server reads");
+    });
+    let Some((running, address)) = front(&behind.backend, quiet()) else { return };
+    let mut client = connect(address);
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+    ask(&mut client, head);
+    assert_eq!(read_head(&mut client), "HTTP/1.1 100 Continue\r\n\r\n");
+    ask(&mut client, "hi");
+    assert_eq!(read_answer(&mut client).1, b"ok");
+    let (head, content) = told.recv_timeout(PATIENCE).expect("it was asked").expect("with a head");
+    assert_eq!(head, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n");
+    assert_eq!(content, b"hi");
+    running.stop().expect("it stops");
+}
+
+#[test]
+fn a_server_that_stops_closes_the_connections_it_keeps() {
+    let (tell, told) = channel();
+    let behind = Behind::start(Kind::Tcp, move |mut peer, _| {
+        read_request(&mut peer);
+        peer.write_all(OK.as_bytes()).expect("the server reads");
+        tell.send(peer.read_to_end()).expect("the test waits");
+    });
+    let settings = ProxySettings { idle_connection_timeout_ms: 3_600_000, ..quiet() };
+    let Some((running, address)) = front(&behind.backend, settings) else { return };
+    let mut client = connect(address);
+    ask(&mut client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(read_answer(&mut client).1, b"ok");
+    wait_until("it is kept", || running.counter("backend_connections_open") == 1);
+    running.stop().expect("it stops");
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(Vec::new()));
+}
+
+#[test]
 fn head_is_answered_as_get_without_content() {
     for (answer, head) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", "Content-Length: 7"),

@@ -183,6 +183,40 @@ fn interim_answers_before_the_101_are_taken() {
 }
 
 #[test]
+fn an_answer_may_be_cut_anywhere() {
+    let said = [SWITCHING, b"first words"].concat();
+    let (answer, count) = (said.clone(), said.len());
+    let behind = Behind::start(Kind::Tcp, move |mut peer, number| {
+        peer.read_head();
+        let (front, rest) = answer.split_at(number % answer.len());
+        for part in [front, rest] {
+            peer.write_all(part).expect("the server reads");
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let settings = TunnelSettings { answer_timeout_ms: 5000, ..impatient() };
+    let Some((running, address)) = front(&behind.backend, settings) else { return };
+    for cut in 0..count {
+        let mut client = upgrade(address, "t", b"");
+        assert_eq!(read_to_end(&mut client), b"first words", "cut at {cut}");
+    }
+    running.stop().expect("it stops");
+}
+
+#[test]
+fn each_address_of_a_name_is_tried() {
+    // A name for ::1 and 127.0.0.1, mostly; the backend has the latter alone.
+    let behind = switching(Kind::Tcp, echo);
+    let place = behind.backend.to_string().replace("127.0.0.1", "localhost");
+    let Some((running, address)) = front(&place.parse().expect("a backend"), impatient()) else {
+        return;
+    };
+    let mut client = upgrade(address, "t", b"x");
+    assert_comes_back(&mut client, b"x", "echo");
+    running.stop().expect("it stops");
+}
+
+#[test]
 fn a_backend_that_is_not_there_is_a_502_with_its_likely_cause() {
     let nothing = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");

@@ -212,15 +212,17 @@ impl AnswerHead {
             let version = if self.is_http_1_1 { "1.1" } else { "1.0" };
             let _ = fields.push("Via", format!("{version} {via}"));
         }
-        response = response.with_fields(&fields);
-        // RFC 9110 §15.5.22: a 426 names its protocols; they are not this hop's alone.
-        if self.status == Status::UPGRADE_REQUIRED
-            && let Some(protocols) = self.fields_named("upgrade").next()
-            && let Ok(listed) = response.clone().with_upgrade(protocols)
-        {
-            response = listed;
+        Ok(response.with_fields(&fields))
+    }
+
+    /// With the protocols of a 426, which has to name some (RFC 9110 §15.5.22): the backend's, where
+    /// there are none of this server's.
+    pub(crate) fn with_protocols(&self, response: Response) -> Response {
+        let protocols = self.fields_named("upgrade").next();
+        match protocols.filter(|_| self.status == Status::UPGRADE_REQUIRED) {
+            Some(protocols) => response.clone().with_upgrade(protocols).unwrap_or(response),
+            None => response,
         }
-        Ok(response)
     }
 
     /// The fields of a 101 that go on to the client: Connection and Upgrade are made anew.
@@ -290,6 +292,22 @@ mod tests {
         }
         let old = read("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
         assert!(matches!(old.extent(false), Err(BackendError::FramingFaulty(_))));
+    }
+
+    #[test]
+    fn no_byte_put_anywhere_in_a_head_ends_in_a_panic() {
+        let text =
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: x, close\r\nTrailer: y\r\n\r\n";
+        for at in 0..text.len() {
+            for byte in 0..=255 {
+                let mut bytes = text.to_vec();
+                bytes[at] = byte;
+                let Ok(head) = AnswerHead::read(bytes) else { continue };
+                let _ = (head.extent(false), head.is_persistent(), head.switching_fields());
+                let response = head.response(Some("via")).unwrap();
+                let _ = head.with_protocols(response);
+            }
+        }
     }
 
     #[test]

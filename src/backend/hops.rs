@@ -29,13 +29,18 @@ impl<'a> Hops<'a> {
 
     /// Whether the field goes no further than this hop.
     pub(super) fn end_here(&self, name: &[u8]) -> bool {
-        BY_NAME.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes())) || self.name(name)
+        is_hop_by_hop(name) || self.name(name)
     }
 
     /// Whether it is among the options.
     pub(super) fn name(&self, option: &[u8]) -> bool {
         self.options.iter().any(|named| named.eq_ignore_ascii_case(option))
     }
+}
+
+/// Whether a field is for one hop whether or not Connection names it.
+pub(super) fn is_hop_by_hop(name: &[u8]) -> bool {
+    BY_NAME.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 #[cfg(test)]

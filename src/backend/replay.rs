@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::net::IpAddr;
 
-use super::hops::Hops;
+use super::hops::{Hops, is_hop_by_hop};
 use crate::http::{Framing, Method, Request, TargetForm, Version};
 
 /// How a backend is told who its client is.
@@ -61,6 +61,7 @@ impl Replay {
         let keeps_trailer = matches!(purpose, Purpose::Answer(Framing::Chunked));
         for (name, value) in request.fields() {
             let is_own = is_made_anew(name) || hops.end_here(name) || self.remakes(name);
+            let is_own = is_own || self.is_disguised(name);
             let is_limit = request.method().is_hop_counted() && is_named(name, "max-forwards");
             if !is_own && !is_limit && (keeps_trailer || !is_named(name, "trailer")) {
                 line(&mut out, name, value);
@@ -114,6 +115,17 @@ impl Replay {
             Forwarded::Off => false,
         };
         is_any && (!self.is_trusting || is_written)
+    }
+
+    /// Whether a backend that is given fields as variables, by CGI's rule or a like one, would take the
+    /// field for another, which the client may not set: there `_` is `-` (RFC 3875 §4.1.18).
+    fn is_disguised(&self, name: &[u8]) -> bool {
+        if !name.contains(&b'_') {
+            return false;
+        }
+        let plain: Vec<u8> =
+            name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect();
+        is_made_anew(&plain) || is_hop_by_hop(&plain) || self.remakes(&plain)
     }
 
     fn write_client(&self, request: Request<'_>, client: Option<IpAddr>, out: &mut Vec<u8>) {
@@ -365,6 +377,16 @@ mod tests {
             let head = replayed(&replay, SAID, client).unwrap();
             assert_eq!(head, format!("{none}{expected}\r\n"), "{forwarded:?} {is_trusting}");
         }
+    }
+
+    #[test]
+    fn a_field_that_a_backend_may_take_for_one_of_ours_does_not_go_on() {
+        let text = "POST / HTTP/1.1\r\nHost: a\r\nContent_Length: 9\r\nTransfer_encoding: chunked\r\n\
+                    X_Forwarded_For: 6.6.6.6\r\nX-Forwarded_Proto: https\r\nX_REAL_IP: 6.6.6.6\r\n\
+                    HOST_: a\r\nMy_Field: stays\r\n\r\n";
+        let head = replayed(&off(), text, None).unwrap();
+        let expected = "POST / HTTP/1.1\r\nHost: a\r\nHOST_: a\r\nMy_Field: stays\r\n\r\n";
+        assert_eq!(head, expected);
     }
 
     #[test]

@@ -165,6 +165,7 @@ impl Local {
             return Err(BackendError::SwitchedUnasked);
         }
         let response = head.response(self.plan.replay.via.as_deref())?;
+        let response = head.with_protocols(response);
         let length = match extent {
             Extent::Length(bytes) => Some(bytes),
             // What a GET would get, as far as it is said.

@@ -103,6 +103,23 @@ impl<T> Drop for Awaiting<T> {
 mod tests {
     use super::*;
     use crate::upgrade::Mailbox;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    /// How often it was woken.
+    struct Told(AtomicU32);
+
+    impl Wake for Told {
+        fn wake(self: Arc<Told>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn counting() -> (Arc<Told>, Waker) {
+        let told = Arc::new(Told(AtomicU32::new(0)));
+        (Arc::clone(&told), Waker::from(told))
+    }
 
     #[test]
     fn a_kept_promise_delivers_and_a_dropped_one_says_so_and_both_wake() {
@@ -123,7 +140,12 @@ mod tests {
     fn a_promise_nobody_awaits_is_abandoned() {
         let (promise, awaiting) = Promise::<u8>::new(Rc::new(Mailbox::default()).waker(1));
         assert!(!promise.is_abandoned());
+        let mut abandoned = std::pin::pin!(promise.abandoned());
+        let (told, waker) = counting();
+        let mut context = std::task::Context::from_waker(&waker);
+        assert!(abandoned.as_mut().poll(&mut context).is_pending());
         drop(awaiting);
-        assert!(promise.is_abandoned());
+        assert!(promise.is_abandoned() && told.0.load(Ordering::Relaxed) == 1);
+        assert!(abandoned.as_mut().poll(&mut context).is_ready());
     }
 }
