@@ -1,7 +1,8 @@
-//! Two futures in one task.
+//! Two futures in one task. They are pinned where they are made and lent here: an `async fn` that took
+//! them would hold each twice.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::Poll;
 
 /// Which of two came first, and what it gave.
@@ -12,16 +13,18 @@ pub(crate) enum Either<A, B> {
     Second(B),
 }
 
-/// What is ready first; the other is dropped where it waits. When both are, the first.
-pub(crate) async fn first<A: Future, B: Future>(a: A, b: B) -> Either<A::Output, B::Output> {
-    let (mut a, mut b) = (pin!(a), pin!(b));
-    poll_fn(|context| {
-        if let Poll::Ready(output) = a.as_mut().poll(context) {
+/// What is ready first; the other is left where it waits. When both are, the first.
+pub(crate) fn first<A, B>(mut a: A, mut b: B) -> impl Future<Output = Either<A::Output, B::Output>>
+where
+    A: Future + Unpin,
+    B: Future + Unpin,
+{
+    poll_fn(move |context| {
+        if let Poll::Ready(output) = Pin::new(&mut a).poll(context) {
             return Poll::Ready(Either::First(output));
         }
-        b.as_mut().poll(context).map(Either::Second)
+        Pin::new(&mut b).poll(context).map(Either::Second)
     })
-    .await
 }
 
 /// A future that goes on while others are waited for, and what it gave when it ended.
@@ -40,48 +43,48 @@ impl<'a, F, T> Side<'a, F, T> {
 ///
 /// # Errors
 /// That of `side`.
-pub(crate) async fn beside<M, F, T, E>(main: M, side: &mut Side<'_, F, T>) -> Result<M::Output, E>
+pub(crate) fn beside<M, F, T, E>(
+    mut main: M,
+    side: &mut Side<'_, F, T>,
+) -> impl Future<Output = Result<M::Output, E>>
 where
-    M: Future,
+    M: Future + Unpin,
     F: Future<Output = Result<T, E>>,
 {
-    let mut main = pin!(main);
-    poll_fn(|context| {
+    poll_fn(move |context| {
         if side.output.is_none()
             && let Poll::Ready(output) = side.future.as_mut().poll(context)
         {
             side.output = Some(output?);
         }
-        main.as_mut().poll(context).map(Ok)
+        Pin::new(&mut main).poll(context).map(Ok)
     })
-    .await
 }
 
 /// Both to their end, or to the first error of one of them.
-pub(crate) async fn both<E>(
-    a: impl Future<Output = Result<(), E>>,
-    b: impl Future<Output = Result<(), E>>,
-) -> Result<(), E> {
-    let (mut a, mut b) = (pin!(a), pin!(b));
+pub(crate) fn both<E>(
+    mut a: impl Future<Output = Result<(), E>> + Unpin,
+    mut b: impl Future<Output = Result<(), E>> + Unpin,
+) -> impl Future<Output = Result<(), E>> {
     let (mut is_a_over, mut is_b_over) = (false, false);
-    poll_fn(|context| {
-        if !is_a_over && let Poll::Ready(output) = a.as_mut().poll(context) {
+    poll_fn(move |context| {
+        if !is_a_over && let Poll::Ready(output) = Pin::new(&mut a).poll(context) {
             output?;
             is_a_over = true;
         }
-        if !is_b_over && let Poll::Ready(output) = b.as_mut().poll(context) {
+        if !is_b_over && let Poll::Ready(output) = Pin::new(&mut b).poll(context) {
             output?;
             is_b_over = true;
         }
         if is_a_over && is_b_over { Poll::Ready(Ok(())) } else { Poll::Pending }
     })
-    .await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::future::{pending, ready};
+    use std::pin::pin;
     use std::task::{Context, Waker};
 
     fn now<F: Future>(future: F) -> Option<F::Output> {

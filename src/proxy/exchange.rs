@@ -123,9 +123,12 @@ impl Local {
         let mut upload = pin!(upload(asked, content, connection, &patience));
         let mut upload = Side::new(upload.as_mut());
         let mut received = Vec::new();
-        let head = final_head(connection, &mut received);
-        let head = first(head, patience.ends(self.plan.settings.answer_timeout_ms));
-        let head = match beside(head, &mut upload).await? {
+        let begun = {
+            let late = pin!(patience.ends(self.plan.settings.answer_timeout_ms));
+            let head = pin!(final_head(connection, &mut received));
+            beside(first(head, late), &mut upload).await?
+        };
+        let head = match begun {
             Either::Second(()) => return Err(BackendError::from(Late::Answer).into()),
             Either::First(Ok(head)) => head,
             Either::First(Err(error)) if received.is_empty() && error.is_unanswered() => {
@@ -136,7 +139,7 @@ impl Local {
         let extent = head.extent(asked.is_head)?;
         let mut answer = AnswerContent::new(extent, received);
         let sender = self.begin(&head, extent, responder)?;
-        beside(self.pass_on(&mut answer, connection, sender), &mut upload).await??;
+        beside(pin!(self.pass_on(&mut answer, connection, sender)), &mut upload).await??;
         let is_whole = matches!(upload.output, Some(Uploaded::Whole));
         let is_ready = is_whole && head.is_persistent() && answer.is_over_cleanly();
         Ok(if is_ready { Behind::Ready } else { Behind::Spent })

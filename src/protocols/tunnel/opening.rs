@@ -1,5 +1,6 @@
 //! Before the switch: the request is replayed, and the backend's answer decides.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +65,8 @@ pub(super) fn decide(plan: &Arc<Plan>, opening: &Opening<'_>) -> Decision {
     let (promise, later) = opening.later();
     opening.spawn(async move {
         // A client that is gone meanwhile takes its connection to the backend with it.
-        match first(asked.ask(), promise.abandoned()).await {
+        let answered = first(pin!(asked.ask()), pin!(promise.abandoned())).await;
+        match answered {
             Either::First(answered) => {
                 let decision = asked.decision(answered);
                 promise.keep(decision);

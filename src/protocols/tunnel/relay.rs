@@ -11,7 +11,7 @@
 use std::cell::Cell;
 use std::future::{Future, pending, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -61,10 +61,13 @@ pub(super) async fn relay(upgraded: Upgraded, ends: Ends) {
     let pulse = Pulse::new();
     let (closed, draining) = (upgraded.closed(), upgraded.draining());
     let (receiver, mut sender) = upgraded.split();
-    let up = to_backend(receiver, &connection, draining, &pulse);
-    let down = to_client(&connection, &mut sender, early, &spares, &pulse);
-    let over = first(lost(closed), pulse.stops(&plan.settings));
-    let outcome = first(both(up, down), over).await;
+    let outcome = {
+        let mut draining = pin!(draining);
+        let up = pin!(to_backend(receiver, &connection, draining.as_mut(), &pulse));
+        let down = pin!(to_client(&connection, &mut sender, early, &spares, &pulse));
+        let (lost, silence) = (pin!(lost(closed)), pin!(pulse.stops(&plan.settings)));
+        first(both(up, down), first(lost, silence)).await
+    };
     match outcome {
         Either::First(Ok(())) => {}
         Either::First(Err(Lost::Client)) | Either::Second(Either::First(())) => {
@@ -83,11 +86,10 @@ pub(super) async fn relay(upgraded: Upgraded, ends: Ends) {
 async fn to_backend(
     mut receiver: Receiver,
     connection: &Connection,
-    draining: impl Future<Output = ()>,
+    mut draining: Pin<&mut impl Future<Output = ()>>,
     pulse: &Pulse,
 ) -> Result<(), Lost> {
-    let mut draining = pin!(draining);
-    while let Either::First(received) = first(receiver.recv(), draining.as_mut()).await {
+    while let Either::First(received) = first(pin!(receiver.recv()), draining.as_mut()).await {
         let Some(bytes) = received? else { break };
         pulse.beat();
         // Whether a backend that takes no more is lost, or still has something to say, the other
