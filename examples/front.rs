@@ -1,5 +1,6 @@
 //! In front of a server that exists already: its WebSockets through a tunnel, all else through the
-//! proxy, and health answered here. `front LISTEN BACKEND`, the backend as `host:port` or `unix:/path`.
+//! proxy, and health answered here. `front LISTEN BACKEND`, the backend as `host:port` or
+//! `unix:/path`.
 
 use upring::{Backend, Config, Proxy, ProxySettings, Resource, Response, Server, Status, Tunnel};
 

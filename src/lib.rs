@@ -29,7 +29,7 @@ pub mod session;
 pub mod site;
 pub mod upgrade;
 
-pub use backend::{Backend, BackendAddressError, Forwarded};
+pub use backend::{Backend, BackendAddressError, Forwarded, SettingError};
 pub use buffer::{Lease, LeaseQueue, Payload};
 pub use config::{Config, HostKind, Limits, ListenAddress, Listener, ProxyProtocol};
 pub use http::{Fields, Method, OwnedRequest, Ready, Request, Response, Status, Trailers};

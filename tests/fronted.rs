@@ -1,6 +1,6 @@
-//! Servers that others wrote, behind this one: Python's `websockets`, reached by its own client through
-//! a tunnel, and Python's file server, reached by curl through the proxy. What is not installed is
-//! skipped, aloud.
+//! Servers that others wrote, behind this one: Python's `websockets`, reached by its own client
+//! through a tunnel, and Python's file server, reached by curl through the proxy. What is not
+//! installed is skipped, aloud.
 
 #[path = "support/backends.rs"]
 #[allow(dead_code, reason = "each test takes the part of it that it needs")]

@@ -1,5 +1,5 @@
-//! The reverse proxy over loopback: what backends may answer, over TCP and Unix sockets, what they get,
-//! and how connections to them are used again.
+//! The reverse proxy over loopback: what backends may answer, over TCP and Unix sockets, what they
+//! get, and how connections to them are used again.
 
 #[path = "support/backends.rs"]
 #[allow(dead_code, reason = "each test takes the part of it that it needs")]
@@ -220,23 +220,32 @@ fn an_answer_may_be_cut_anywhere() {
 }
 
 #[test]
-fn a_client_that_waits_for_a_100_has_it_from_here() {
-    let (tell, told) = channel();
-    let behind = Behind::start(Kind::Tcp, move |mut peer, _| {
-        tell.send(read_request(&mut peer)).expect("the test waits");
-        peer.write_all(OK.as_bytes()).expect("the server reads");
-    });
-    let Some((running, address)) = front(&behind.backend, quiet()) else { return };
-    let mut client = connect(address);
-    let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
-    ask(&mut client, head);
-    assert_eq!(read_head(&mut client), "HTTP/1.1 100 Continue\r\n\r\n");
-    ask(&mut client, "hi");
-    assert_eq!(read_answer(&mut client).1, b"ok");
-    let (head, content) = told.recv_timeout(PATIENCE).expect("it was asked").expect("with a head");
-    assert_eq!(head, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n");
-    assert_eq!(content, b"hi");
-    running.stop().expect("it stops");
+fn a_client_that_waits_for_a_100_has_it_when_the_backend_wants_its_content() {
+    // Asked for at once; not at all, and taken all the same; refused from the head alone.
+    for (first, is_answer) in [("HTTP/1.1 100 x\r\n\r\n", false), ("", false), (OK, true)] {
+        let (tell, told) = channel();
+        let behind = Behind::start(Kind::Tcp, move |mut peer, _| {
+            let head = peer.read_head();
+            peer.write_all(first.as_bytes()).expect("the server reads");
+            let content = if is_answer { peer.read_to_end() } else { peer.read_bytes(2) };
+            tell.send((head, content)).expect("the test waits");
+            let _ = peer.write_all(OK.as_bytes());
+        });
+        let settings = ProxySettings { answer_timeout_ms: 5000, ..quiet() };
+        let Some((running, address)) = front(&behind.backend, settings) else { return };
+        let mut client = connect(address);
+        let fields = "Host: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n";
+        ask(&mut client, &format!("POST / HTTP/1.1\r\n{fields}\r\n"));
+        if !is_answer {
+            assert_eq!(read_head(&mut client), "HTTP/1.1 100 Continue\r\n\r\n", "{first:?}");
+            ask(&mut client, "hi");
+        }
+        assert_eq!(read_answer(&mut client).1, b"ok");
+        let (head, content) = told.recv_timeout(PATIENCE).expect("it was asked");
+        assert_eq!(head, format!("POST / HTTP/1.1\r\n{fields}\r\n"));
+        assert_eq!(content, if is_answer { &b""[..] } else { b"hi" });
+        running.stop().expect("it stops");
+    }
 }
 
 #[test]
@@ -412,7 +421,8 @@ fn trailers_go_on_in_both_directions() {
     let Some((running, address)) = front(&behind.backend, quiet()) else { return };
     let mut client = connect(address);
     let request = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
-                   Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nHost: no\r\nX-There: 1\r\n\r\n";
+                   Transfer-Encoding: chunked\r\n\r\n\
+                   2\r\nhi\r\n0\r\nHost: no\r\nX-There: 1\r\n\r\n";
     ask(&mut client, request);
     let came = told.recv_timeout(PATIENCE).expect("it was asked");
     assert_eq!(String::from_utf8_lossy(&came), "2\r\nhi\r\n0\r\nX-There: 1\r\n\r\n");

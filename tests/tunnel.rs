@@ -1,5 +1,5 @@
-//! Tunnels over loopback: what backends may do before and after their 101, over TCP and Unix sockets,
-//! and what the client is owed.
+//! Tunnels over loopback: what backends may do before and after their 101, over TCP and Unix
+//! sockets, and what the client is owed.
 
 #[path = "support/backends.rs"]
 #[allow(dead_code, reason = "each test takes the part of it that it needs")]
@@ -561,7 +561,8 @@ fn a_backend_that_does_not_read_holds_the_client_and_loses_nothing() {
             "all of it was taken for a backend that reads nothing"
         );
         let waits = received - sent;
-        // Eight leases wait for the tunnel, sixteen for the handler, and what the kernel had in hand.
+        // Eight leases wait for the tunnel, sixteen for the handler, and what the kernel had in
+        // hand.
         assert!(waits <= 6 * MEBIBYTE as u64, "{waits} bytes wait in memory");
         go_on.send(()).expect("it waits");
         assert_eq!(told.recv_timeout(PATIENCE), Ok(true), "what came is what was sent");

@@ -1,5 +1,5 @@
-//! Where a backend is: a TCP address, or the path of a Unix socket. Read and resolved once, when the
-//! server is configured.
+//! Where a backend is: a TCP address, or the path of a Unix socket. Read and resolved once, when
+//! the server is configured.
 
 use std::fmt;
 use std::io;

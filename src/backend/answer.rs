@@ -1,5 +1,5 @@
-//! The head of a backend's answer, read strictly: what is taken for the end of an answer here and not
-//! there would be taken for another answer.
+//! The head of a backend's answer, read strictly: what is taken for the end of an answer here and
+//! not there would be taken for another answer.
 
 use std::ops::Range;
 
@@ -37,7 +37,8 @@ pub(crate) enum Extent {
     UntilClose,
 }
 
-/// Reads one head, of an interim answer or of the final one, and leaves what follows it in `received`.
+/// Reads one head, of an interim answer or of the final one, and leaves what follows it in
+/// `received`.
 ///
 /// # Errors
 /// It does not come whole, or is none.
@@ -66,19 +67,23 @@ pub(crate) async fn answer_head(
     }
 }
 
-/// Reads heads up to the final answer, or a 101. Interim ones go no further: a client that waits for a
-/// 100 has it from this server, and hints are dropped.
+/// Reads heads up to the final answer, or a 101, and says of a 100 that it came. Interim ones go no
+/// further: a client that waits for a 100 has it from this server, and hints are dropped.
 ///
 /// # Errors
 /// As for each head; or there are too many.
 pub(crate) async fn final_head(
     connection: &Connection,
     received: &mut Vec<u8>,
+    on_continue: impl Fn(),
 ) -> Result<AnswerHead, BackendError> {
     for _ in 0..=INTERIM_ANSWERS_MAX {
         let head = answer_head(connection, received).await?;
         if !head.status.is_interim() || head.status == Status::SWITCHING_PROTOCOLS {
             return Ok(head);
+        }
+        if head.status == Status::CONTINUE {
+            on_continue();
         }
     }
     Err(BackendError::InterimTooMany)
@@ -189,8 +194,8 @@ impl AnswerHead {
         Ok(if is_without { Extent::Without } else { extent })
     }
 
-    /// Status and fields as they go on to the client: without those for this hop, without those that
-    /// this server writes itself, and with `via` if there is one.
+    /// Status and fields as they go on to the client: without those for this hop, without those
+    /// that this server writes itself, and with `via` if there is one.
     ///
     /// # Errors
     /// There are too many connection options.
@@ -215,8 +220,8 @@ impl AnswerHead {
         Ok(response.with_fields(&fields))
     }
 
-    /// With the protocols of a 426, which has to name some (RFC 9110 §15.5.22): the backend's, where
-    /// there are none of this server's.
+    /// With the protocols of a 426, which has to name some (RFC 9110 §15.5.22): the backend's,
+    /// where there are none of this server's.
     pub(crate) fn with_protocols(&self, response: Response) -> Response {
         let protocols = self.fields_named("upgrade").next();
         match protocols.filter(|_| self.status == Status::UPGRADE_REQUIRED) {

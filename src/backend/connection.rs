@@ -92,8 +92,8 @@ impl Connection {
         }
     }
 
-    /// What has come, in a buffer that is taken when something has: empty at the end of the backend's
-    /// direction.
+    /// What has come, in a buffer that is taken when something has: empty at the end of the
+    /// backend's direction.
     ///
     /// # Errors
     /// The connection was lost.
@@ -177,8 +177,8 @@ impl Drop for Connection {
     }
 }
 
-/// The first that takes the connection, or the error of the last. Each has its share of the time, or
-/// one that is silent would be the only one that is tried.
+/// The first that takes the connection, or the error of the last. Each has its share of the time,
+/// or one that is silent would be the only one that is tried.
 async fn connect_tcp(addresses: &[SocketAddr], timeout_ms: u64) -> Result<TcpStream, BackendError> {
     let share_ms = timeout_ms / (addresses.len().max(1) as u64);
     let mut last = BackendError::Connect(ErrorKind::AddrNotAvailable.into());

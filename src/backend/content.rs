@@ -44,8 +44,8 @@ impl AnswerContent {
     /// The next bytes; `None` behind the last.
     ///
     /// # Errors
-    /// The backend is silent for `timeout_ms`, ends too early, or what it sends is not in the chunked
-    /// coding.
+    /// The backend is silent for `timeout_ms`, ends too early, or what it sends is not in the
+    /// chunked coding.
     pub(crate) async fn next(
         &mut self,
         connection: &Connection,
@@ -150,7 +150,8 @@ fn dechunk(
 mod tests {
     use super::*;
 
-    /// The content found when the bytes come in pieces of this size, whether it is over, and cleanly.
+    /// The content found when the bytes come in pieces of this size, whether it is over, and
+    /// cleanly.
     fn content(
         extent: Extent,
         bytes: &[u8],

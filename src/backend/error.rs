@@ -29,7 +29,8 @@ pub(crate) enum BackendError {
     #[error("The answer of the backend ended before it was whole.")]
     ContentCut,
     #[error(
-        "The head of the backend's answer has more than {ANSWER_HEAD_BYTES_MAX} bytes or {ANSWER_FIELDS_MAX} fields."
+        "The head of the backend's answer has more than {ANSWER_HEAD_BYTES_MAX} bytes or \
+         {ANSWER_FIELDS_MAX} fields."
     )]
     HeadTooLarge,
     #[error("The backend's answer is no HTTP/1.1: {0}.")]

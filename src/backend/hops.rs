@@ -4,8 +4,8 @@
 use super::CONNECTION_OPTIONS_MAX;
 use crate::http::list::members;
 
-/// Hop-by-hop whether or not Connection names them, and Connection itself. Transfer-Encoding is made
-/// anew with the framing.
+/// Hop-by-hop whether or not Connection names them, and Connection itself. Transfer-Encoding is
+/// made anew with the framing.
 const BY_NAME: [&str; 6] =
     ["connection", "proxy-connection", "keep-alive", "te", "transfer-encoding", "upgrade"];
 

@@ -1,16 +1,19 @@
-//! Servers behind this one: where they are, connections to them, the head of a request as they get it,
-//! and their answers, read strictly. The tunnel and the proxy are built on it; it knows neither.
+//! Servers behind this one: where they are, connections to them, the head of a request as they get
+//! it, and their answers, read strictly. The tunnel and the proxy are built on it; it knows
+//! neither.
 //!
 //! ```text
 //!   Request ──► Replay ──► head ──► Connection ──► backend
 //!   client  ◄── Payload ◄── AnswerContent ◄── AnswerHead ◄──┘
 //! ```
 //!
-//! Connections are tokio's, on the core's own runtime: a wait that is given up takes nothing, an idle
-//! connection owns no buffer, and a closed one is closed at once. tokio-uring 0.5 cancels no operation:
-//! a read that is given up would keep its buffer, and the connection open, until its backend speaks.
+//! Connections are tokio's, on the core's own runtime: a wait that is given up takes nothing, an
+//! idle connection owns no buffer, and a closed one is closed at once. tokio-uring 0.5 cancels no
+//! operation: a read that is given up would keep its buffer, and the connection open, until its
+//! backend speaks.
 
-// Nothing a peer sends may end in a panic: what could is refused here, and each exception says why it cannot.
+// Nothing a peer sends may end in a panic: what could is refused here, and each exception says why
+// it cannot.
 #![cfg_attr(
     not(test),
     deny(

@@ -43,7 +43,8 @@ pub(crate) struct Place {
 }
 
 impl Pool {
-    /// No connections yet: at most `count_max`, of which `idle_max` are kept for `idle_time_ms` each.
+    /// No connections yet: at most `count_max`, of which `idle_max` are kept for `idle_time_ms`
+    /// each.
     pub(crate) fn new(count_max: usize, idle_max: usize, idle_time_ms: u64) -> Pool {
         Pool {
             idle: RefCell::default(),
@@ -76,8 +77,8 @@ impl Pool {
         Place { pool: Rc::clone(self) }
     }
 
-    /// Keeps a connection for the next request, instead of the one that waits the longest if too many
-    /// are kept.
+    /// Keeps a connection for the next request, instead of the one that waits the longest if too
+    /// many are kept.
     fn put(self: &Rc<Pool>, connection: Connection) {
         if self.idle_max == 0 {
             return;

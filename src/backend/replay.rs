@@ -1,5 +1,5 @@
-//! A client's request as its backend gets it: the same method, target and fields, with those of this
-//! hop made anew (RFC 9110 §7.6), and with word of who the client is.
+//! A client's request as its backend gets it: the same method, target and fields, with those of
+//! this hop made anew (RFC 9110 §7.6), and with word of who the client is.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -36,8 +36,8 @@ pub(crate) struct Replay {
 pub(crate) enum Purpose<'a> {
     /// To switch to this protocol, with so many bytes of content.
     Switch { protocol: &'a str, version: Option<&'a [u8]>, content_bytes: usize },
-    /// An answer; its content is framed so.
-    Answer(Framing),
+    /// An answer; its content is framed so, and may wait for a 100.
+    Answer { framing: Framing, is_waiting: bool },
 }
 
 /// The request has more connection options than are looked at.
@@ -58,7 +58,7 @@ impl Replay {
         let hops = Hops::of(request.fields_named("connection")).ok_or(OptionsTooMany)?;
         let mut out = Vec::with_capacity(1024);
         self.write_start(request, &mut out);
-        let keeps_trailer = matches!(purpose, Purpose::Answer(Framing::Chunked));
+        let keeps_trailer = matches!(purpose, Purpose::Answer { framing: Framing::Chunked, .. });
         for (name, value) in request.fields() {
             let is_own = is_made_anew(name) || hops.end_here(name) || self.remakes(name);
             let is_own = is_own || self.is_disguised(name);
@@ -117,8 +117,8 @@ impl Replay {
         is_any && (!self.is_trusting || is_written)
     }
 
-    /// Whether a backend that is given fields as variables, by CGI's rule or a like one, would take the
-    /// field for another, which the client may not set: there `_` is `-` (RFC 3875 §4.1.18).
+    /// Whether a backend that is given fields as variables, by CGI's rule or a like one, would take
+    /// the field for another, which the client may not set: there `_` is `-` (RFC 3875 §4.1.18).
     fn is_disguised(&self, name: &[u8]) -> bool {
         if !name.contains(&b'_') {
             return false;
@@ -198,7 +198,7 @@ pub(crate) fn hops_left(request: Request<'_>) -> Option<u64> {
 
 /// Fields that are written for the backend whatever the client says.
 fn is_made_anew(name: &[u8]) -> bool {
-    // A client that waits for a 100 has it from this server, once its content is wanted.
+    // Other expectations than a 100 are none of HTTP's (RFC 9110 §10.1.1).
     ["host", "content-length", "expect"].iter().any(|own| is_named(name, own))
 }
 
@@ -235,9 +235,16 @@ fn write_purpose(purpose: Purpose<'_>, out: &mut Vec<u8>) {
                 bytes => write!(out, "\r\nContent-Length: {bytes}\r\n"),
             }
         }
-        Purpose::Answer(Framing::None) => Ok(()),
-        Purpose::Answer(Framing::Length(bytes)) => write!(out, "Content-Length: {bytes}\r\n"),
-        Purpose::Answer(Framing::Chunked) => write!(out, "Transfer-Encoding: chunked\r\n"),
+        Purpose::Answer { framing, is_waiting } => {
+            if is_waiting {
+                out.extend_from_slice(b"Expect: 100-continue\r\n");
+            }
+            match framing {
+                Framing::None => Ok(()),
+                Framing::Length(bytes) => write!(out, "Content-Length: {bytes}\r\n"),
+                Framing::Chunked => write!(out, "Transfer-Encoding: chunked\r\n"),
+            }
+        }
     };
 }
 
@@ -269,7 +276,10 @@ mod tests {
         let request = Request::new(text.as_bytes(), &head, &fields);
         let purpose = match head.has_upgrade {
             true => Purpose::Switch { protocol: "websocket", version: None, content_bytes: 0 },
-            false => Purpose::Answer(framing(&head).unwrap()),
+            false => Purpose::Answer {
+                framing: framing(&head).unwrap(),
+                is_waiting: head.expects_continue,
+            },
         };
         let client = client.map(|client| client.parse().unwrap());
         replay.head(request, purpose, client).map(|head| String::from_utf8(head).unwrap())
@@ -294,7 +304,8 @@ mod tests {
             (
                 "POST http://b/c?d HTTP/1.1\r\nHost: a\r\ncontent-length: 007\r\n\
                  Expect: 100-continue\r\nTE: trailers\r\nTrailer: x\r\n\r\n",
-                "POST /c?d HTTP/1.1\r\nHost: b\r\nContent-Length: 7\r\n\r\n",
+                "POST /c?d HTTP/1.1\r\nHost: b\r\nExpect: 100-continue\r\n\
+                 Content-Length: 7\r\n\r\n",
             ),
             (
                 "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: x\r\n\
@@ -381,7 +392,8 @@ mod tests {
 
     #[test]
     fn a_field_that_a_backend_may_take_for_one_of_ours_does_not_go_on() {
-        let text = "POST / HTTP/1.1\r\nHost: a\r\nContent_Length: 9\r\nTransfer_encoding: chunked\r\n\
+        let text = "POST / HTTP/1.1\r\nHost: a\r\nContent_Length: 9\r\n\
+                    Transfer_encoding: chunked\r\n\
                     X_Forwarded_For: 6.6.6.6\r\nX-Forwarded_Proto: https\r\nX_REAL_IP: 6.6.6.6\r\n\
                     HOST_: a\r\nMy_Field: stays\r\n\r\n";
         let head = replayed(&off(), text, None).unwrap();

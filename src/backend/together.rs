@@ -1,5 +1,5 @@
-//! Two futures in one task. They are pinned where they are made and lent here: an `async fn` that took
-//! them would hold each twice.
+//! Two futures in one task. They are pinned where they are made and lent here: an `async fn` that
+//! took them would hold each twice.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;

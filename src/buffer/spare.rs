@@ -49,8 +49,9 @@ pub struct Spare {
 }
 
 impl Spare {
-    /// These bytes as a payload bound by their own size. Few bytes in a large buffer are copied, so that
-    /// who counts the bytes that wait knows the memory that waits: no more than four times as much.
+    /// These bytes as a payload bound by their own size. Few bytes in a large buffer are copied, so
+    /// that who counts the bytes that wait knows the memory that waits: no more than four times as
+    /// much.
     pub fn into_payload(self) -> super::Payload {
         if self.bytes.len() * 4 < BUFFER_BYTES {
             return super::Payload::Owned(self.bytes.to_vec());

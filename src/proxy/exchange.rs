@@ -1,5 +1,5 @@
-//! One request and its answer, over one connection to the backend; or two, if the first was kept and
-//! turns out to be dead.
+//! One request and its answer, over one connection to the backend; or two, if the first was kept
+//! and turns out to be dead.
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -29,6 +29,8 @@ pub(super) struct Local {
 pub(super) struct Asked {
     pub(super) head: Vec<u8>,
     pub(super) framing: Framing,
+    /// Its client sends the content when it is asked for it.
+    pub(super) is_waiting: bool,
     pub(super) is_head: bool,
     /// It may be sent twice (RFC 9110 §9.2.2), and nothing of it is gone once it was sent.
     pub(super) is_repeatable: bool,
@@ -46,8 +48,8 @@ enum Behind {
 enum Failure {
     /// The backend is at fault.
     Backend(BackendError),
-    /// The connection was closed before a byte of an answer came: if it was a kept one, a request that
-    /// may be sent twice is.
+    /// The connection was closed before a byte of an answer came: if it was a kept one, a request
+    /// that may be sent twice is.
     Dead(BackendError),
     /// Nobody waits for it.
     Unwanted,
@@ -125,7 +127,7 @@ impl Local {
         let mut received = Vec::new();
         let begun = {
             let late = pin!(patience.ends(self.plan.settings.answer_timeout_ms));
-            let head = pin!(final_head(connection, &mut received));
+            let head = pin!(final_head(connection, &mut received, || patience.invite()));
             beside(first(head, late), &mut upload).await?
         };
         let head = match begun {

@@ -1,5 +1,5 @@
-//! A reverse proxy: a resource whose answers are another server's. Content goes both ways as it comes,
-//! through few buffers; connections to the backend are kept and used again.
+//! A reverse proxy: a resource whose answers are another server's. Content goes both ways as it
+//! comes, through few buffers; connections to the backend are kept and used again.
 //!
 //! ```text
 //!   request ──► head made anew ──► a kept connection, or a new one ──► backend
@@ -10,7 +10,8 @@
 //! Both messages are framed anew, each in one way: what is read as one message here is one message
 //! there.
 
-// Nothing a peer sends may end in a panic: what could is refused here, and each exception says why it cannot.
+// Nothing a peer sends may end in a panic: what could is refused here, and each exception says why
+// it cannot.
 #![cfg_attr(
     not(test),
     deny(
@@ -41,21 +42,21 @@ use exchange::{Asked, Local, answer};
 /// What an operator may set of a proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxySettings {
-    /// Milliseconds for a connection to the backend, over all of its addresses. Over it: 504. Default
-    /// 3000: one lost SYN is sent again after 1000.
+    /// Milliseconds for a connection to the backend, over all of its addresses. Over it: 504.
+    /// Default 3000: one lost SYN is sent again after 1000.
     pub connect_timeout_ms: u64,
-    /// Milliseconds from the end of the request, or from when the backend takes no more of it, to the
-    /// beginning of the answer. Over it: 504. Default 30 000; behind the limit `answer_timeout_ms` of
-    /// the server, 60 000, it comes too late.
+    /// Milliseconds from the end of the request, or from when the backend takes no more of it, to
+    /// the beginning of the answer. Over it: 504. Default 30 000; behind the limit
+    /// `answer_timeout_ms` of the server, 60 000, it comes too late.
     pub answer_timeout_ms: u64,
-    /// Milliseconds in which nothing more of an answer comes. Over it: the connection of the client is
-    /// cut. Default 60 000.
+    /// Milliseconds in which nothing more of an answer comes. Over it: the connection of the client
+    /// is cut. Default 60 000.
     pub idle_timeout_ms: u64,
     /// Connections that one core has to the backend at once. Over it: 503 with Retry-After. Default
     /// 1024.
     pub connections_max: usize,
-    /// Connections that one core keeps for later requests. Over it, the one that waits the longest is
-    /// closed. Default 32; with 0 each request has a connection of its own.
+    /// Connections that one core keeps for later requests. Over it, the one that waits the longest
+    /// is closed. Default 32; with 0 each request has a connection of its own.
     pub idle_connections_max: usize,
     /// Milliseconds for which they are kept. Default 4000: less than the backends that close theirs
     /// first, most of which wait for 5 s or more.
@@ -63,8 +64,8 @@ pub struct ProxySettings {
     /// How the backend is told who the client is. Default `X-Forwarded-*`.
     pub forwarded: Forwarded,
     /// Whether what the client itself says of earlier hops is passed on: only behind a proxy that
-    /// removes what its own clients say. Default false: `Forwarded`, `X-Forwarded-*` and `X-Real-IP`
-    /// of a client are dropped.
+    /// removes what its own clients say. Default false: `Forwarded`, `X-Forwarded-*` and
+    /// `X-Real-IP` of a client are dropped.
     pub trust_forwarded: bool,
     /// The Host that the backend is asked for. Default the client's.
     pub host: Option<String>,
@@ -131,8 +132,8 @@ impl Proxy {
         Ok(Proxy { plan: Arc::new(Plan { backend, settings, replay }) })
     }
 
-    /// A resource that leaves every method to the backend, but CONNECT and those that the server does
-    /// not know.
+    /// A resource that leaves every method to the backend, but CONNECT and those that the server
+    /// does not know.
     pub fn resource(&self) -> Resource {
         methods().fold(Resource::new(), |resource, method| resource.on(method, self.clone()))
     }
@@ -157,15 +158,17 @@ impl Answer for Proxy {
         }
         // It was read, or the request would not have come here.
         let framing = framing(request.head()).unwrap_or(Framing::None);
-        let purpose = Purpose::Answer(framing);
+        let has_content = !matches!(framing, Framing::None | Framing::Length(0));
+        let is_waiting = has_content && request.head().expects_continue;
+        let purpose = Purpose::Answer { framing, is_waiting };
         let Ok(head) = self.plan.replay.head(*request, purpose, client_of(*request)) else {
             let text = "Connection has too many options.\n";
             return reply.send(&Response::text(Status::BAD_REQUEST, text));
         };
-        let has_content = !matches!(framing, Framing::None | Framing::Length(0));
         let asked = Asked {
             head,
             framing,
+            is_waiting,
             is_head: request.method() == Method::Head,
             is_repeatable: request.method().is_idempotent() && !has_content,
         };

@@ -1,7 +1,10 @@
 //! The way of a request to its backend, and whose turn it is while it goes.
 
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
+use std::pin::pin;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
@@ -21,7 +24,12 @@ pub(super) enum Uploaded {
     Refused,
 }
 
-/// Sends head and content. While the client is waited for, the backend is not late.
+/// How long a backend is waited for that was asked whether it wants the content: it may not know
+/// how to say so (RFC 9110 §10.1.1).
+const INVITATION_WAIT_MS: u64 = 1000;
+
+/// Sends head and content. While the client is waited for, the backend is not late. A client that
+/// waits for a 100 is sent one when the backend has, or has said nothing for a second.
 ///
 /// # Errors
 /// The client is gone, or its content is not what it announced.
@@ -36,6 +44,10 @@ pub(super) async fn upload(
     }
     if matches!(asked.framing, Framing::None | Framing::Length(0)) {
         return Ok(Uploaded::Whole);
+    }
+    if asked.is_waiting {
+        patience.rest();
+        patience.invited().await;
     }
     let is_chunked = asked.framing == Framing::Chunked;
     loop {
@@ -84,12 +96,15 @@ async fn send_end(connection: &Connection, content: &Content) -> io::Result<()> 
 pub(super) struct Patience {
     /// Since when, if it is its turn.
     since: Cell<Option<Instant>>,
+    is_invited: Cell<bool>,
+    waiting: Cell<Option<Waker>>,
 }
 
 impl Patience {
     /// It is the backend's turn.
     pub(super) fn new() -> Patience {
-        Patience { since: Cell::new(Some(Instant::now())) }
+        let since = Cell::new(Some(Instant::now()));
+        Patience { since, is_invited: Cell::new(false), waiting: Cell::new(None) }
     }
 
     /// It is the client's turn.
@@ -100,6 +115,27 @@ impl Patience {
     /// It is the backend's turn again.
     fn begin(&self) {
         self.since.set(Some(Instant::now()));
+    }
+
+    /// The backend wants the content.
+    pub(super) fn invite(&self) {
+        self.is_invited.set(true);
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
+        }
+    }
+
+    /// Ready when the backend wants the content, or is not known to say so.
+    async fn invited(&self) {
+        let mut given_up = pin!(sleep(Duration::from_millis(INVITATION_WAIT_MS)));
+        poll_fn(|context| {
+            if self.is_invited.get() {
+                return Poll::Ready(());
+            }
+            self.waiting.set(Some(context.waker().clone()));
+            given_up.as_mut().poll(context)
+        })
+        .await;
     }
 
     /// Ready when the backend had its turn for so long.

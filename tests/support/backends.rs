@@ -1,5 +1,5 @@
-//! Backends on loopback that do what a test tells them: over TCP or a Unix socket, a thread for each
-//! connection.
+//! Backends on loopback that do what a test tells them: over TCP or a Unix socket, a thread for
+//! each connection.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! `tunnel`: a switched connection is another server's. The request is replayed to a backend, whose 101
-//! is required before this server's own; from then on bytes go both ways as they are.
+//! `tunnel`: a switched connection is another server's. The request is replayed to a backend, whose
+//! 101 is required before this server's own; from then on bytes go both ways as they are.
 //!
 //! ```text
 //!   request ──► Opening::later ──► connect, replay ──► 101 ──► Switch ──► relay
@@ -16,21 +16,21 @@ use std::time::Duration;
 use crate::backend::{Backend, Forwarded, Replay, SettingError};
 use crate::upgrade::{Opening, Protocol};
 
-/// Time that a decision may take beyond what its parts may, in milliseconds: those say better what was
-/// late.
+/// Time that a decision may take beyond what its parts may, in milliseconds: those say better what
+/// was late.
 const DECISION_SLACK_MS: u64 = 1000;
 
 /// What an operator may set of a tunnel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TunnelSettings {
-    /// Milliseconds for a connection to the backend, over all of its addresses. Over it: 504. Default
-    /// 3000: one lost SYN is sent again after 1000.
+    /// Milliseconds for a connection to the backend, over all of its addresses. Over it: 504.
+    /// Default 3000: one lost SYN is sent again after 1000.
     pub connect_timeout_ms: u64,
     /// Milliseconds from there to the backend's answer. Over it: 504. Default 10 000.
     pub answer_timeout_ms: u64,
-    /// Milliseconds in which no byte goes either way. Over it: both connections are closed. 0 for any
-    /// time. Default 3 600 000: many protocols are silent for long, and a peer that is gone without a
-    /// word is gone for good.
+    /// Milliseconds in which no byte goes either way. Over it: both connections are closed. 0 for
+    /// any time. Default 3 600 000: many protocols are silent for long, and a peer that is gone
+    /// without a word is gone for good.
     pub idle_timeout_ms: u64,
     /// The same once one side has ended its direction. Default 60 000: of a TCP connection that is
     /// closed no more can be seen than that.
@@ -38,8 +38,8 @@ pub struct TunnelSettings {
     /// How the backend is told who the client is. Default `X-Forwarded-*`.
     pub forwarded: Forwarded,
     /// Whether what the client itself says of earlier hops is passed on: only behind a proxy that
-    /// removes what its own clients say. Default false: `Forwarded`, `X-Forwarded-*` and `X-Real-IP`
-    /// of a client are dropped.
+    /// removes what its own clients say. Default false: `Forwarded`, `X-Forwarded-*` and
+    /// `X-Real-IP` of a client are dropped.
     pub trust_forwarded: bool,
     /// The Host that the backend is asked for. Default the client's.
     pub host: Option<String>,
@@ -105,10 +105,11 @@ impl Tunnel {
         Ok(Tunnel { settings, replay, ..self })
     }
 
-    /// The tunnel as the protocol of this token: what is asked of the backend, and must stand in its
-    /// 101. Needs the hosted mode.
+    /// The tunnel as the protocol of this token: what is asked of the backend, and must stand in
+    /// its 101. Needs the hosted mode.
     ///
-    /// As of any protocol, its versions, methods and content can be said: what is taken is replayed.
+    /// As of any protocol, its versions, methods and content can be said: what is taken is
+    /// replayed.
     ///
     /// # Panics
     /// If `name` is not a token (RFC 9110 §5.6.2).

@@ -97,10 +97,11 @@ impl Asked {
         };
         let is_sent = sent.await;
         let mut received = Vec::new();
-        let head = final_head(&connection, &mut received).await.map_err(|error| match is_sent {
-            Err(lost) if error.is_unanswered() => BackendError::Lost(lost),
-            _ => error,
-        })?;
+        let head =
+            final_head(&connection, &mut received, || {}).await.map_err(|error| match is_sent {
+                Err(lost) if error.is_unanswered() => BackendError::Lost(lost),
+                _ => error,
+            })?;
         if head.status() != Status::SWITCHING_PROTOCOLS {
             return self.declined(&connection, &head, received).await.map(Answered::Declined);
         }

@@ -5,8 +5,8 @@
 //!   client ◄── buffers, used again ◄── backend   64 KiB wait at most
 //! ```
 //!
-//! An end goes on as an end, a reset as a reset. When the server stops, the backend is told that the
-//! client has ended: what it still says goes on, and what the client says is thrown away.
+//! An end goes on as an end, a reset as a reset. When the server stops, the backend is told that
+//! the client has ended: what it still says goes on, and what the client says is thrown away.
 
 use std::cell::Cell;
 use std::future::{Future, pending, poll_fn};
