@@ -90,9 +90,7 @@ impl Core {
         unix_seconds: u64,
     ) -> Core {
         registry.place_tokens(&counters.upgrades);
-        let mailbox = Rc::<Mailbox>::default();
-        mailbox.set_counters(Arc::clone(&counters));
-        Core {
+        let core = Core {
             registry: Rc::new(registry),
             limits,
             counters,
@@ -105,13 +103,15 @@ impl Core {
             is_short_of_buffers: false,
             addresses: Addresses::default(),
             introduced: Vec::new(),
-            mailbox,
+            mailbox: Rc::default(),
             spawn: None,
             is_draining: false,
             batches: Vec::with_capacity(SPARE_MAX),
             fields: Vec::with_capacity(64),
             assemblies: Vec::with_capacity(SPARE_MAX),
-        }
+        };
+        core.mailbox.set_counters(Arc::clone(&core.counters));
+        core
     }
 
     /// Serves something else from here on. A request that waits is answered by what it was found in.
