@@ -120,6 +120,7 @@ fn what_a_backend_says_instead_of_its_101_is_passed_on_or_a_502() {
         (head("Upgrade: t, other\r\n"), 502, "another protocol", faulty),
         (head("Upgrade: t/1\r\n"), 502, "another protocol", faulty),
         (head("Upgrade: tt\r\n"), 502, "another protocol", faulty),
+        ("HTTP/1.0 101 x\r\nUpgrade: t\r\n\r\n".into(), 502, "another protocol", faulty),
         ("SSH-2.0-x\r\n\r\n".into(), 502, "no HTTP/1.1", faulty),
         ("HTTP/1.1 101 x\nUpgrade: t\n\n".into(), 502, "without CR", faulty),
         ("HTTP/1.1 101 x\r\nUpgrade: t\r\n".into(), 502, "no end", faulty),

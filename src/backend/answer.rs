@@ -120,6 +120,12 @@ impl AnswerHead {
         self.status
     }
 
+    /// Whether the connection speaks another protocol from here on. HTTP/1.0 cannot switch (RFC 9110
+    /// §7.8).
+    pub(crate) fn is_switching(&self) -> bool {
+        self.is_http_1_1 && self.status == Status::SWITCHING_PROTOCOLS
+    }
+
     fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let part = |place: &Range<usize>| self.bytes.get(place.clone()).unwrap_or_default();
         self.fields.iter().map(move |(name, value)| (part(name), part(value)))

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use super::hops::{Hops, is_hop_by_hop};
-use crate::http::{Framing, Method, Request, TargetForm, Version};
+use crate::http::{Framing, Request, TargetForm, Version};
 
 /// How a backend is told who its client is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -246,18 +246,6 @@ fn write_purpose(purpose: Purpose<'_>, out: &mut Vec<u8>) {
             }
         }
     };
-}
-
-impl Method {
-    /// RFC 9110 §7.6.2.
-    pub(crate) fn is_hop_counted(self) -> bool {
-        matches!(self, Method::Trace | Method::Options)
-    }
-
-    /// RFC 9110 §9.2.2: whether asking twice is as asking once.
-    pub(crate) fn is_idempotent(self) -> bool {
-        !matches!(self, Method::Post | Method::Patch | Method::Connect | Method::Other)
-    }
 }
 
 #[cfg(test)]

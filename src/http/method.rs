@@ -66,6 +66,16 @@ impl Method {
         }
     }
 
+    /// Whether asking twice is as asking once (RFC 9110 §9.2.2).
+    pub(crate) const fn is_idempotent(self) -> bool {
+        !matches!(self, Self::Post | Self::Patch | Self::Connect | Self::Other)
+    }
+
+    /// Whether Max-Forwards says how far a request of the method may go (RFC 9110 §7.6.2).
+    pub(crate) const fn is_hop_counted(self) -> bool {
+        matches!(self, Self::Trace | Self::Options)
+    }
+
     /// The method's name; empty for [`Method::Other`], whose spelling only the head knows.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -116,7 +116,7 @@ impl Asked {
     fn is_agreed(&self, head: &AnswerHead) -> bool {
         let mut named = head.fields_named("upgrade").flat_map(members);
         let is_it = named.next().is_some_and(|token| self.is_asked_for(token));
-        is_it && named.next().is_none()
+        head.is_switching() && is_it && named.next().is_none()
     }
 
     fn is_asked_for(&self, token: &[u8]) -> bool {
