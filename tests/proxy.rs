@@ -18,7 +18,8 @@ use backends::{Behind, KINDS, Kind, Peer, free_path};
 use loopback::{PATIENCE, config, connect, pattern, read_head, read_to_end, start, wait_until};
 use socket2::SockRef;
 use upring::{
-    Backend, Config, Forwarded, HostKind, Proxy, ProxySettings, Resource, Running, Server,
+    Backend, Config, Forwarded, HostKind, Proxy, ProxySettings, Resource, Running, Server, Tunnel,
+    TunnelSettings,
 };
 
 const MEBIBYTE: usize = 1024 * 1024;
@@ -792,6 +793,35 @@ fn the_client_is_named_as_far_as_it_is_known_and_both_messages_say_who_passed_th
     assert!(head.contains("\r\nVia: 1.1 upring\r\n"), "{head}");
     assert!(read_head(&mut client).contains("\r\nVia: 1.1 upring\r\n"));
     running.stop().expect("it stops");
+}
+
+#[test]
+fn a_backend_is_told_who_the_client_is_where_that_is_asked_for() {
+    for forwarded in [Forwarded::XForwarded, Forwarded::Rfc7239] {
+        let (tell, told) = channel();
+        let behind = Behind::start(Kind::Tcp, move |mut peer, _| {
+            tell.send(peer.read_head()).expect("the test waits");
+            let _ = peer.write_all(OK.as_bytes());
+        });
+        let tunnel = TunnelSettings { forwarded, ..TunnelSettings::default() };
+        let tunnel = Tunnel::to(behind.backend.clone()).with(tunnel).expect("they can be sent");
+        let proxy = ProxySettings { forwarded, ..ProxySettings::default() };
+        let proxy = Proxy::to(behind.backend.clone()).with(proxy).expect("they can be sent");
+        let resource = proxy.resource().upgrade(tunnel.protocol("t"));
+        let server = Server::new(Config { identify_clients: true, ..config() });
+        let Some(running) = start(server.route("/*", resource)) else { return };
+        for fields in ["Connection: close\r\n", "Connection: Upgrade\r\nUpgrade: t\r\n"] {
+            let mut client = connect(running.addresses()[0]);
+            ask(&mut client, &format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+            let head = told.recv_timeout(PATIENCE).expect("it was asked");
+            let expected = match forwarded {
+                Forwarded::XForwarded => "\r\nX-Forwarded-For: 127.0.0.1\r\n",
+                _ => "\r\nForwarded: for=127.0.0.1;host=\"a\";proto=http\r\n",
+            };
+            assert!(head.contains(expected), "{head}");
+        }
+        running.stop().expect("it stops");
+    }
 }
 
 #[test]

@@ -69,8 +69,8 @@ pub const INTERIM_ANSWERS_MAX: usize = 16;
 pub const CONNECTION_OPTIONS_MAX: usize = 32;
 
 /// The address of who sent a request, if the server knows it.
-pub(crate) fn client_of(_: Request<'_>) -> Option<IpAddr> {
-    None
+pub(crate) fn client_of(request: Request<'_>) -> Option<IpAddr> {
+    request.client().map(|client| client.ip())
 }
 
 /// The buffers that this core reads from all backends into.

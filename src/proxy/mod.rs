@@ -61,7 +61,9 @@ pub struct ProxySettings {
     /// Milliseconds for which they are kept. Default 4000: less than the backends that close theirs
     /// first, most of which wait for 5 s or more.
     pub idle_connection_timeout_ms: u64,
-    /// How the backend is told who the client is. Default `X-Forwarded-*`.
+    /// How the backend is told who the client is, as far as the server knows: see
+    /// [`Config::identify_clients`](crate::config::Config::identify_clients). Default
+    /// `X-Forwarded-*`.
     pub forwarded: Forwarded,
     /// Whether what the client itself says of earlier hops is passed on: only behind a proxy that
     /// removes what its own clients say. Default false: `Forwarded`, `X-Forwarded-*` and

@@ -35,7 +35,9 @@ pub struct TunnelSettings {
     /// The same once one side has ended its direction. Default 60 000: of a TCP connection that is
     /// closed no more can be seen than that.
     pub half_closed_timeout_ms: u64,
-    /// How the backend is told who the client is. Default `X-Forwarded-*`.
+    /// How the backend is told who the client is, as far as the server knows: see
+    /// [`Config::identify_clients`](crate::config::Config::identify_clients). Default
+    /// `X-Forwarded-*`.
     pub forwarded: Forwarded,
     /// Whether what the client itself says of earlier hops is passed on: only behind a proxy that
     /// removes what its own clients say. Default false: `Forwarded`, `X-Forwarded-*` and
