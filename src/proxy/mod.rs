@@ -137,7 +137,16 @@ impl Proxy {
     /// A resource that leaves every method to the backend, but CONNECT and those that the server
     /// does not know.
     pub fn resource(&self) -> Resource {
-        methods().fold(Resource::new(), |resource, method| resource.on(method, self.clone()))
+        self.add_to(Resource::new())
+    }
+
+    /// The same for a resource that has more to it.
+    pub(crate) fn add_to(&self, resource: Resource) -> Resource {
+        methods().fold(resource, |resource, method| resource.on(method, self.clone()))
+    }
+
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.plan.backend
     }
 }
 

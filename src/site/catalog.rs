@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::backend;
 use super::fault::suggestion;
 use super::section::{Placed, Section};
 use super::websocket;
@@ -44,13 +45,14 @@ struct Named<T> {
 }
 
 impl Catalog {
-    /// The handlers that ship: `echo` and `websocket-echo`.
+    /// The handlers that ship: `echo`, `websocket-echo` and `tunnel`.
     pub fn with_own() -> Catalog {
         Catalog::default()
             .upgrade("echo", "Upgrade: echo, every byte comes back", |_| Ok(echo::protocol()))
             .upgrade("websocket-echo", "WebSocket: every message comes back", |options| {
                 Ok(websocket::service(options, |_| {}).endpoint(|_| Messages))
             })
+            .upgrade("tunnel", "a tunnel to another server", backend::tunnel)
     }
 
     /// Registers an upgrade handler. `make` takes the options it knows; a wrong one is noted where it

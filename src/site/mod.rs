@@ -10,6 +10,7 @@
 //! Nothing is started and nothing is bound here, but directories are opened. Whatever is wrong is
 //! told at once, each fault with its line.
 
+mod backend;
 mod catalog;
 mod fault;
 mod listen;

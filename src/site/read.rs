@@ -252,7 +252,10 @@ mod tests {
             ("[[route]]\npath = '/'", "-:2:8: a route says what is there"),
             ("[[route]]\npath = 'a'\nupgrade = 'echo'", "-:2:8: the route \"a\" must begin"),
             ("[[route]]\npath = '/'\nupgrade = 'ecco'", "called `ecco`; did you mean `echo`?"),
-            ("[[route]]\npath = '/'\nupgrade = 'x'", "; there are `echo`, `websocket-echo`"),
+            (
+                "[[route]]\npath = '/'\nupgrade = 'x'",
+                "; there are `echo`, `websocket-echo`, `tunnel`",
+            ),
             ("[[route]]\npath = '/'\nhandler = 'x'", "`x`; there is none in this program"),
             (
                 "[[route]]\npath = '/'\nupgrade = 'echo'\noptions = { a = 1 }",
@@ -272,7 +275,22 @@ mod tests {
             ("[[route]]\npath = '/'\nanswer = { methods = 'LOOK' }", "-:3:22: methods are GET,"),
             (
                 "[[route]]\npath = '/'\nredirect = '/a'\nanswer = {}",
-                "-:2:8: a route has one of `handler`, `files`, `answer` and `redirect`",
+                "-:2:8: a route has one of `handler`, `files`, `answer`, `redirect` and `proxy`",
+            ),
+            ("[[route]]\npath = '/*'\nproxy = 'x'", "-:3:9: "),
+            ("[[route]]\npath = '/*'\nproxy = {}", "-:3:9: `to` says where it leads"),
+            (
+                "[[route]]\npath = '/*'\nproxy = { to = '127.0.0.1:9', forwarded = 'x' }",
+                "`forwarded` is one of \"x-forwarded\", \"rfc7239\", \"off\"",
+            ),
+            (
+                "[[route]]\npath = '/'\nupgrade = 'tunnel'\noptions = { to = '127.0.0.1:9', a = 1 }",
+                "-:4:33: unknown key `a`",
+            ),
+            (
+                "host = 'native'\n[[route]]\npath = '/'\nupgrade = 'tunnel'\n\
+                    options = { to = '127.0.0.1:9' }",
+                "-:3:8: the protocol websocket is async, which takes `host = \"hosted\"`",
             ),
             (
                 "[[route]]\npath = '/a'\nanswer = {}\n[[route]]\npath = '/%61'\nanswer = {}",

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::Served;
+use super::backend;
 use super::catalog::Catalog;
 use super::fault::Notes;
 use super::section::{Placed, Section, TextOrSection};
@@ -11,6 +12,7 @@ use crate::config::HostKind;
 use crate::files::Files;
 use crate::http::{Method, Response, Status, normal_path};
 use crate::privilege::refused_to;
+use crate::proxy::Proxy;
 use crate::resource::{Answer, Redirect, Registry, Resource};
 
 /// What the routes of a file are made into.
@@ -127,12 +129,17 @@ impl<'a> Routing<'a> {
         if let Some(bytes) = route.number("content_bytes_max", 0..=u64::MAX) {
             resource = resource.content_bytes_max(bytes.value);
         }
-        let answers =
-            [self.handler(route), self.files(path, route), self.answer(route), redirect(route)];
+        let answers = [
+            self.handler(route),
+            self.files(path, route),
+            self.answer(route),
+            redirect(route),
+            proxy(route),
+        ];
         let mut answers = answers.into_iter().flatten();
         let answered = answers.next();
         if answers.next().is_some() {
-            let text = "a route has one of `handler`, `files`, `answer` and `redirect`";
+            let text = "a route has one of `handler`, `files`, `answer`, `redirect` and `proxy`";
             route.fault_at(path, text);
         }
         let is_answered = answered.is_some();
@@ -153,8 +160,7 @@ impl<'a> Routing<'a> {
         }
         let is_fine = self.notes.count() == faults;
         if is_fine && !is_answered && !switches {
-            let text =
-                "a route says what is there: `handler`, `files`, `answer`, `redirect` or `upgrade`";
+            let text = "a route says what is there: `handler`, `files`, `answer`, `redirect`, `proxy` or `upgrade`";
             route.fault_at(path, text);
             return None;
         }
@@ -314,6 +320,27 @@ fn redirect(route: &mut Section<'_>) -> Option<Answered> {
             None
         }
     }
+}
+
+fn proxy(route: &mut Section<'_>) -> Option<Answered> {
+    let (proxy, to) = match route.text_or_section("proxy")? {
+        TextOrSection::Text(to) => match backend::named(&to.value) {
+            Ok(backend) => (Proxy::to(backend), to.value),
+            Err(why) => {
+                route.fault_at(&to, why);
+                return None;
+            }
+        },
+        TextOrSection::Section(mut more) => {
+            let proxy = backend::proxy(&mut more);
+            more.end();
+            let proxy = proxy?;
+            let to = proxy.backend().to_string();
+            (proxy, to)
+        }
+    };
+    let about = format!("answers of {to}");
+    Some(Answered { put: Box::new(move |resource| proxy.add_to(resource)), about })
 }
 
 /// The methods that an answer is for: GET, and HEAD with it, if nothing is said.
