@@ -26,13 +26,46 @@ pub(crate) fn end_with_signals() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Ends these processes. A worker outlives its master if that has no time to say so, and belongs to
+/// Ends these processes, none of which sees another end: it would say so. A worker outlives its master if that has no time to say so, and belongs to
 /// nobody then: so all of a tree are to be known before the first one ends.
 pub(crate) fn end(processes: &[u32]) {
-    for pid in processes {
-        if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
-            // It may have ended by itself; there is nobody left to tell.
-            let _ = kill_process(pid, Signal::KILL);
+    for signal in [Signal::STOP, Signal::KILL] {
+        for pid in processes {
+            if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
+                // It may have ended by itself; there is nobody left to tell.
+                let _ = kill_process(pid, signal);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn who_is_ended_does_not_say_that_another_has_ended() {
+        for _ in 0..20 {
+            let mut one = Command::new("sleep").arg("60").stdout(Stdio::piped()).spawn().unwrap();
+            let held = one.stdout.take().unwrap();
+            let mut other = Command::new("sh")
+                .args(["-c", "echo ready; read -r nothing; echo it has ended"])
+                .stdin(held)
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut output = other.stdout.take().unwrap();
+            let mut said = [0; 6];
+            output.read_exact(&mut said).unwrap();
+            end(&[one.id(), other.id()]);
+            let mut said = String::new();
+            output.read_to_string(&mut said).unwrap();
+            assert_eq!(said, "");
+            one.wait().unwrap();
+            other.wait().unwrap();
         }
     }
 }

@@ -49,6 +49,12 @@ pub(crate) struct Options {
     failed_max: Option<u64>,
 }
 
+impl Options {
+    pub(crate) fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+}
+
 pub(crate) fn measure(options: &Options) -> Result<Finding, Box<dyn Error>> {
     let span = Duration::try_from_secs_f64(options.seconds)?;
     let mut finding = Finding::new(Table::new(&[

@@ -2,15 +2,16 @@
 //! what it is told to say.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
-/// A server that runs and does nothing.
+/// A server that runs, listens and does nothing.
 pub(crate) struct Server {
     name: String,
-    listener: TcpListener,
+    address: SocketAddr,
     process: Child,
 }
 
@@ -20,11 +21,11 @@ pub(crate) struct Script {
 }
 
 pub(crate) fn server(name: &str) -> Server {
-    Server {
-        name: name.to_owned(),
-        listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
-        process: Command::new("sleep").arg("60").spawn().unwrap(),
-    }
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    // It is the standard input of a process that does not read it.
+    let process = Command::new("sleep").arg("60").stdin(OwnedFd::from(listener)).spawn().unwrap();
+    Server { name: name.to_owned(), address, process }
 }
 
 /// It gets ready, notes its arguments, reports, and ends with its input. `name` is the test's own.
@@ -75,7 +76,7 @@ impl Server {
     }
 
     pub(crate) fn address(&self) -> String {
-        self.listener.local_addr().unwrap().to_string()
+        self.address.to_string()
     }
 }
 

@@ -4,10 +4,13 @@
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
+
+use crate::remote_option;
 
 /// A generator whose connections are all open.
 pub(crate) struct Generator {
@@ -58,6 +61,9 @@ impl Generator {
         let mut child = Command::new(program)
             .args(arguments.split_whitespace())
             .args(["--target", &target.to_string(), "--wait", "--json"])
+            .args(remote_option(target))
+            // A signal for this tool is not one for what it has started.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

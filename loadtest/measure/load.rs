@@ -2,7 +2,9 @@
 //!
 //! Times come from rounds in which the servers take turns (`turn.rs`), and a figure is the median
 //! of its rounds. System calls are counted behind them, in a turn of their own: a traced server is
-//! no server whose time is worth anything. A server that answers wrongly once has no row.
+//! no server whose time is worth anything. A server that answers wrongly once has no row; nor has one
+//! that is asked for so much a second (`--rate`) and does not keep up, whose queue grows for as long
+//! as a turn is long.
 
 use std::error::Error;
 use std::path::Path;
@@ -13,9 +15,10 @@ use serde_json::Value;
 use crate::Finding;
 use crate::counter::Counter;
 use crate::figures::{highest, lowest, median, round};
-use crate::profile::{Plan, Profile, Servers, at_least_one};
+use crate::profile::{Plan, Profile, Servers, rounds};
 use crate::record::Table;
-use crate::turn::{self, Counters, Turn};
+use crate::target::Target;
+use crate::turn::{self, Counters, KEPT_UP, Turn};
 
 const COLUMNS: [&str; 12] = [
     "profile",
@@ -37,7 +40,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     plan: Plan,
     /// Rounds, each of which measures every target once.
-    #[arg(long, default_value_t = 11, value_parser = at_least_one())]
+    #[arg(long, default_value_t = 11, value_parser = rounds())]
     rounds: usize,
     /// Seconds of one turn of one target.
     #[arg(long, default_value_t = 0.5)]
@@ -45,6 +48,12 @@ pub(crate) struct Options {
     /// Who counts system calls; by default perf, or strace where perf does not work.
     #[arg(long, value_enum)]
     counter: Option<Counter>,
+}
+
+impl Options {
+    pub(crate) fn targets(&self) -> &[Target] {
+        &self.plan.targets
+    }
 }
 
 pub(crate) fn measure(options: &Options, generator: &Path) -> Result<Finding, Box<dyn Error>> {
@@ -86,6 +95,7 @@ fn measure_profile(
             turn::count(generator, server, &profile.arguments, options.seconds, *counter)
         };
         let row = outcome.as_ref().map_err(ToString::to_string).and_then(|turns| {
+            keeps_up(turns, profile.asked_rate())?;
             let calls = counters.get(name).map(count).transpose();
             Ok(row(profile, name, turns, first, calls.map_err(|error| error.to_string())?))
         });
@@ -93,6 +103,17 @@ fn measure_profile(
             Ok(row) => finding.table.push(&row),
             Err(error) => finding.failures.push(format!("{name}, {}: {error}", profile.name)),
         }
+    }
+}
+
+/// Says if a server answered too little of what was asked for a second.
+fn keeps_up(turns: &[Turn], asked: Option<f64>) -> Result<(), String> {
+    let rate = median(turns.iter().map(|turn| turn.report.rate));
+    match asked {
+        Some(asked) if rate < asked * KEPT_UP => Err(format!(
+            "it answered {rate:.0} a second of the {asked:.0} that were due, which is no keeping up"
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -185,6 +206,23 @@ mod tests {
         assert_eq!(finding.table.rows()[0][9], Value::Null);
         let said = "a: one has no row, and so the others have no ratio to it";
         assert!(finding.failures.iter().any(|failure| failure == said), "{:?}", finding.failures);
+    }
+
+    #[test]
+    fn who_does_not_keep_up_with_a_rate_is_a_failure_and_never_a_row() {
+        let one = fixture::server("one");
+        let generator = fixture::generator("rate", &report(10, 0));
+        let mut options = options(&[one.target()], &[]);
+        // It tells of a thousand a second.
+        options.plan.profiles = ["a=http --rate 1020", "b=http --rate=1021", "c=echo --depth 2000"]
+            .map(|text| text.parse().unwrap())
+            .into();
+        let finding = measure(&options, generator.path()).unwrap();
+        let rows: Vec<_> = finding.table.rows().iter().map(|row| row[0].clone()).collect();
+        assert_eq!(rows, ["a", "c"]);
+        let said =
+            "one, b: it answered 1000 a second of the 1021 that were due, which is no keeping up";
+        assert_eq!(finding.failures, [said]);
     }
 
     #[test]

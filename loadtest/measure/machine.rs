@@ -16,7 +16,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::figures::{highest, lowest, median, round};
-use crate::profile::at_least_one;
+use crate::profile::rounds;
 use crate::record::Table;
 use crate::{Finding, GENERATOR_CORE, SERVER_CORE, process};
 
@@ -28,7 +28,7 @@ const STEPS: u32 = 30_000_000;
 #[derive(Args)]
 pub(crate) struct Options {
     /// Rounds, each of which has a turn of each core alone, and one of both.
-    #[arg(long, default_value_t = 100, value_parser = at_least_one())]
+    #[arg(long, default_value_t = 100, value_parser = rounds())]
     rounds: usize,
 }
 

@@ -22,13 +22,14 @@
 //! calls under its load, whatever came together.
 //!
 //! `target.rs` is a server, `../tree.rs` its processes, `clock.rs` their time and
-//! `listener.rs` their port, `generator.rs` the generator's process,
+//! `../listener.rs` their port, `generator.rs` the generator's process,
 //! `counter.rs` perf or strace, `record.rs` the tables; `profile.rs` says which server does what,
 //! `turn.rs` who is driven when; one file each for the six measures, and `attack.rs` for what
 //! faults are made by.
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -47,6 +48,7 @@ mod figures;
 #[cfg(test)]
 mod fixture;
 mod generator;
+#[path = "../listener.rs"]
 mod listener;
 mod load;
 mod machine;
@@ -82,6 +84,9 @@ struct Options {
     /// What else the record is to say, such as a server's version.
     #[arg(long = "note", global = true)]
     notes: Vec<String>,
+    /// A server that runs may be reached at an address that is not on loopback.
+    #[arg(long, global = true)]
+    remote: bool,
     /// The generator; by default the `upring-load` built with this program.
     #[arg(long, global = true)]
     generator: Option<PathBuf>,
@@ -116,6 +121,28 @@ impl Measure {
             Measure::Machine(_) => "machine",
         }
     }
+
+    fn targets(&self) -> &[Target] {
+        match self {
+            Measure::Load(options) => options.targets(),
+            Measure::Tail(options) => options.targets(),
+            Measure::Syscalls(options) => options.targets(),
+            Measure::Memory(options) => options.targets(),
+            Measure::Faults(options) => options.targets(),
+            Measure::Machine(_) => &[],
+        }
+    }
+
+    /// Says, before anybody connects, which target is not on loopback.
+    fn check_loopback(&self) -> Result<(), String> {
+        match self.targets().iter().find(|target| target.is_remote()) {
+            Some(target) => Err(format!(
+                "{} is not on loopback: --remote says that it is a server you answer for",
+                target.name
+            )),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What a measure found.
@@ -123,13 +150,15 @@ struct Finding {
     table: Table,
     /// Servers that have no row, and limits that do not hold.
     failures: Vec<String>,
+    /// What was left out, and why.
+    notes: Vec<String>,
     /// The arguments of each load by its name, where loads have names.
     profiles: BTreeMap<String, String>,
 }
 
 impl Finding {
     fn new(table: Table) -> Finding {
-        Finding { table, failures: Vec::new(), profiles: BTreeMap::new() }
+        Finding { table, failures: Vec::new(), notes: Vec::new(), profiles: BTreeMap::new() }
     }
 }
 
@@ -146,6 +175,9 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
     if let Some(path) = &options.record {
         record::check(path)?;
+    }
+    if !options.remote {
+        options.measure.check_loopback()?;
     }
     process::raise_open_files_max()?;
     // Away from the server, so that neither this tool nor perf takes its time.
@@ -176,9 +208,33 @@ fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
     Ok(if finding.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What the generator is told of a server at this address: that it is elsewhere was allowed before.
+fn remote_option(address: SocketAddr) -> Option<&'static str> {
+    (!address.ip().is_loopback()).then_some("--remote")
+}
+
 /// A program of the package: this one is an example, one folder below.
 fn beside_examples(name: &str) -> Result<PathBuf, Box<dyn Error>> {
     let examples = std::env::current_exe()?;
     let built = examples.parent().and_then(|examples| examples.parent());
     Ok(built.ok_or("this program lies in no folder")?.join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_elsewhere_is_refused_before_anybody_connects() {
+        let check = |target: &str| {
+            let words = ["measure", "faults", "--target", target];
+            Options::try_parse_from(words).expect("it can be meant").measure.check_loopback()
+        };
+        check("a@127.0.0.9:80,1").expect("it is here");
+        check("a=server PORT").expect("it is started here");
+        let said = check("a@192.0.2.1:80,1").expect_err("it is elsewhere");
+        assert!(said.starts_with("a is not on loopback"), "{said}");
+        assert_eq!(remote_option(SocketAddr::from(([127, 0, 0, 9], 80))), None);
+        assert_eq!(remote_option(SocketAddr::from(([192, 0, 2, 1], 80))), Some("--remote"));
+    }
 }

@@ -25,7 +25,7 @@ use serde_json::Value;
 use crate::profile::{Plan, Profile};
 use crate::record::Table;
 use crate::target::{Policy, Server, Target};
-use crate::{Finding, pages};
+use crate::{Finding, pages, remote_option};
 
 /// All but the first two are the generator's words.
 const COLUMNS: [&str; 10] = [
@@ -46,7 +46,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     plan: Plan,
     /// Rounds, each with the server started anew; one of a server that runs already.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
     rounds: u8,
     /// The most bytes a connection may take.
     #[arg(long)]
@@ -54,6 +54,12 @@ pub(crate) struct Options {
     /// Leave transparent huge pages as the machine has them.
     #[arg(long)]
     huge_pages: bool,
+}
+
+impl Options {
+    pub(crate) fn targets(&self) -> &[Target] {
+        &self.plan.targets
+    }
 }
 
 pub(crate) fn measure(options: &Options, generator: &Path) -> Result<Finding, Box<dyn Error>> {
@@ -67,10 +73,12 @@ pub(crate) fn measure(options: &Options, generator: &Path) -> Result<Finding, Bo
     for profile in &plan.profiles {
         for target in plan.targets.iter().filter(|target| plan.fits(target, profile)) {
             if target.is_running() && has_held(plan, target, profile) {
-                eprintln!(
-                    "LEFT OUT: {}, {}: it runs already, and has the memory of the profile before",
+                let left_out = format!(
+                    "{}, {}: it runs already, and has the memory of the profile before",
                     target.name, profile.name
                 );
+                eprintln!("LEFT OUT: {left_out}");
+                finding.notes.push(format!("left out: {left_out}"));
                 continue;
             }
             eprintln!("{}: {}", profile.name, target.name);
@@ -124,6 +132,7 @@ fn hold(generator: &Path, target: &Target, profile: &Profile) -> Result<Value, B
         .args(profile.arguments.split_whitespace())
         .args(["--target", &server.address.to_string(), "--pid", &server.pid().to_string()])
         .arg("--json")
+        .args(remote_option(server.address))
         .output()
         .map_err(|error| format!("{}: {error}", generator.display()))?;
     let line = String::from_utf8_lossy(&output.stdout);
@@ -188,6 +197,9 @@ mod tests {
         let finding = measure(&options, generator.path()).unwrap();
         let rows: Vec<_> = finding.table.rows().iter().map(|row| (&row[0], &row[8])).collect();
         assert_eq!(format!("{rows:?}"), r#"[(String("b"), Number(150))]"#);
+        let left_out =
+            "left out: one, c: it runs already, and has the memory of the profile before";
+        assert_eq!(finding.notes, [left_out]);
     }
 
     #[test]

@@ -22,6 +22,16 @@ impl Profile {
     pub(crate) fn at_rate(&self, rate: f64) -> String {
         format!("{} --rate {rate}", self.arguments)
     }
+
+    /// How many requests a second it asks for by itself, whatever becomes of them.
+    pub(crate) fn asked_rate(&self) -> Option<f64> {
+        let words: Vec<&str> = self.arguments.split_whitespace().collect();
+        let value = |(place, word): (usize, &&str)| match word.strip_prefix("--rate")? {
+            "" => words.get(place + 1)?.parse().ok(),
+            value => value.strip_prefix('=')?.parse().ok(),
+        };
+        words.iter().enumerate().find_map(value)
+    }
 }
 
 impl FromStr for Profile {
@@ -113,9 +123,12 @@ impl Plan {
     }
 }
 
+/// Rounds beyond which a slip of the finger is meant.
+const ROUNDS_MAX: u64 = 10_000;
+
 /// A number of rounds: none would make rows of nothing.
-pub(crate) fn at_least_one() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..)
+pub(crate) fn rounds() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=ROUNDS_MAX)
 }
 
 fn repeated<'a>(names: &[&'a str]) -> Option<&'a str> {
@@ -167,6 +180,19 @@ mod tests {
     }
 
     #[test]
+    fn a_profile_may_ask_for_a_rate() {
+        let asked =
+            |arguments: &str| format!("p={arguments}").parse::<Profile>().unwrap().asked_rate();
+        assert_eq!(asked("echo --rate 1e5 --depth 2"), Some(100_000.0));
+        assert_eq!(asked("echo --rate=7.5"), Some(7.5));
+        for none in
+            ["echo", "echo --rates 7", "echo --rate", "echo --rate x", "http --path /--rate"]
+        {
+            assert_eq!(asked(none), None, "{none}");
+        }
+    }
+
+    #[test]
     fn a_server_with_a_list_does_only_what_is_on_it() {
         let plan = plan(&["y=b"]);
         let fits = |target: usize, profile: usize| {
@@ -187,10 +213,12 @@ mod tests {
     }
 
     #[test]
-    fn rounds_are_one_at_least() {
-        let parse = |text: &str| at_least_one().parse_ref(&Command::new("a"), None, text.as_ref());
+    fn rounds_are_one_at_least_and_as_many_as_can_be_meant() {
+        let parse = |text: &str| rounds().parse_ref(&Command::new("a"), None, text.as_ref());
         assert_eq!(parse("1").ok(), Some(1));
-        for wrong in ["0", "-1", "x", ""] {
+        let said = parse("0").unwrap_err().to_string();
+        assert!(said.contains("0 is not in 1..=10000"), "{said}");
+        for wrong in ["0", "10001", "-1", "x", ""] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -76,7 +76,7 @@ pub(crate) fn check(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Writes the table with date, topic, machine, kernel, compiler, commit, command, profiles and what
+/// Writes the table with date, topic, notes, machine, kernel, compiler, commit, command, profiles and what
 /// failed, and says where. A table without a row is no record, and what is there already stays.
 pub(crate) fn write(
     path: &Path,
@@ -97,6 +97,7 @@ pub(crate) fn write(
 
 fn record(topic: &str, notes: &[String], finding: &Finding) -> io::Result<Value> {
     let command: Vec<String> = std::env::args().collect();
+    let notes = [notes, &finding.notes].concat();
     Ok(json!({
         "date": output_of("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]),
         "topic": topic,
@@ -175,9 +176,10 @@ mod tests {
         let mut finding = Finding::new(table());
         finding.profiles = BTreeMap::from([("a".to_owned(), "http".to_owned())]);
         finding.failures.push("one, a: wrong".to_owned());
+        finding.notes.push("left out: two".to_owned());
         let record = record("compare", &["nginx 1".to_owned()], &finding).unwrap();
         assert_eq!(record["topic"], "compare");
-        assert_eq!(record["notes"][0], "nginx 1");
+        assert_eq!(record["notes"], json!(["nginx 1", "left out: two"]));
         assert_eq!(record["failures"][0], "one, a: wrong");
         assert_eq!(record["profiles"]["a"], "http");
         assert_eq!(record["table"][1], json!({"target": "another", "calls": null}));

@@ -35,7 +35,7 @@ pub(crate) struct Options {
     limits: Vec<Limit>,
     /// Bursts counted at each size; strace, being slow, is given a tenth, with pauses a hundred
     /// times as long.
-    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     rounds: u64,
     /// Microseconds between an answered burst and the next, each measured in turn: with 200 the
     /// server has gone to sleep, with 0 it meets the next burst before it can.
@@ -44,6 +44,12 @@ pub(crate) struct Options {
     /// Who counts; by default perf, or strace where perf does not work.
     #[arg(long, value_enum)]
     counter: Option<Counter>,
+}
+
+impl Options {
+    pub(crate) fn targets(&self) -> &[Target] {
+        &self.targets
+    }
 }
 
 #[derive(Clone, Debug)]

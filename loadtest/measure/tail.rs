@@ -31,16 +31,14 @@ use serde_json::Value;
 use crate::Finding;
 use crate::counter::Counter;
 use crate::figures::{highest, median, round};
-use crate::profile::{Plan, Profile, at_least_one};
+use crate::profile::{Plan, Profile, rounds};
 use crate::record::Table;
-use crate::target::Server;
-use crate::turn::{self, Turn};
+use crate::target::{Server, Target};
+use crate::turn::{self, KEPT_UP, Turn};
 
 const SHARES: [f64; 2] = [0.5, 0.8];
 /// The share a limit is about.
 const LIMITED_SHARE: f64 = 0.8;
-/// Who answers less than this part of the requests that are due does not keep up.
-const KEPT_UP: f64 = 0.98;
 const COLUMNS: [&str; 14] = [
     "profile",
     "target",
@@ -63,7 +61,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     plan: Plan,
     /// Rounds, each of which measures every target once; the steadier half of them counts.
-    #[arg(long, default_value_t = 9, value_parser = at_least_one())]
+    #[arg(long, default_value_t = 9, value_parser = rounds())]
     rounds: usize,
     /// Seconds at one share of one target's maximum; half of that to find it, before and behind.
     #[arg(long, default_value_t = 1.0)]
@@ -74,6 +72,12 @@ pub(crate) struct Options {
     /// Who counts system calls; by default perf, or strace where perf does not work.
     #[arg(long, value_enum)]
     counter: Option<Counter>,
+}
+
+impl Options {
+    pub(crate) fn targets(&self) -> &[Target] {
+        &self.plan.targets
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -10,6 +10,7 @@
 use std::error::Error;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 use std::thread;
@@ -66,6 +67,14 @@ impl Target {
     /// Whether it was there before, and is not started here.
     pub(crate) fn is_running(&self) -> bool {
         matches!(self.place, Place::Running { .. })
+    }
+
+    /// Whether it is somewhere else than on loopback.
+    pub(crate) fn is_remote(&self) -> bool {
+        match self.place {
+            Place::Running { address, .. } => !address.ip().is_loopback(),
+            Place::Command(_) => false,
+        }
     }
 
     /// The same server, its command started by another: `prlimit --nofile=300`.
@@ -172,13 +181,15 @@ fn start(command: &str, policy: Policy) -> Result<Server, Box<dyn Error>> {
         }
         thread::sleep(START_POLL);
     }
-    if !listener::all_are_of(&server.processes()?, address.port())? {
-        return Err(format!("{command}: another server listens on {address}").into());
-    }
+    let found = listener::check(&server.processes()?, address);
+    found.map_err(|problem| format!("{command}: {problem}"))?;
     Ok(server)
 }
 
-fn find(name: &str, address: SocketAddr, pid: u32) -> io::Result<Server> {
+/// What is named has to be what answers: time and memory of another process are nobody's figures.
+fn find(name: &str, address: SocketAddr, pid: u32) -> Result<Server, Box<dyn Error>> {
+    listener::check(&tree::processes(pid)?, address)
+        .map_err(|problem| format!("process {pid}: {problem}"))?;
     TcpStream::connect(address)?;
     let cores = tree::cores(pid)?;
     if cores != SERVER_CORE.to_string() {
@@ -202,6 +213,8 @@ fn spawn_pinned(command: &str, policy: Policy) -> io::Result<Child> {
     let program = words.next().ok_or(io::ErrorKind::InvalidInput)?;
     let mut command = Command::new(program);
     command.args(words).stdin(Stdio::null()).stdout(Stdio::null());
+    // A signal for this tool is not one for what it has started.
+    command.process_group(0);
     let start = move || {
         process::pin_to_core(SERVER_CORE)?;
         if policy == Policy::Idle {
@@ -215,6 +228,7 @@ fn spawn_pinned(command: &str, policy: Policy) -> io::Result<Child> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture;
 
     #[test]
     fn a_target_is_a_command_or_a_server_that_runs() {
@@ -231,16 +245,23 @@ mod tests {
 
     #[test]
     fn a_server_that_runs_is_measured_and_left_running() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let text = format!("a@{},{}", listener.local_addr().unwrap(), child.id());
-        let server = Server::start(&text.parse().unwrap(), Policy::Usual).unwrap();
-        assert_eq!(server.processes().unwrap(), [child.id()]);
+        let running = fixture::server("a");
+        let server = Server::start(&running.target().parse().unwrap(), Policy::Usual).unwrap();
+        assert_eq!(server.processes().unwrap(), [running.pid()]);
         assert!(server.status_bytes("VmRSS").unwrap() > 0);
         drop(server);
-        assert!(child.try_wait().unwrap().is_none());
-        child.kill().unwrap();
-        child.wait().unwrap();
+        // Still there, and it still listens.
+        drop(Server::start(&running.target().parse().unwrap(), Policy::Usual).unwrap());
+    }
+
+    #[test]
+    fn a_process_that_does_not_listen_there_is_not_the_server() {
+        let (one, two) = (fixture::server("one"), fixture::server("two"));
+        let text = format!("one@{},{}", one.address(), two.pid());
+        let error = Server::start(&text.parse().unwrap(), Policy::Usual).unwrap_err().to_string();
+        let pid = two.pid();
+        let said = format!("one: process {pid}: the process does not listen on {}", one.address());
+        assert_eq!(error, said);
     }
 
     #[test]

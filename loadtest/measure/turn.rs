@@ -26,6 +26,9 @@ use crate::target::Server;
 /// Until a server has closed the connections of the generator before, so that they are not counted.
 const SETTLE: Duration = Duration::from_millis(100);
 
+/// Who answers less than this part of the requests that are due does not keep up.
+pub(crate) const KEPT_UP: f64 = 0.98;
+
 /// What one turn brought.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turn {
