@@ -5,6 +5,7 @@
 #[allow(dead_code, reason = "each test takes the part of it that it needs")]
 mod serving;
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -14,9 +15,12 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use serving::Serving;
+use sha1::{Digest, Sha1};
 
 const HOSTS: [&str; 2] = ["hosted", "native"];
 const SWITCH: &[u8] =
@@ -105,7 +109,7 @@ fn a_rate_is_held_and_what_was_late_counts_from_when_it_was_due() {
 #[test]
 fn what_is_wrong_is_said_counted_and_in_the_status() {
     type Lie = fn(&mut TcpStream);
-    let lies: [(&str, Lie, &str); 13] = [
+    let lies: [(&str, Lie, &str); 16] = [
         (
             "http",
             |stream| answer(stream, b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"),
@@ -148,6 +152,35 @@ fn what_is_wrong_is_said_counted_and_in_the_status() {
             "Sec-WebSocket-Accept",
         ),
         (
+            "echo",
+            |stream| {
+                let twice = b"HTTP/1.1 101 \r\nConnection: Upgrade\r\nUpgrade: echo\r\nUpgrade: other\r\n\r\n";
+                answer(stream, twice);
+            },
+            "or not it alone",
+        ),
+        (
+            // The answer to the key of RFC 6455 §1.3, which is nobody's.
+            "echo --token websocket",
+            |stream| {
+                let accept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+                let fields = format!("Connection: Upgrade\r\nUpgrade: websocket\r\n{accept}");
+                answer(stream, format!("HTTP/1.1 101 \r\n{fields}\r\n\r\n").as_bytes());
+            },
+            "Sec-WebSocket-Accept is missing, differs",
+        ),
+        (
+            "echo --token websocket",
+            |stream| {
+                let switch = head(stream).and_then(|head| switch(&head)).unwrap_or_default();
+                let fields = &switch[..switch.len() - 2];
+                let twice = [fields, b"Sec-WebSocket-Accept: other\r\n\r\n"].concat();
+                stream.write_all(&twice).unwrap_or_default();
+                let _ = stream.read_to_end(&mut Vec::new());
+            },
+            "or is there twice",
+        ),
+        (
             "switch",
             |stream| echo(stream, 64, |bytes| bytes.truncate(63)),
             "the server closed the connection",
@@ -171,31 +204,101 @@ fn what_is_wrong_is_said_counted_and_in_the_status() {
     }
 }
 
-/// The classic of buffers that are used again: each gets what the other said.
+/// The classic of buffers that are used again: each gets what the other said, which is the
+/// connection that came so many later.
 #[test]
 fn an_echo_that_belongs_to_another_connection_is_found_out() {
+    for (arguments, connections, apart) in [
+        ("echo --lock-step", 2, 1),
+        ("switch", 2, 1),
+        ("switch --late", 2, 1),
+        ("switch --token websocket", 2, 1),
+        // What each says is made of seventeen pieces, and of bytes that repeat after 251.
+        ("echo --lock-step", 18, 17),
+        ("echo --lock-step --token websocket", 18, 17),
+        ("echo --lock-step --bytes 8 --token websocket", 18, 17),
+        ("echo --lock-step --bytes 4000 --token websocket", 18, 17),
+        ("echo --lock-step", 252, 251),
+        // Each thread has connections of its own.
+        ("echo --lock-step --threads 2", 2, 1),
+        ("echo --lock-step --threads 2 --token websocket", 2, 1),
+    ] {
+        let target = cross(connections, apart);
+        let count = format!("--requests {connections} --connections {connections} --limit 20");
+        let output = load(&format!("{arguments} {count}"), target);
+        assert_eq!(output.status.code(), Some(1), "{arguments}, {apart}: {output:?}");
+        assert!(said(&output).contains("of the echo differs"), "{arguments}: {output:?}");
+        assert_eq!(report(&output)["errors"], 2, "{arguments}, {apart}: {output:?}");
+    }
+    // Crossed with itself, nothing is wrong.
+    let output = load("echo --lock-step --requests 18 --connections 18", cross(18, 0));
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// A server that has the first of so many connections get what another one said, and that one what
+/// the first did.
+fn cross(connections: usize, apart: usize) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
     let target = listener.local_addr().expect("it is bound");
     thread::spawn(move || {
-        while let (Ok((mut one, _)), Ok((mut other, _))) = (listener.accept(), listener.accept()) {
-            for stream in [&mut one, &mut other] {
-                read_head(stream);
-                stream.write_all(SWITCH).unwrap_or_default();
-            }
-            let (mut bytes, mut others) = ([0; 64], [0; 64]);
-            one.read_exact(&mut bytes).unwrap_or_default();
-            other.read_exact(&mut others).unwrap_or_default();
-            one.write_all(&others).unwrap_or_default();
-            other.write_all(&bytes).unwrap_or_default();
-            let _ = one.read_to_end(&mut Vec::new());
+        let mut streams: Vec<(TcpStream, bool)> = Vec::new();
+        for mut stream in listener.incoming().map_while(Result::ok).take(connections) {
+            let head = head(&mut stream).unwrap_or_default();
+            stream.write_all(&switch(&head).unwrap_or_default()).unwrap_or_default();
+            streams.push((stream, head.contains("Sec-WebSocket-Key")));
+        }
+        let mut echoes: Vec<Vec<u8>> = Vec::new();
+        for (stream, is_framed) in &mut streams {
+            echoes.push(if *is_framed {
+                let (first, payload) = frame(stream).unwrap_or_default();
+                [&header(first, payload.len())[..], &payload].concat()
+            } else {
+                let mut bytes = vec![0; 64];
+                stream.read_exact(&mut bytes).unwrap_or_default();
+                bytes
+            });
+        }
+        echoes.swap(0, apart);
+        for ((stream, _), echo) in streams.iter_mut().zip(echoes) {
+            stream.write_all(&echo).unwrap_or_default();
+        }
+        for (mut stream, _) in streams {
+            let _ = stream.read_to_end(&mut Vec::new());
         }
     });
-    for arguments in ["echo --lock-step", "switch", "switch --late"] {
-        let output = load(&format!("{arguments} --requests 2 --connections 2"), target);
-        assert_eq!(output.status.code(), Some(1), "{arguments}: {output:?}");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(said.contains("byte 0 of the echo differs"), "{arguments}: {said}");
+    target
+}
+
+#[test]
+fn each_connection_has_a_key_of_its_own() {
+    // It keeps the key and waits for as many as there are.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+    let target = listener.local_addr().expect("it is bound");
+    let server = thread::spawn(move || {
+        let mut keys = HashSet::new();
+        for mut stream in listener.incoming().map_while(Result::ok).take(80) {
+            let head = head(&mut stream).unwrap_or_default();
+            keys.extend(key(&head).map(str::to_owned));
+            stream.write_all(&switch(&head).unwrap_or_default()).unwrap_or_default();
+            thread::spawn(move || {
+                while let Some((first, payload)) = frame(&mut stream) {
+                    let echo = [&header(first, payload.len())[..], &payload].concat();
+                    stream.write_all(&echo).unwrap_or_default();
+                    if first == 0x88 {
+                        return;
+                    }
+                }
+            });
+        }
+        keys.len()
+    });
+    // Two runs, the first with two threads.
+    for arguments in ["--threads 2", ""] {
+        let requests = "--requests 40 --connections 40";
+        let output = load(&format!("switch --token websocket {arguments} {requests}"), target);
+        assert!(output.status.success(), "{output:?}");
     }
+    assert_eq!(server.join().expect("it has no fault"), 80);
 }
 
 #[test]
@@ -258,49 +361,50 @@ fn a_rate_is_told_as_it_was_asked_for() {
     );
 }
 
+/// RFC 9112 §7.1, RFC 9110 §15.2, RFC 6455 §5.4 and §5.5: what a server may send besides the answer.
 #[test]
-fn a_server_that_deals_in_pings_and_chunks_is_right() {
+fn a_server_that_deals_in_pings_chunks_fragments_and_hints_is_right() {
+    const EARLY: &[u8] = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
     let target = serve_each(|mut stream| {
-        let (key, accept) = ("dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap_or_default();
-            head.push(byte[0]);
-        }
-        if !String::from_utf8_lossy(&head).contains(key) {
+        while let Some(head) = head(&mut stream) {
+            stream.write_all(EARLY).unwrap_or_default();
+            if let Some(switch) = switch(&head) {
+                stream.write_all(&switch).unwrap_or_default();
+                break;
+            }
             let chunked =
                 b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
-            return stream.write_all(chunked).unwrap_or_default();
-        }
-        let switch = format!(
-            "HTTP/1.1 101 \r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
-        );
-        stream.write_all(switch.as_bytes()).unwrap_or_default();
-        loop {
-            let mut frame = [0; 6 + 10];
-            if stream.read_exact(&mut frame).is_err() {
+            stream.write_all(chunked).unwrap_or_default();
+            if head.contains("Connection: close") {
                 return;
             }
-            let (head, payload) = frame.split_at(6);
-            let payload: Vec<u8> = payload
-                .iter()
-                .zip(head[2..].iter().cycle())
-                .map(|(byte, mask)| byte ^ mask)
-                .collect();
+        }
+        while let Some((first, payload)) = frame(&mut stream) {
+            if first == 0x88 {
+                // Another code than the client's, or none.
+                let closed: &[u8] =
+                    if payload[1] % 2 == 0 { b"\x88\x02\x03\xe9" } else { b"\x88\0" };
+                return stream.write_all(closed).unwrap_or_default();
+            }
             // No echo before the pong is there.
             stream.write_all(b"\x89\x02hi").unwrap_or_default();
-            let mut pong = [0; 8];
-            stream.read_exact(&mut pong).unwrap_or_default();
-            if pong == *b"\x8a\x82\0\0\0\0hi" {
-                stream.write_all(&[&[0x82, 10][..], &payload].concat()).unwrap_or_default();
+            if frame(&mut stream) == Some((0x8a, b"hi".to_vec())) {
+                let (one, other) = payload.split_at(4);
+                let pieces = [b"\x8a\x01?\x02\x04", one, b"\x8a\0\x80\x06", other];
+                stream.write_all(&pieces.concat()).unwrap_or_default();
             }
         }
     });
-    let output = load("echo --token websocket --bytes 10 --requests 20 --connections 2", target);
-    assert_eq!((report(&output)["requests"].as_u64(), output.status.code()), (Some(20), Some(0)));
-    let output = load("http --requests 20 --connections 2 --requests-per-connection 1", target);
-    assert_eq!((report(&output)["requests"].as_u64(), output.status.code()), (Some(20), Some(0)));
+    for arguments in [
+        "echo --token websocket --bytes 10 --requests 20 --connections 2",
+        "switch --token websocket --bytes 10 --requests 20 --connections 2",
+        "http --requests 20 --connections 2",
+        "http --requests 20 --connections 2 --requests-per-connection 1",
+    ] {
+        let output = load(arguments, target);
+        let found = (report(&output)["requests"].as_u64(), output.status.code());
+        assert_eq!(found, (Some(20), Some(0)), "{arguments}: {output:?}");
+    }
 }
 
 #[test]
@@ -382,6 +486,30 @@ fn in_a_storm_the_honest_are_served() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
 }
 
+#[test]
+fn an_answer_to_a_head_that_has_not_ended_is_wrong_and_a_refusal_is_not() {
+    let slow_heads = |target| load("storm --kind slow-heads --connections 4 --seconds 0.6", target);
+    // The answer at once, whatever is asked.
+    let output = slow_heads(serve_each(|mut stream| {
+        stream.write_all(ANSWER).unwrap_or_default();
+        let _ = stream.read_to_end(&mut Vec::new());
+    }));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(said(&output).contains("the answer came before the request had ended"), "{output:?}");
+    // The honest are answered, the others refused after a byte.
+    let output = slow_heads(serve_each(|mut stream| {
+        let mut bytes = [0; 512];
+        if stream.read(&mut bytes).is_ok_and(|read| read > 20) {
+            return stream.write_all(ANSWER).unwrap_or_default();
+        }
+        let refusal = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
+        stream.write_all(refusal).unwrap_or_default();
+        let _ = stream.read_to_end(&mut Vec::new());
+    }));
+    assert!(output.status.success(), "{output:?}");
+    assert!(report(&output)["clients"]["slow-heads"]["refused"].as_u64() >= Some(4), "{output:?}");
+}
+
 /// Calls `serve` with each connection, in a thread of its own.
 fn serve_each(serve: impl Fn(TcpStream) + Send + Copy + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
@@ -395,16 +523,62 @@ fn serve_each(serve: impl Fn(TcpStream) + Send + Copy + 'static) -> SocketAddr {
 }
 
 /// Reads to the end of a head; what is behind it waits.
-fn read_head(stream: &mut TcpStream) -> bool {
+fn head(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
         match stream.read(&mut byte) {
             Ok(1) => head.push(byte[0]),
-            _ => return false,
+            _ => return None,
         }
     }
-    true
+    String::from_utf8(head).ok()
+}
+
+fn read_head(stream: &mut TcpStream) -> bool {
+    head(stream).is_some()
+}
+
+fn key(head: &str) -> Option<&str> {
+    head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "))
+}
+
+/// The 101 to a request to switch.
+fn switch(head: &str) -> Option<Vec<u8>> {
+    if !head.contains("\r\nUpgrade: ") {
+        return None;
+    }
+    let Some(key) = key(head) else { return Some(SWITCH.to_vec()) };
+    let digest = Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"));
+    let accept = STANDARD.encode(digest);
+    let fields =
+        format!("Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}");
+    Some(format!("HTTP/1.1 101 \r\n{fields}\r\n\r\n").into_bytes())
+}
+
+/// The head of a server's frame of less than 64 KiB.
+fn header(first: u8, bytes: usize) -> Vec<u8> {
+    match bytes {
+        0..=125 => vec![first, bytes as u8],
+        _ => [&[first, 126][..], &(bytes as u16).to_be_bytes()].concat(),
+    }
+}
+
+/// A client's frame of less than 64 KiB: its first byte, and its payload.
+fn frame(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).ok()?;
+    let mut bytes = usize::from(head[1] & 0x7f);
+    if bytes == 126 {
+        let mut length = [0; 2];
+        stream.read_exact(&mut length).ok()?;
+        bytes = u16::from_be_bytes(length).into();
+    }
+    let mut rest = vec![0; 4 + bytes];
+    stream.read_exact(&mut rest).ok()?;
+    let (key, payload) = rest.split_at(4);
+    let unmasked = payload.iter().zip(key.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+    Some((head[0], unmasked.collect()))
 }
 
 /// One answer, and the end.
@@ -587,11 +761,19 @@ fn slow_clients_of_a_short_storm_are_done_in_time() {
 
 #[test]
 fn a_limit_ends_whatever_is_under_way() {
-    let target = serve_each(answer_all);
+    let target = serve_each(|mut stream| {
+        while let Some(head) = head(&mut stream) {
+            if head.contains("/endless") {
+                return dribble(&mut stream);
+            }
+            stream.write_all(ANSWER).unwrap_or_default();
+        }
+    });
     for arguments in [
         "http --lock-step --pause-us 60000000 --requests 200 --limit 0.3",
         "http --rate 0.001 --requests 2 --limit 0.3",
         "storm --seconds 9 --limit 0.3 --kind slow-heads --connections 4",
+        "http --requests 2 --limit 0.3 --connections 2 --path /endless",
     ] {
         let begun = Instant::now();
         let output = load(arguments, target);
@@ -599,6 +781,13 @@ fn a_limit_ends_whatever_is_under_way() {
         assert_eq!(output.status.code(), Some(1), "{arguments}: {output:?}");
         assert!(said(&output).contains("time limit"), "{arguments}: {output:?}");
     }
+}
+
+/// Chunks of a byte, without end and as fast as they are read.
+fn dribble(stream: &mut TcpStream) {
+    let chunks = b"1\r\nx\r\n".repeat(2000);
+    stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap_or_default();
+    while stream.write_all(&chunks).is_ok() {}
 }
 
 #[test]
@@ -711,6 +900,12 @@ fn what_a_run_needs_of_the_machine_is_looked_at_first() {
     let output = load("idle --pid 4000000000 --warm-up 1", nobody());
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(said(&output).contains("process 4000000000: No such file"), "{output:?}");
+
+    // This process listens, and not there.
+    let own = format!("idle --pid {} --warm-up 1", std::process::id());
+    let output = load(&own, nobody());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(said(&output).contains("the process does not listen on 127.0.0.1:"), "{output:?}");
 
     let output = Command::new("sh")
         .args(["-c", "ulimit -n 100; exec \"$0\" storm --connections 200 --seconds 0.2"])

@@ -19,7 +19,7 @@ use upring::ring::{
     Completion, Errno, Handle, Kernel, Manner, Receipts, Ring, SetupError, Token, Wait,
 };
 
-use crate::expect::Fault;
+use crate::fault::Fault;
 use crate::source;
 
 /// Large enough that an echo of some size comes in few of them.

@@ -18,6 +18,7 @@ use upring::ring::setup;
 
 use crate::clients::{Clients, Patience, ring_config};
 use crate::interrupt::Interrupt;
+use crate::listener;
 use crate::memory::{self, Memory};
 use crate::options::{Idle, Mode};
 use crate::pace::Pace;
@@ -27,6 +28,7 @@ use crate::run::News;
 use crate::say;
 use crate::script::Script;
 use crate::tally::Tally;
+use crate::tree;
 
 /// Between one connection's message and the next one's: all at once they would be as many answers
 /// to be held at a time, which is another question.
@@ -74,6 +76,8 @@ pub(crate) fn run(
     }
     if let Some(pid) = options.pid {
         memory::now(pid)?;
+        listener::check(&tree::processes(pid)?, options.common.target)
+            .map_err(|problem| format!("--pid {pid}: {problem}"))?;
     }
     let script: &'static Script = Box::leak(Box::new(Script::of(mode)));
     let holding = Holding { mode, options, script, interrupt, begun: Instant::now() };

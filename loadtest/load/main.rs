@@ -23,11 +23,18 @@ use rustix::process::{Resource, getrlimit};
 use crate::interrupt::Interrupt;
 use crate::options::{Echo, Http, Mode, Options, Switch};
 
+mod answers;
 mod clients;
+mod content;
+mod echo;
 mod expect;
+mod fault;
 mod idle;
 mod interrupt;
+#[path = "../listener.rs"]
+mod listener;
 mod memory;
+mod messages;
 mod options;
 mod pace;
 #[path = "../process.rs"]
@@ -42,6 +49,7 @@ mod script;
 #[allow(unsafe_code)] // sets a socket option that neither the standard library nor socket2 offers
 mod source;
 mod storm;
+mod switching;
 mod tally;
 #[path = "../tree.rs"]
 #[allow(dead_code, reason = "each program takes the part of it that it needs")]

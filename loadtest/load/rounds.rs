@@ -21,7 +21,8 @@ use std::time::Duration;
 use upring::ring::Manner;
 
 use crate::clients::{Clients, Event, Patience, Place, nanoseconds};
-use crate::expect::{Expectation, Fault, Met, Reference};
+use crate::expect::{Expectation, Met, Reference};
+use crate::fault::Fault;
 use crate::interrupt::Interrupt;
 use crate::pace::{self, Pace, patience};
 use crate::run::News;
@@ -73,7 +74,7 @@ struct Seat {
     expectation: Expectation,
     /// When each of the requests or messages under way was due.
     due_ns: VecDeque<u64>,
-    /// Which of this thread's connections it is.
+    /// Which connection of the run it is, if it asks to switch.
     number: u64,
     /// Requests or messages sent on this connection.
     said: u64,
@@ -105,8 +106,6 @@ pub(crate) struct Rounds {
     seats: Vec<Seat>,
     free: VecDeque<Place>,
     begun_ns: u64,
-    /// Connections made so far.
-    connected: u64,
     /// When requests were due that a server closed in front of: they are made again.
     again: VecDeque<u64>,
     /// Requests or messages begun, and those not answered yet.
@@ -138,7 +137,6 @@ impl Rounds {
             seats: (0..seats).map(|_| Seat::vacant()).collect(),
             free: VecDeque::new(),
             begun_ns: 0,
-            connected: 0,
             again: VecDeque::new(),
             begun: 0,
             under_way: 0,
@@ -370,8 +368,12 @@ impl Rounds {
 
     fn message(&mut self, place: Place, count: usize, clients: &mut Clients<'_>) {
         let seat = &mut self.seats[place];
-        seat.expectation.expect_echo(self.script.echoed_bytes * count);
-        clients.send(place, self.script.messages(seat.number, seat.said, count));
+        let messages = &self.script.messages;
+        if messages.are_nothing() {
+            return;
+        }
+        seat.expectation.expect_messages(count);
+        messages.send(seat.number, seat.said, count, |bytes| clients.send(place, bytes));
         seat.said += count as u64;
     }
 
@@ -392,11 +394,10 @@ impl Rounds {
             return true;
         }
         self.opening += 1;
-        seat.number = self.connected;
-        self.connected += 1;
-        let start = self.script.echo_start(seat.number);
-        seat.expectation.expect_switch(&self.script.protocol, start);
-        clients.send(place, &*self.script.opening);
+        let (number, opening, offer) = self.script.offer();
+        seat.number = number;
+        seat.expectation.expect_switch(offer, number);
+        clients.send(place, opening);
         if self.script.course == (Course::Once { is_late: false }) {
             self.message(place, 1, clients);
         }
@@ -409,8 +410,13 @@ impl Rounds {
     /// The kernel will have no more of the ring.
     pub(crate) fn turn(&mut self, clients: &mut Clients<'_>, patience: Patience) -> io::Result<()> {
         clients.turn(patience)?;
+        // What is sent without end is not read beyond the limit.
+        let limit_ns = nanoseconds(self.plan.limit);
         while let Some(event) = clients.next() {
             self.hear(event, clients);
+            if clients.clock_ns() >= limit_ns {
+                break;
+            }
         }
         let now_ns = clients.now_ns();
         if now_ns - self.told_ns >= TELL_EVERY_NS {
@@ -541,7 +547,7 @@ impl Rounds {
         let seat = &mut self.seats[place];
         seat.stage = Stage::Open;
         match self.script.course {
-            Course::Once { .. } if self.script.echoed_bytes == 0 => {
+            Course::Once { .. } if self.script.messages.are_nothing() => {
                 self.answered(place, clients.now_ns());
             }
             Course::Once { is_late: true } => self.message(place, 1, clients),
@@ -558,7 +564,7 @@ impl Rounds {
     fn finish(&mut self, place: Place, clients: &mut Clients<'_>) {
         match self.script.protocol {
             Protocol::WebSocket => {
-                self.seats[place].expectation.expect_farewell(websocket::CLOSED);
+                self.seats[place].expectation.expect_close();
                 clients.send(place, websocket::CLOSE);
             }
             Protocol::Raw(_) => clients.finish(place),

@@ -1,12 +1,19 @@
 //! What is said on the connections of a run: made once, before the first of them is opened, and
 //! kept for as long as the program runs.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::expect::{Pattern, Reference};
+use upring::buffer::Payload;
+
+use crate::content::Content;
+use crate::expect::Reference;
+use crate::messages::Messages;
 use crate::options::{Echo, Http, Idle, Mode, Switch, Upgrade};
-use crate::websocket::{self, Messages};
+use crate::switching::Offer;
+use crate::websocket;
 
 /// Bytes of the one thing that is said on a connection before it is idle.
 const IDLE_BYTES: usize = 16;
@@ -14,7 +21,7 @@ const IDLE_BYTES: usize = 16;
 /// What a 101 has to name.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
-    /// The answer to the key of RFC 6455 §1.3 is asked for, too, and what is sent are messages.
+    /// The answer to a key is asked for, too, and what is sent are frames.
     WebSocket,
     /// Bytes are sent as they are, and have to come back as they are.
     Raw(String),
@@ -37,16 +44,17 @@ impl Protocol {
     }
 }
 
-/// The protocol that is asked for, and the request to switch to it.
+/// The protocol that is asked for, and the request to switch to it, up to what ends it: a key is
+/// each connection's own.
 fn opening(upgrade: &Upgrade, target: SocketAddr) -> (Protocol, Vec<u8>) {
     let protocol = Protocol::named(&upgrade.token);
     let (usual_path, fields) = match protocol {
-        Protocol::WebSocket => ("/ws", websocket::HANDSHAKE_FIELDS),
-        Protocol::Raw(_) => ("/echo", ""),
+        Protocol::WebSocket => ("/ws", "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "),
+        Protocol::Raw(_) => ("/echo", "\r\n"),
     };
     let (path, token) = (upgrade.path.as_deref().unwrap_or(usual_path), protocol.token());
     let opening = format!(
-        "GET {path} HTTP/1.1\r\nHost: {target}\r\nConnection: Upgrade\r\nUpgrade: {token}\r\n{fields}\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {target}\r\nConnection: Upgrade\r\nUpgrade: {token}\r\n{fields}"
     );
     (protocol, opening.into_bytes())
 }
@@ -71,14 +79,14 @@ pub(crate) struct Script {
     /// `depth` requests; the last on a connection; one to switch.
     requests: Vec<u8>,
     last: Vec<u8>,
-    pub(crate) opening: Vec<u8>,
-    /// What is sent on a switched connection: messages of so many bytes, one behind the other.
-    sent: Pattern,
-    sent_bytes: usize,
-    /// What comes back, and its bytes for each message.
-    echoed: Pattern,
-    pub(crate) echoed_bytes: usize,
-    content: OnceLock<Vec<u8>>,
+    opening: Vec<u8>,
+    /// What keys of opening handshakes are made of: another one in each run.
+    seed: u64,
+    /// Connections that ask to switch, so far, on all threads.
+    connections: AtomicU64,
+    /// What is said on a switched connection, and has to come back.
+    pub(crate) messages: Messages,
+    content: Content,
 }
 
 impl Script {
@@ -110,8 +118,7 @@ impl Script {
             content: options
                 .content
                 .clone()
-                .map(|text| text.into_bytes().into())
-                .unwrap_or_default(),
+                .map_or_else(Content::default, |text| Content::known(text.into_bytes())),
             ..Script::switched(Course::Messages, Protocol::named("-"), 1, 1)
         }
     }
@@ -128,16 +135,7 @@ impl Script {
     }
 
     fn switched(course: Course, protocol: Protocol, bytes: usize, depth: usize) -> Script {
-        let (sent_bytes, echoed_bytes, sent, echoed) = match protocol {
-            Protocol::WebSocket => {
-                let messages = Messages::new(bytes);
-                let (sent, echoed) = (messages.sent(depth), messages.echoed(depth));
-                (messages.sent_bytes, messages.echoed_bytes, sent, echoed)
-            }
-            Protocol::Raw(_) => {
-                (bytes, bytes, Pattern::new(bytes * depth), Pattern::new(bytes * depth))
-            }
-        };
+        let messages = Messages::of(&protocol, bytes);
         Script {
             course,
             depth,
@@ -145,11 +143,10 @@ impl Script {
             requests: Vec::new(),
             last: Vec::new(),
             opening: Vec::new(),
-            sent,
-            sent_bytes,
-            echoed,
-            echoed_bytes,
-            content: OnceLock::new(),
+            seed: RandomState::new().hash_one(0),
+            connections: AtomicU64::new(0),
+            messages,
+            content: Content::default(),
         }
     }
 
@@ -163,32 +160,22 @@ impl Script {
         &self.last
     }
 
-    /// Where in what is sent the `number`-th connection begins, and in what comes back. No two
-    /// begin at the same place until all places had their turn: an echo that belongs to another is
-    /// found out.
-    fn start(&self, number: u64) -> (u64, u64) {
-        match self.protocol {
+    /// A number that no other connection has, and what it asks for.
+    pub(crate) fn offer(&'static self) -> (u64, Payload, Offer) {
+        let connection = self.connections.fetch_add(1, Ordering::Relaxed);
+        let (opening, accept) = match self.protocol {
+            Protocol::Raw(_) => (Payload::Static(&self.opening), String::new()),
             Protocol::WebSocket => {
-                (number * self.sent_bytes as u64, number * self.echoed_bytes as u64)
+                let key = websocket::key(self.seed, connection);
+                let opening = [&self.opening, key.as_bytes(), b"\r\n\r\n"].concat();
+                (Payload::Owned(opening), websocket::accept(&key))
             }
-            Protocol::Raw(_) => (number, number),
-        }
-    }
-
-    /// What comes back on the `number`-th connection begins at this place of the pattern.
-    pub(crate) fn echo_start(&self, number: u64) -> u64 {
-        self.start(number).1
-    }
-
-    /// `count` messages of the `number`-th connection, at most `depth`, of which `said` were sent
-    /// before.
-    pub(crate) fn messages(&self, number: u64, said: u64, count: usize) -> &[u8] {
-        let at = self.start(number).0 + said * self.sent_bytes as u64;
-        self.sent.slice(at, self.sent_bytes * count)
+        };
+        (connection, opening, Offer { protocol: &self.protocol, accept })
     }
 
     /// What a thread compares with.
     pub(crate) fn reference(&'static self) -> Reference {
-        Reference::new(&self.content, &self.echoed, self.echoed_bytes)
+        Reference::new(&self.content, &self.messages)
     }
 }

@@ -23,11 +23,15 @@ use std::time::{Duration, Instant};
 use upring::ring::{Errno, Manner, Receipts, setup};
 
 use crate::clients::{Clients, Event, Patience, Place, nanoseconds, ring_config};
-use crate::expect::{Expectation, Fault, Pattern, Reference};
+use crate::content::Content;
+use crate::expect::{Expectation, Reference};
+use crate::fault::Fault;
 use crate::interrupt::Interrupt;
+use crate::messages::Messages;
 use crate::options::{Kind, Storm};
 use crate::process;
 use crate::say;
+use crate::script::Protocol;
 use crate::tally::Tally;
 
 /// Between two bytes of a slow head.
@@ -105,6 +109,8 @@ struct Seat {
     begun_ns: u64,
     /// Bytes of the head sent so far.
     dripped: usize,
+    /// Whether something came before that was all of it.
+    is_early: bool,
     /// Which tenant of the seat this is: an alarm of an earlier one is void.
     tenant: u32,
     is_closing: bool,
@@ -172,6 +178,7 @@ impl<'o> Weather<'o> {
             expectation: Expectation::default(),
             begun_ns: 0,
             dripped: 0,
+            is_early: false,
             tenant: 0,
             is_closing: false,
             has_failed: false,
@@ -181,9 +188,8 @@ impl<'o> Weather<'o> {
         Weather {
             options,
             reference: Reference::new(
-                Box::leak(Box::default()),
-                Box::leak(Box::new(Pattern::new(0))),
-                1,
+                Box::leak(Box::new(Content::default())),
+                Box::leak(Box::new(Messages::of(&Protocol::named("-"), 0))),
             ),
             drip_ns: DRIP_NS.min(half_ns / request.len() as u64),
             requests: requests.clamp(1, SLOW_READER_REQUESTS),
@@ -256,6 +262,10 @@ impl<'o> Weather<'o> {
         clients.turn(Patience::For(next))?;
         while let Some(event) = clients.next() {
             self.hear(event, clients);
+            // What is sent without end is not read beyond the limit.
+            if Instant::now() >= until {
+                break;
+            }
         }
         Ok(())
     }
@@ -265,6 +275,7 @@ impl<'o> Weather<'o> {
         let seat = &mut self.seats[place];
         (seat.expectation, seat.dripped, seat.is_closing) = (Expectation::default(), 0, false);
         (seat.begun_ns, seat.has_failed) = (clients.clock_ns(), false);
+        seat.is_early = false;
         let client = seat.client;
         self.counts[client as usize].begun += 1;
         let unread = (client == Client::SlowReader).then_some(UNREAD_BYTES);
@@ -313,10 +324,7 @@ impl<'o> Weather<'o> {
         }
         match self.seats[place].client {
             Client::SlowHead => {
-                let (head, drip_ns) = match Seat::finishes(place) {
-                    true => (self.request, self.drip_ns),
-                    false => (self.slow, DRIP_NS),
-                };
+                let (head, drip_ns) = self.slow_head(place);
                 let seat = &mut self.seats[place];
                 if let Some(byte) = head.get(seat.dripped..=seat.dripped) {
                     seat.dripped += 1;
@@ -333,10 +341,17 @@ impl<'o> Weather<'o> {
         }
     }
 
+    /// What a slow client sends, and how long it waits behind each byte.
+    fn slow_head(&self, place: Place) -> (&'static [u8], u64) {
+        if Seat::finishes(place) { (self.request, self.drip_ns) } else { (self.slow, DRIP_NS) }
+    }
+
     fn hear(&mut self, event: Event, clients: &mut Clients<'_>) {
         match event {
             Event::Received(place, bytes) => {
+                let head_bytes = self.slow_head(place).0.len();
                 let seat = &mut self.seats[place];
+                seat.is_early |= seat.client == Client::SlowHead && seat.dripped < head_bytes;
                 match seat.expectation.receive(&bytes, &mut self.reference) {
                     Ok(_) => self.received(place, clients),
                     Err(fault) => self.refused(place, &fault, clients),
@@ -364,6 +379,10 @@ impl<'o> Weather<'o> {
         // Behind its answer, a half-closed connection has to end by itself.
         if !seat.expectation.is_met() || seat.client == Client::HalfClose {
             return;
+        }
+        if seat.is_early {
+            // A refusal may come at any time; what was not asked for yet has no right answer.
+            return self.fail(place, &Fault::Early, clients);
         }
         self.answered(place, clients);
         self.close(place, Manner::Close, clients);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use crate::expect::Fault;
+use crate::fault::Fault;
 use crate::say;
 
 /// Slower answers count as this slow.

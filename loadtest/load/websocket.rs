@@ -1,88 +1,40 @@
-//! WebSocket messages (RFC 6455), framed and masked once, before the first is sent: what a message
-//! costs the generator is a write, a read and a comparison. Called by `script.rs`.
+//! What RFC 6455 has besides messages: the key of an opening handshake and the answer to it, and
+//! heads of frames. No I/O. Called by `script.rs`, `messages.rs` and `echo.rs`.
 
-use crate::expect::Pattern;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest, Sha1};
 
-/// Fields of the opening handshake; the key is the one of RFC 6455 §1.3.
-pub(crate) const HANDSHAKE_FIELDS: &str =
-    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+use crate::fault::Fault;
+use crate::messages::mixed;
 
-/// The answer to that key.
-pub(crate) const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-
-/// A Close frame with 1000, masked by zeros, and the one that answers it (RFC 6455 §5.5.1).
+/// A Close frame with 1000, masked by zeros (RFC 6455 §5.5.1).
 pub(crate) const CLOSE: &[u8] = b"\x88\x82\0\0\0\0\x03\xe8";
-pub(crate) const CLOSED: &[u8] = b"\x88\x02\x03\xe8";
 
-/// How a Ping begins (RFC 6455 §5.5.2).
-pub(crate) const PING: u8 = 0x89;
+pub(crate) const MASKED: u8 = 0x80;
+const FINAL: u8 = 0x80;
+const BINARY: u8 = 0x2;
+/// A control frame has at most so much payload (RFC 6455 §5.5).
+const CONTROL_BYTES_MAX: usize = 125;
 
-/// A connection sends so many messages before it begins anew: a prime, so that rounds of any depth
-/// are different.
-const DISTINCT: u32 = 17;
-
-/// Final, binary.
-const FIRST: u8 = 0x82;
-const MASKED: u8 = 0x80;
-
-/// Messages of one length.
-#[derive(Clone, Copy)]
-pub(crate) struct Messages {
-    /// Bytes of the payload.
-    bytes: usize,
-    /// Bytes of a message as it is sent, and as it has to come back.
-    pub(crate) sent_bytes: usize,
-    pub(crate) echoed_bytes: usize,
+/// The nonce of a connection: of 16 bytes, another one for each (RFC 6455 §4.1).
+pub(crate) fn key(seed: u64, connection: u64) -> String {
+    let first = mixed(seed ^ mixed(connection));
+    STANDARD.encode([first.to_be_bytes(), mixed(first ^ seed).to_be_bytes()].concat())
 }
 
-impl Messages {
-    /// Messages of `bytes`.
-    pub(crate) fn new(bytes: usize) -> Messages {
-        let (sent_bytes, echoed_bytes) = (masked(bytes, 0).len(), plain(bytes, 0).len());
-        Messages { bytes, sent_bytes, echoed_bytes }
-    }
-
-    /// All that a connection sends, `depth` messages at once.
-    pub(crate) fn sent(self, depth: usize) -> Pattern {
-        let frames = (0..DISTINCT).flat_map(|number| masked(self.bytes, number));
-        Pattern::repeat(&frames.collect::<Vec<_>>(), depth * self.sent_bytes)
-    }
-
-    /// All that comes back.
-    pub(crate) fn echoed(self, depth: usize) -> Pattern {
-        let frames = (0..DISTINCT).flat_map(|number| plain(self.bytes, number));
-        Pattern::repeat(&frames.collect::<Vec<_>>(), depth * self.echoed_bytes)
-    }
+/// What has to be the answer to it (RFC 6455 §4.2.2, 5.4).
+pub(crate) fn accept(key: &str) -> String {
+    let mut digest = Sha1::new();
+    digest.update(key);
+    digest.update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    STANDARD.encode(digest.finalize())
 }
 
-/// The Pong to the Ping that `bytes` begin with, masked by zeros, and what is behind it; `None` if
-/// it is not all there.
-pub(crate) fn pong(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
-    let (&[_, len], rest) = bytes.split_first_chunk()?;
-    let (payload, rest) = rest.split_at_checked(usize::from(len))?;
-    Some(([&[0x8a, MASKED | len, 0, 0, 0, 0], payload].concat(), rest))
-}
-
-/// A client's frame: each with a key of its own.
-fn masked(bytes: usize, number: u32) -> Vec<u8> {
-    let key = (number + 1).wrapping_mul(0x9e37_79b9).to_be_bytes();
-    let payload = payload(bytes, number);
-    let masked = payload.iter().zip(key.iter().cycle()).map(|(byte, mask)| byte ^ mask);
-    header(bytes, MASKED).into_iter().chain(key).chain(masked).collect()
-}
-
-/// A server's frame.
-fn plain(bytes: usize, number: u32) -> Vec<u8> {
-    header(bytes, 0).into_iter().chain(payload(bytes, number)).collect()
-}
-
-fn payload(bytes: usize, number: u32) -> Vec<u8> {
-    Pattern::new(bytes).slice(number.into(), bytes).to_vec()
-}
-
-/// RFC 6455 §5.2, without the masking key: the length in its shortest form.
-fn header(bytes: usize, mask: u8) -> Vec<u8> {
-    let mut header = vec![FIRST];
+/// The header of a binary message in one frame, without the masking key: the length in its shortest
+/// form (RFC 6455 §5.2).
+pub(crate) fn header(bytes: usize, mask: u8) -> Vec<u8> {
+    let mut header = vec![FINAL | BINARY];
     match bytes {
         0..=125 => header.push(mask | bytes as u8),
         126..=0xffff => {
@@ -95,6 +47,86 @@ fn header(bytes: usize, mask: u8) -> Vec<u8> {
         }
     }
     header
+}
+
+/// A Pong, masked by zeros, with the payload of a Ping.
+pub(crate) fn pong(payload: &[u8]) -> Vec<u8> {
+    [&[FINAL | 0xa, MASKED | payload.len() as u8, 0, 0, 0, 0], payload].concat()
+}
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opcode {
+    Continuation,
+    Binary,
+    Close,
+    Ping,
+    Pong,
+}
+
+/// The head of a server's frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) opcode: Opcode,
+    pub(crate) is_last: bool,
+    /// Bytes of the head, and of the payload behind it.
+    pub(crate) bytes: usize,
+    pub(crate) payload_bytes: usize,
+}
+
+impl Head {
+    /// `None` if it is not all there.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Option<Head>, Fault> {
+        let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
+        let opcode = match first & !FINAL {
+            0x0 => Opcode::Continuation,
+            BINARY => Opcode::Binary,
+            0x8 => Opcode::Close,
+            0x9 => Opcode::Ping,
+            0xa => Opcode::Pong,
+            // Also a reserved bit, which no extension was agreed for.
+            _ => return Err(Fault::Frame),
+        };
+        // RFC 6455 §5.2: of the three forms of a length the shortest. A mask, which a server's
+        // frame has not (§5.1), is in the way of all of them.
+        let (length_bytes, shortest) = match second {
+            0..=125 => (0, 0),
+            126 => (2, 126),
+            127 => (8, 0x1_0000),
+            _ => return Err(Fault::Frame),
+        };
+        let Some(length) = rest.get(..length_bytes) else { return Ok(None) };
+        let length = length.iter().fold(0, |length, byte| length << 8 | u64::from(*byte));
+        let length = if length_bytes == 0 { u64::from(second) } else { length };
+        let payload_bytes = usize::try_from(length).map_err(|_| Fault::Frame)?;
+        let head =
+            Head { opcode, is_last: first & FINAL != 0, bytes: 2 + length_bytes, payload_bytes };
+        // RFC 6455 §5.5: a control frame is short and whole.
+        let is_whole = head.is_last && payload_bytes <= CONTROL_BYTES_MAX;
+        if payload_bytes < shortest || (head.is_control() && !is_whole) {
+            return Err(Fault::Frame);
+        }
+        Ok(Some(head))
+    }
+
+    pub(crate) fn is_control(&self) -> bool {
+        matches!(self.opcode, Opcode::Close | Opcode::Ping | Opcode::Pong)
+    }
+}
+
+/// Whether a server may close with this: nothing, or a code that may be sent, and why (RFC 6455
+/// §5.5.1, §7.4).
+pub(crate) fn is_close(payload: &[u8]) -> bool {
+    match payload {
+        [] => true,
+        [_] => false,
+        [high, low, reason @ ..] => {
+            let code = u16::from_be_bytes([*high, *low]);
+            let may_be_sent =
+                (1000..=4999).contains(&code) && !matches!(code, 1004..=1006 | 1015..=2999);
+            may_be_sent && str::from_utf8(reason).is_ok()
+        }
+    }
 }
 
 #[cfg(test)]
@@ -111,20 +143,55 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_is_what_comes_back_but_for_the_mask() {
-        for (bytes, number) in [(1, 0), (64, 16), (1000, 3), (70_000, 5)] {
-            let (sent, back) = (masked(bytes, number), plain(bytes, number));
-            let (key, payload) = sent[sent.len() - bytes - 4..].split_at(4);
-            let unmasked = payload.iter().zip(key.iter().cycle()).map(|(byte, mask)| byte ^ mask);
-            assert!(unmasked.eq(back[back.len() - bytes..].iter().copied()));
-            assert_eq!(sent.len(), back.len() + 4);
+    fn what_is_written_is_read() {
+        for bytes in [0, 125, 126, 256, 65_535, 65_536, 1 << 24] {
+            let header = header(bytes, 0);
+            for cut in 0..header.len() {
+                assert_eq!(Head::read(&header[..cut]).expect("right so far"), None);
+            }
+            let head = Head::read(&header).expect("right").expect("whole");
+            assert_eq!((head.bytes, head.payload_bytes), (header.len(), bytes));
+            assert_eq!((head.opcode, head.is_last), (Opcode::Binary, true));
         }
     }
 
     #[test]
-    fn one_message_is_not_the_next() {
-        for bytes in [1, 2, 251, 502, 4096] {
-            assert_ne!(plain(bytes, 0), plain(bytes, 1), "{bytes}");
+    fn a_frame_no_server_may_send_is_a_fault() {
+        let masked: &[u8] = b"\x82\x81";
+        let long_form: &[u8] = b"\x82\x7e\x00\x7d";
+        let longer_form: &[u8] = b"\x82\x7f\0\0\0\0\0\0\xff\xff";
+        let text: &[u8] = b"\x81\x01";
+        let reserved: &[u8] = b"\xc2\x01";
+        let unknown: &[u8] = b"\x83\x01";
+        let long_ping: &[u8] = b"\x89\x7e\x01\x00";
+        let cut_ping: &[u8] = b"\x09\x00";
+        for bytes in [masked, long_form, longer_form, text, reserved, unknown, long_ping, cut_ping]
+        {
+            assert!(matches!(Head::read(bytes), Err(Fault::Frame)), "{bytes:?}");
+        }
+    }
+
+    // RFC 6455 §1.3.
+    #[test]
+    fn an_accept_is_that_of_the_standard() {
+        assert_eq!(accept("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn each_connection_has_a_key_of_its_own() {
+        let keys: std::collections::HashSet<_> =
+            [1, 2].into_iter().flat_map(|seed| (0..500).map(move |one| key(seed, one))).collect();
+        assert_eq!(keys.len(), 1000);
+        assert!(keys.iter().all(|key| STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16)));
+    }
+
+    #[test]
+    fn what_may_close_is_nothing_or_a_code_that_may_be_sent() {
+        for right in [&b""[..], b"\x03\xe8", b"\x03\xe9", b"\x03\xe8bye", b"\x0b\xb8"] {
+            assert!(is_close(right), "{right:?}");
+        }
+        for wrong in [&b"\x03"[..], b"\x03\xed", b"\x03\xee", b"\0\0", b"\x03\xe8\xff"] {
+            assert!(!is_close(wrong), "{wrong:?}");
         }
     }
 }
