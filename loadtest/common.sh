@@ -44,7 +44,7 @@ names=() notes=()
 declare -A arguments=() kind=()
 
 usage() {
-  sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+  sed -n '/^# shellcheck /d; 2,/^[^#]/s/^# \{0,1\}//p' "$0"
   cat <<'TEXT'
 
   --server NAME@ADDR:PORT,PID   measure this server, too, which runs already (may be repeated; pin it by `taskset -c 0`)
@@ -149,13 +149,14 @@ add() {
   fi
 }
 
-# Debian's servers may be missing, and the rest is measured without them.
+# Debian's servers may be missing, and the rest is measured without them, which the record says.
 is_there() {
   local version
   case $1 in
     nginx | haproxy)
       if ! version=$(PATH=$PATH:/usr/sbin && "$1" -v 2>&1); then
         echo "LEFT OUT: $1 is not installed (apt-get install $1)" >&2
+        notes+=("left out: $1, not installed")
         return 1
       fi
       # Its first line, without where it is from.
