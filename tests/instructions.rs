@@ -22,6 +22,27 @@ fn the_table_has_a_row_for_every_body_and_no_other() {
 }
 
 #[test]
+fn the_readme_has_the_figures_of_the_table() {
+    let text = fs::read_to_string(PATH).expect("the table is part of the package");
+    let table = Table::parse(&text).unwrap_or_else(|line| panic!("no row of a table: {line:?}"));
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+    let readme = readme.expect("it is part of the package");
+    let (_, behind) = readme.split_once("| segments |").expect("the table of segments");
+    let mut lines = behind.lines();
+    let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let segments = cells(lines.next().expect("its head"));
+    let segments: Vec<_> = segments.into_iter().filter(|cell| !cell.is_empty()).collect();
+    assert_eq!(segments, ["1", "2", "4", "8"]);
+    for (line, kind) in lines.skip(1).zip(["request", "echo", "websocket"]) {
+        for (said, segments) in cells(line)[2..].iter().zip(&segments) {
+            let name = format!("switch/engine/{kind}/{segments}");
+            let row = table.rows.iter().find(|(row, _)| *row == name).expect("it is counted");
+            assert_eq!(said.replace(',', ""), row.1.to_string(), "{name} in README.md");
+        }
+    }
+}
+
+#[test]
 fn more_than_five_in_a_hundred_is_a_change() {
     for (before, now, change) in [
         (1000, 1050, Change::No),
