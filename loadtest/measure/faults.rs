@@ -78,8 +78,15 @@ pub(crate) fn measure(options: &Options) -> Result<Finding, Box<dyn Error>> {
     let _ = process::schedule_as(libc::SCHED_FIFO, 1);
     for target in &options.targets {
         for kind in attacks {
-            let failed = endure(target, *kind, options.connections, span, &mut finding.table)
-                .map_err(|error| format!("{} under {}: {error}", target.name, kind.name()))?;
+            let failed = endure(target, *kind, options.connections, span, &mut finding.table);
+            let failed = match failed {
+                Ok(failed) => failed,
+                Err(error) => {
+                    let (name, kind) = (&target.name, kind.name());
+                    finding.failures.push(format!("{name} under {kind}: {error}"));
+                    continue;
+                }
+            };
             if let Some(limit) = options.failed_max.filter(|limit| failed > *limit) {
                 let (name, kind) = (&target.name, kind.name());
                 let failure = format!("{name}: {failed} requests failed by {kind}, limit {limit}");
@@ -227,5 +234,25 @@ impl Client {
             }
         }
         if answer.starts_with(b"HTTP/1.1 200 ") { Ok(()) } else { Err(io::Error::other("no 200")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_cannot_be_measured_is_a_failure_of_the_record() {
+        let options = Options {
+            targets: vec!["one=false PORT".parse().unwrap()],
+            attacks: vec![Kind::Resets, Kind::Descriptors],
+            seconds: 0.1,
+            connections: 1,
+            failed_max: None,
+        };
+        let failures = measure(&options).unwrap().failures;
+        assert_eq!(failures.len(), 2);
+        assert!(failures[0].starts_with("one under resets: false "), "{failures:?}");
+        assert!(failures[0].contains("before it listened"), "{failures:?}");
     }
 }

@@ -86,7 +86,9 @@ pub(crate) fn measure(options: &Options, generator: &Path) -> Result<Finding, Bo
         "fifo",
     ]));
     for target in &options.targets {
-        measure_target(options, generator, target, &mut finding)?;
+        if let Err(error) = measure_target(options, generator, target, &mut finding) {
+            finding.failures.push(format!("{}: {error}", target.name));
+        }
     }
     Ok(finding)
 }
