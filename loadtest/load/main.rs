@@ -8,6 +8,9 @@
 //!                                                └──► tally ──► report
 //! ```
 //!
+//! Whether it is right says `expect.rs`: `switching.rs` of a 101, `answers.rs` and `content.rs` of an
+//! answer, `echo.rs` of messages, which are made in `messages.rs`; why it is not is in `fault.rs`.
+//!
 //! `idle.rs` holds connections, `storm.rs` misbehaves; both are on `clients.rs`, too.
 //!
 //! Exit status: 0 when there were answers and every one was right, 1 otherwise, 2 for wrong usage;
