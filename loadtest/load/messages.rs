@@ -21,6 +21,10 @@ const PERIOD: usize = 251;
 const DISTINCT: usize = 17;
 /// A filler that is longer is sent from where it lies.
 const COPIED_MAX: usize = 2048;
+/// So many messages are written at once without looking for more room.
+const COPIED_COUNT: usize = 16;
+/// Bytes of a header with its masking key, and of a stamp.
+const HEADER_MAX: usize = 14 + STAMP;
 
 /// Messages of one length.
 pub(crate) struct Messages {
@@ -80,7 +84,8 @@ impl Messages {
         count: usize,
         mut send: impl FnMut(Payload),
     ) {
-        let mut text = Vec::new();
+        let short_bytes = COPIED_MAX.min(self.bytes) + HEADER_MAX;
+        let mut text = Vec::with_capacity(short_bytes * count.min(COPIED_COUNT));
         for number in said..said + count as u64 {
             let filler = self.begin(connection, number, &mut text);
             if filler.len() <= COPIED_MAX {
@@ -98,16 +103,19 @@ impl Messages {
     /// Writes header and stamp of a message; the filler that is to follow.
     fn begin(&self, connection: u64, number: u64, text: &mut Vec<u8>) -> &[u8] {
         let stamp = stamp(connection, number);
-        let stamp = &stamp[..self.stamp_bytes()];
+        let stamp_bytes = self.stamp_bytes();
         let place = place(connection, number);
         let Some(Frames { sent_header, masked, .. }) = &self.frames else {
-            text.extend_from_slice(stamp);
-            return &self.filler[place..][..self.bytes - stamp.len()];
+            text.extend_from_slice(&stamp[..stamp_bytes]);
+            return &self.filler[place..][..self.bytes - stamp_bytes];
         };
         let Masked { key, filler } = &masked[place];
+        let [a, b, c, d] = *key;
+        let mask = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+        let stamp = (u64::from_ne_bytes(stamp) ^ mask).to_ne_bytes();
         text.extend_from_slice(sent_header);
         text.extend_from_slice(key);
-        text.extend(stamp.iter().zip(key.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        text.extend_from_slice(&stamp[..stamp_bytes]);
         filler
     }
 
