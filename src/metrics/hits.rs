@@ -9,9 +9,10 @@
 /// `streamed_bytes_max`, `shortage_timeout_ms` those of `aside_bytes_max`, `websocket_fragments_max`
 /// those of `websocket_control_frames_per_second_max`, and `websocket_backlog_messages_max` those of
 /// `websocket_backlog_bytes_max`.
-pub const LIMIT_HITS: [(&str, &str); 31] = [
+pub const LIMIT_HITS: [(&str, &str); 32] = [
     ("connections_max", "connections_over_limit"),
     ("connections_per_client_max", "clients_over_limit"),
+    ("proxy_header_bytes_max", "proxy_headers_too_large"),
     ("head_bytes_max", "heads_too_large"),
     ("target_bytes_max", "targets_too_long"),
     ("fields_max", "fields_too_many"),

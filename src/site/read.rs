@@ -216,7 +216,7 @@ mod tests {
             ("a = ", "-:1:"),
             ("workers = 1\nworkers = 2", "-:2:1: duplicate key"),
             ("wrokers = 1", "-:1:1: unknown key `wrokers`; did you mean `workers`?"),
-            ("colour = 1", "-:1:1: unknown key `colour`; known here are `drain_timeout_ms`"),
+            ("colour = 1", "-:1:1: unknown key `colour`; known here are `admin`, `drain_timeout_ms`"),
             ("workers = 1025", "-:1:11: `workers` is a number from 0 to 1024"),
             ("workers = -1", "-:1:11: `workers` is a whole number, not negative"),
             ("workers = 1.5", "-:1:11: `workers` is a whole number, not a number with a fraction"),
