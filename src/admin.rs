@@ -17,7 +17,7 @@ use crate::http::{Request, Response, Status};
 use crate::metrics::{Format, Metrics, Phase};
 use crate::resource::{Reply, Resource, from_head};
 use crate::ring::check_free;
-use crate::server::{Running, Server, ServerError};
+use crate::server::{Inherited, Offer, Running, Server, ServerError};
 
 /// Connections at once: scrapes and probes, of a few who ask.
 const CONNECTIONS_MAX: u32 = 64;
@@ -62,17 +62,35 @@ impl Admin {
     /// # Errors
     /// The address is no loopback address or is taken, or the server of it cannot start.
     pub fn start(address: ListenAddress, metrics: Metrics) -> Result<Admin, AdminError> {
+        Admin::start_on(address, metrics, Inherited::default())
+    }
+
+    /// The same on sockets that are there already, if they are of its address.
+    ///
+    /// # Errors
+    /// As of [`Admin::start`].
+    pub fn start_on(
+        address: ListenAddress,
+        metrics: Metrics,
+        inherited: Inherited,
+    ) -> Result<Admin, AdminError> {
         if let ListenAddress::Tcp(address) = address {
             if !address.ip().is_loopback() {
                 return Err(AdminError::NotLoopback(address));
             }
-            if address.port() != 0 {
+            if address.port() != 0 && inherited.is_empty() {
                 // Shared with another process, every other scrape would be of that.
                 check_free(address).map_err(ServerError::from)?;
             }
         }
-        let running = routes(Server::new(config(address)), &metrics).start()?;
+        let running = routes(Server::new(config(address)), &metrics).inherit(inherited).start()?;
         Ok(Admin { running })
+    }
+
+    /// Has its sockets handed over with those of the server it tells of.
+    #[must_use]
+    pub fn offered_by(&self, offer: Offer) -> Offer {
+        offer.with(&self.running)
     }
 
     /// Where it listens.

@@ -3,6 +3,7 @@
 
 mod demo;
 mod linting;
+mod replacement;
 mod serve;
 mod service;
 mod top;
@@ -72,6 +73,9 @@ struct Options {
     /// Loopback address, or `unix:PATH`, at which /metrics, /healthz and /readyz are answered.
     #[arg(long, global = true, value_name = "ADDR", env = "UPRING_ADMIN")]
     admin: Option<ListenAddress>,
+    /// Unix socket at which a new process takes the place of this one, without losing a connection attempt.
+    #[arg(long, global = true, value_name = "PATH", env = "UPRING_HAND_OVER")]
+    hand_over: Option<PathBuf>,
     /// User to become once all is listened on; takes a start as root.
     #[arg(long, global = true, value_name = "NAME", env = "UPRING_USER")]
     user: Option<String>,

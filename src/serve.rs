@@ -3,12 +3,12 @@
 use std::io;
 use std::process::ExitCode;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
-use upring::admin::Admin;
+use upring::admin::{Admin, AdminError};
 use upring::config::{HostKind, ListenAddress};
 use upring::files::Files;
 use upring::resource::Resource;
@@ -16,9 +16,10 @@ use upring::server::{Reloader, Running, Server, ServerError, Stopper};
 use upring::site::{Catalog, LogSettings, Served, Site};
 
 use crate::{
-    EXIT_CONFIG, EXIT_UNAVAILABLE, Options, demo, give_up, give_up_with, misconfigured, say,
-    service,
+    EXIT_CONFIG, EXIT_UNAVAILABLE, Options, demo, give_up, give_up_with, misconfigured,
+    replacement, say, service,
 };
+use replacement::Place;
 
 /// What is said if neither the environment nor the configuration says it.
 const LEVEL: &str = "info";
@@ -35,20 +36,25 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         Ok(server) => server,
         Err(why) => return give_up(&why),
     };
-    // First: that the server is not ready yet is something to tell.
-    let address = options.admin.as_ref().or(site.admin());
-    let admin = address.map(|address| Admin::start(address.clone(), server.metrics()));
-    let admin = match admin.transpose() {
-        Ok(admin) => admin,
-        Err(error) => return give_up(&error.to_string()),
+    let place = match Place::find(options.hand_over.as_deref().or(site.hand_over())) {
+        Ok(place) => place,
+        Err(error) => return give_up(&error),
     };
     let operator = Operator { options: options.clone(), catalog, log };
-    let ended = serve(&site, server, admin.as_ref(), operator);
-    // Behind the last core: until then somebody may want to see it drain.
-    match ended.and(admin.map_or(Ok(()), Admin::stop)) {
+    match serve(&site, server, place, operator) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => give_up_with(&error.to_string(), exit_code(&error)),
+        Err(Failure::Admin(error)) => give_up(&error.to_string()),
+        Err(Failure::Server(error)) => give_up_with(&error.to_string(), exit_code(&error)),
     }
+}
+
+/// What ended it, or kept it from starting.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error(transparent)]
+    Server(#[from] ServerError),
 }
 
 /// Who is to mend it: the environment, or what was configured.
@@ -70,26 +76,31 @@ fn server(site: &Site, options: &Options) -> Result<Server, String> {
     Ok(server.route("/*", Resource::new().get(files)))
 }
 
-fn serve(
-    site: &Site,
-    server: Server,
-    admin: Option<&Admin>,
-    operator: Operator,
-) -> Result<(), ServerError> {
+fn serve(site: &Site, server: Server, mut place: Place, operator: Operator) -> Result<(), Failure> {
     // Before anybody can connect: from then on a signal has the server drain.
-    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(ServerError::Signals)?;
-    let running = server.start()?;
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2]).map_err(ServerError::Signals)?;
+    // First: that the server is not ready yet is something to tell.
+    let admin = operator.options.admin.as_ref().or(site.admin()).map(|address| {
+        let own = place.inherited.split(address);
+        Admin::start_on(address.clone(), server.metrics(), own)
+    });
+    let admin = admin.transpose()?;
+    let running = server.inherit(std::mem::take(&mut place.inherited)).start()?;
     say(io::stdout(), &introduction(&running, site));
-    if let Some(admin) = admin {
+    if let Some(admin) = &admin {
         say(io::stdout(), &admin_introduction(admin));
     }
+    let _offered = place.settle(&running, admin.as_ref())?;
     service::ready("serving");
     if let Some(interval) = site.watchdog() {
         service::watch(running.watchdog(), interval);
     }
     let (stopper, reloader) = (running.stopper(), running.reloader());
     std::thread::spawn(move || operator.attend(signals, &stopper, &reloader));
-    running.join()
+    let ended = running.join();
+    // Behind the last core: until then somebody may want to see it drain.
+    let stopped = admin.map_or(Ok(()), Admin::stop);
+    Ok(ended.and(stopped)?)
 }
 
 /// What signals are answered with.
@@ -104,6 +115,8 @@ impl Operator {
         let mut is_stopping = false;
         for signal in signals.forever() {
             match signal {
+                SIGUSR2 if is_stopping => tracing::warn!("not replaced: the server is stopping"),
+                SIGUSR2 => self.replace(),
                 SIGHUP if is_stopping => tracing::warn!("not reloaded: the server is stopping"),
                 SIGHUP => {
                     service::reloading();
@@ -119,6 +132,13 @@ impl Operator {
                     say(io::stderr(), text);
                 }
             }
+        }
+    }
+
+    /// Starts the program anew, as it is on disk now: it takes this process's place.
+    fn replace(&self) {
+        if let Err(why) = replacement::start() {
+            tracing::error!("not replaced, this process goes on: {why}");
         }
     }
 

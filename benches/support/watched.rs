@@ -91,6 +91,10 @@ impl<K: Kernel> Kernel for Watched<K> {
         self.inside(|this| this.kernel.stop_accept(listener));
     }
 
+    fn has_waiting(&mut self, listener: ListenerId) -> bool {
+        self.inside(|this| this.kernel.has_waiting(listener))
+    }
+
     fn close_listener(&mut self, listener: ListenerId) {
         self.inside(|this| this.kernel.close_listener(listener));
     }

@@ -55,6 +55,8 @@ impl Refusal {
 #[derive(Debug, Default)]
 pub(super) struct Admission {
     listeners: Vec<Listener>,
+    /// Of each, whether other cores accept on the same socket. Unix sockets are shared in any case.
+    is_shared: Vec<bool>,
     /// Handlers want to know whose all of them are.
     is_identifying: bool,
 }
@@ -69,7 +71,8 @@ impl Admission {
     /// longest, and one that accepts all that come never leaves the head of that line: each has to stand
     /// in it anew.
     pub(super) fn is_shared(&self, listener: ListenerId) -> bool {
-        self.of(listener).is_some_and(Listener::is_unix)
+        let is_said = self.is_shared.get(usize::from(listener.0));
+        is_said.copied().unwrap_or_default() || self.of(listener).is_some_and(Listener::is_unix)
     }
 }
 
@@ -78,7 +81,15 @@ impl<K: Kernel> Engine<K> {
     /// client's address known if `is_identifying`. Without it all are as `Listener::from(address)`.
     #[must_use]
     pub fn admitting(mut self, listeners: &[Listener], is_identifying: bool) -> Engine<K> {
-        self.admission = Admission { listeners: listeners.into(), is_identifying };
+        self.admission =
+            Admission { listeners: listeners.into(), is_identifying, ..self.admission };
+        self
+    }
+
+    /// The same core, which accepts on sockets of others where it is said of a listener.
+    #[must_use]
+    pub fn sharing(mut self, is_shared: &[bool]) -> Engine<K> {
+        self.admission.is_shared = is_shared.into();
         self
     }
 

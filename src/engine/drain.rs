@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::Engine;
 use super::connection::Phase;
 use crate::config::{DrainTimes, Millis, NEVER};
-use crate::ring::{Kernel, ListenerId, Manner, Token};
+use crate::ring::{Accepts, Kernel, ListenerId, Manner, Token};
 use crate::upgrade::CloseReason;
 
 /// Connections told in a millisecond at least, however long the window is: few of them do not wait.
@@ -126,12 +126,26 @@ impl<K: Kernel> Engine<K> {
         self.connections.len() == 0 && self.listeners.iter().all(|listener| listener.is_closed)
     }
 
-    /// Lets go of each listener that accepts nothing any more: the kernel gives what comes to
-    /// others that listen there, or refuses it.
+    /// Lets go of each listener that accepts nothing any more and on which nobody waits: the kernel gives
+    /// what comes to others that listen there, or refuses it.
+    ///
+    /// Whoever waits there is let in first. Another process may accept on the same socket, but the kernel
+    /// has woken one of us for a connection, and that was this core if its accept was stopped between
+    /// being woken and accepting: nobody else hears of it.
     fn close_listeners(&mut self) {
+        let is_late = self.drain.cut_at == NEVER;
         for (index, listener) in (0..).zip(&mut self.listeners) {
-            if !listener.is_armed && !std::mem::replace(&mut listener.is_closed, true) {
-                self.kernel.close_listener(ListenerId(index));
+            if listener.is_armed || listener.is_closed {
+                continue;
+            }
+            let id = ListenerId(index);
+            if self.kernel.has_waiting(id) && !is_late {
+                listener.is_armed = true;
+                self.kernel.accept(id, Accepts::Few);
+                self.kernel.stop_accept(id);
+            } else {
+                listener.is_closed = true;
+                self.kernel.close_listener(id);
             }
         }
     }

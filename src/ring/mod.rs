@@ -129,6 +129,8 @@ pub trait Kernel {
     fn accept(&mut self, listener: ListenerId, accepts: Accepts);
     /// Asks that an accept ends soon.
     fn stop_accept(&mut self, listener: ListenerId);
+    /// Whether a connection waits to be accepted.
+    fn has_waiting(&mut self, listener: ListenerId) -> bool;
     /// Lets go of a listener. Only while no accept of it is in flight; nothing is accepted on it again.
     fn close_listener(&mut self, listener: ListenerId);
     /// Receives on a connection until `more` is false.

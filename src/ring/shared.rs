@@ -9,6 +9,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub struct SharedListener {
     path: PathBuf,
     /// Device and inode of the path.
     file: (u64, u64),
+    /// The path is another process's now.
+    is_released: AtomicBool,
 }
 
 impl SharedListener {
@@ -56,10 +59,38 @@ impl SharedListener {
         bind(&socket, &address).map_err(failed("bind"))?;
         let Stat { st_dev, st_ino, .. } = lstat(path).map_err(failed("lstat"))?;
         // From here on the path is removed, whatever fails.
-        let shared = SharedListener { socket, path: path.into(), file: (st_dev, st_ino) };
+        let shared = SharedListener::of(socket, path, (st_dev, st_ino));
         chmodat(CWD, path, mode, rustix::fs::AtFlags::empty()).map_err(failed("chmod"))?;
         listen(&shared.socket, listener.backlog).map_err(failed("listen"))?;
         Ok(shared)
+    }
+
+    /// Takes a socket that is listened on at `path` already: what was the path of another process is ours.
+    ///
+    /// # Errors
+    /// The path is gone.
+    pub fn adopt(path: &Path, socket: OwnedFd) -> Result<SharedListener, SetupError> {
+        let failed = |error: Errno| SetupError::listener("lstat", path.into(), &error.into());
+        let Stat { st_dev, st_ino, .. } = lstat(path).map_err(failed)?;
+        Ok(SharedListener::of(socket, path, (st_dev, st_ino)))
+    }
+
+    fn of(socket: OwnedFd, path: &Path, file: (u64, u64)) -> SharedListener {
+        SharedListener { socket, path: path.into(), file, is_released: AtomicBool::new(false) }
+    }
+
+    /// Leaves the path to another process, which has the same socket.
+    pub fn release(&self) {
+        self.is_released.store(true, Ordering::Release);
+    }
+
+    /// Removes the path now, if it is still its own.
+    pub fn remove(&self) {
+        let is_same = || lstat(&self.path).is_ok_and(|at| (at.st_dev, at.st_ino) == self.file);
+        let is_ours = !self.is_released.swap(true, Ordering::AcqRel) && is_same();
+        if is_ours && let Err(error) = unlink(&self.path) {
+            tracing::warn!(%error, path = %self.path.display(), "a socket's path was not removed");
+        }
     }
 
     /// Another descriptor of it, for a core.
@@ -80,10 +111,7 @@ impl SharedListener {
 
 impl Drop for SharedListener {
     fn drop(&mut self) {
-        let is_ours = lstat(&self.path).is_ok_and(|at| (at.st_dev, at.st_ino) == self.file);
-        if is_ours && let Err(error) = unlink(&self.path) {
-            tracing::warn!(%error, path = %self.path.display(), "a socket's path was not removed");
-        }
+        self.remove();
     }
 }
 

@@ -38,6 +38,8 @@ use super::{
     Accepts, Completion, Errno, FEW, Handle, Kernel, ListenerId, Manner, Millis, NEVER, Receipts,
     Token, Wait,
 };
+use rustix::event::{PollFd, PollFlags, poll};
+
 use crate::buffer::{Batch, Pool, Size};
 use crate::config::{Limits, RingConfig};
 use crate::counters::{Counters, Time};
@@ -605,6 +607,14 @@ impl Kernel for Ring<'_> {
         let operation = UserData::single(Kind::Accept, u32::from(listener.0));
         let all = CancelBuilder::user_data(operation.pack()).all();
         self.push([unheeded(opcode::AsyncCancel2::new(all).build())]);
+    }
+
+    fn has_waiting(&mut self, listener: ListenerId) -> bool {
+        let Some(open) = &self.listeners[usize::from(listener.0)] else { return false };
+        let mut asked = [PollFd::new(open, PollFlags::IN)];
+        let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        // It fails only for want of memory: then nobody is let in any more.
+        poll(&mut asked, Some(&at_once)).is_ok_and(|ready| ready > 0)
     }
 
     fn close_listener(&mut self, listener: ListenerId) {

@@ -6,14 +6,18 @@
 //! ```
 
 mod error;
+mod hand_over;
+mod inherit;
+mod listeners;
 mod watchdog;
 mod worker;
 
 pub use error::ServerError;
+pub use hand_over::{Offer, Offered, Predecessor, take_over};
+pub use inherit::Inherited;
 pub use watchdog::{Finding, Watchdog};
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,8 +29,9 @@ use crate::engine::{Remote, Renewal};
 use crate::metrics::{CoreView, Metrics};
 use crate::privilege::Account;
 use crate::resource::{Registry, Resource};
-use crate::ring::{Control, SetupError, SharedListener, affinity, listen, local_address, steer};
+use crate::ring::{Control, SharedListener, affinity};
 use crate::upgrade::Protocol;
+use listeners::{Kept, Listeners, Listening};
 use worker::{Started, Worker};
 
 /// What is to be served, and how.
@@ -35,6 +40,7 @@ pub struct Server {
     config: Config,
     registry: Registry,
     metrics: Metrics,
+    inherited: Inherited,
 }
 
 impl Server {
@@ -92,6 +98,14 @@ impl Server {
         self
     }
 
+    /// Has it accept on these sockets where it is configured to listen on their addresses, instead of
+    /// binding others.
+    #[must_use]
+    pub fn inherit(mut self, inherited: Inherited) -> Server {
+        self.inherited = inherited;
+        self
+    }
+
     /// What it will have counted, and whether it serves: to be asked from any thread, from now on.
     pub fn metrics(&self) -> Metrics {
         self.metrics.clone()
@@ -103,26 +117,26 @@ impl Server {
     /// What kept it from starting, with the likely cause; nothing is left running.
     pub fn start(self) -> Result<Running, ServerError> {
         self.check()?;
-        let Server { config, registry, metrics } = self;
+        let Server { config, registry, metrics, mut inherited } = self;
         let account = Account::find(&config)?;
         account.as_ref().map_or(Ok(()), Account::may_be_assumed)?;
         let cpus = affinity::allowed().map_err(ServerError::Affinity)?;
         let workers = if config.workers == 0 { cpus.len() } else { config.workers };
-        let mut bound = Bound::default();
+        let cpus: Vec<_> = (0..workers).map(|index| cpus[index % cpus.len()]).collect();
+        let listeners = Listeners::open(&config, &cpus, &mut inherited)?;
+        let Listeners { addresses, listening, shared, by_worker, kept } = listeners;
         let (tell, started) = mpsc::channel();
         let (end, ended) = mpsc::channel();
         let mut cores = Vec::new();
         let gate = Gate::default();
         let closed = gate.close();
-        let mut spawn = |index: usize| {
-            let cpu = cpus[index % cpus.len()];
-            let listeners = bound.listen(&config, config.steer.then_some(cpu))?;
+        let mut spawn = |(index, listeners): (usize, Vec<Listening>)| {
             let worker = Worker {
                 config: config.clone(),
                 registry: registry.clone(),
                 listeners,
-                shared: bound.shared.clone(),
-                cpu: (config.pin || config.steer).then_some(cpu),
+                shared: shared.clone(),
+                cpu: (config.pin || config.steer).then_some(cpus[index]),
                 remote: Arc::default(),
                 counters: Arc::default(),
                 gate: gate.clone(),
@@ -130,12 +144,13 @@ impl Server {
             cores.push(RunningCore::spawn(index, worker, tell.clone(), end.clone())?);
             Ok(())
         };
-        let spawned = (0..workers).try_for_each(&mut spawn);
+        let spawned = by_worker.into_iter().enumerate().try_for_each(&mut spawn);
         // With the last sender gone, a worker that dies without a word ends the wait, too.
         drop((tell, end));
         metrics.install(cores.iter().map(RunningCore::view).collect());
-        let (Bound { addresses, listening, .. }, ended) = (bound, Mutex::new(ended));
-        let mut running = Running { config, addresses, listening, cores, metrics, ended };
+        let ended = Mutex::new(ended);
+        let mut running =
+            Running { config, addresses, listening, shared, kept, cores, metrics, ended };
         let made = spawned.and(running.hear(&started));
         let ready = made.and_then(|()| account.as_ref().map_or(Ok(()), assume));
         drop(closed);
@@ -196,66 +211,6 @@ impl Gate {
     }
 }
 
-/// What is bound so far: a port the kernel chose for the first worker is that of all others, too, and a
-/// Unix socket is shared by all.
-#[derive(Default)]
-struct Bound {
-    addresses: Vec<SocketAddr>,
-    listening: Vec<ListenAddress>,
-    shared: Vec<Arc<SharedListener>>,
-}
-
-impl Bound {
-    /// The listeners of a worker, in the order of the configuration's; over TCP they prefer what `cpu`
-    /// receives, if it is one.
-    fn listen(&mut self, config: &Config, cpu: Option<usize>) -> Result<Vec<OwnedFd>, ServerError> {
-        if self.listening.is_empty() {
-            return config.listen.iter().map(|listener| self.bind(listener, cpu)).collect();
-        }
-        let mut shared = self.shared.iter();
-        let mut again = |(at, listener): (&ListenAddress, &Listener)| match at {
-            ListenAddress::Tcp(address) => Ok(listen_and_steer(*address, listener, cpu)?),
-            ListenAddress::Unix(_) => {
-                let next = shared.next().expect("there is one for each Unix socket, in order");
-                Ok(next.share()?)
-            }
-        };
-        self.listening.iter().zip(&config.listen).map(&mut again).collect()
-    }
-
-    /// The first worker's.
-    fn bind(&mut self, listener: &Listener, cpu: Option<usize>) -> Result<OwnedFd, ServerError> {
-        match &listener.address {
-            ListenAddress::Tcp(address) => {
-                let socket = listen_and_steer(*address, listener, cpu)?;
-                let address = local_address(&socket).map_err(ServerError::Address)?;
-                self.addresses.push(address);
-                self.listening.push(address.into());
-                Ok(socket)
-            }
-            ListenAddress::Unix(path) => {
-                let shared = SharedListener::listen(path, listener)?;
-                let socket = shared.share()?;
-                self.shared.push(Arc::new(shared));
-                self.listening.push(listener.address.clone());
-                Ok(socket)
-            }
-        }
-    }
-}
-
-fn listen_and_steer(
-    address: SocketAddr,
-    listener: &Listener,
-    cpu: Option<usize>,
-) -> Result<OwnedFd, SetupError> {
-    let socket = listen(address, listener)?;
-    if let Some(cpu) = cpu {
-        steer(&socket, cpu)?;
-    }
-    Ok(socket)
-}
-
 /// A server that serves.
 #[derive(Debug)]
 pub struct Running {
@@ -263,6 +218,8 @@ pub struct Running {
     config: Config,
     addresses: Vec<SocketAddr>,
     listening: Vec<ListenAddress>,
+    shared: Vec<Arc<SharedListener>>,
+    kept: Kept,
     cores: Vec<RunningCore>,
     metrics: Metrics,
     /// How each core has ended, in the order in which they do. Locked by nobody: it lets threads
@@ -329,11 +286,13 @@ struct Reach {
 #[derive(Debug, Clone)]
 pub struct Stopper {
     cores: Vec<Reach>,
+    kept: Kept,
 }
 
 impl Stopper {
     /// Has every core drain and end. Returns at once.
     pub fn stop(&self) {
+        self.kept.close();
         for Reach { remote, control, .. } in &self.cores {
             remote.stop();
             control.notify();
@@ -411,7 +370,7 @@ impl Running {
 
     /// A handle that stops this server from another thread.
     pub fn stopper(&self) -> Stopper {
-        Stopper { cores: self.within_reach() }
+        Stopper { cores: self.within_reach(), kept: self.kept.clone() }
     }
 
     /// A handle that gives this server something else to serve.
@@ -433,6 +392,7 @@ impl Running {
     /// # Errors
     /// What had ended a core before.
     pub fn stop(self) -> Result<(), ServerError> {
+        self.kept.close();
         self.cores.iter().for_each(RunningCore::stop);
         self.join()
     }

@@ -1,10 +1,10 @@
 //! One worker: a thread with its ring, its engine and its host. Everything is made on the thread
 //! that uses it.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use super::listeners::Listening;
 use super::{Gate, ServerError};
 use crate::config::{Config, HostKind};
 use crate::counters::Counters;
@@ -18,8 +18,7 @@ use crate::upgrade::CoreWaker;
 pub(super) struct Worker {
     pub(super) config: Config,
     pub(super) registry: Registry,
-    /// In the order of the configuration's.
-    pub(super) listeners: Vec<OwnedFd>,
+    pub(super) listeners: Vec<Listening>,
     /// Those that all workers share: a path is removed when the last of them has ended.
     pub(super) shared: Vec<Arc<SharedListener>>,
     pub(super) cpu: Option<usize>,
@@ -57,7 +56,10 @@ impl Worker {
             }
         };
         let count = u16::try_from(listeners.len()).unwrap_or(u16::MAX);
-        let ring = Ring::new(&mut uring, &config.ring, &config.limits, listeners)
+        let is_shared: Vec<_> = listeners.iter().map(|listening| listening.is_shared).collect();
+        let (sockets, rules): (Vec<_>, Vec<_>) =
+            listeners.into_iter().map(|Listening { socket, rules, .. }| (socket, rules)).unzip();
+        let ring = Ring::new(&mut uring, &config.ring, &config.limits, sockets)
             .and_then(|mut ring| Ok((ring.register_wake()?, ring)));
         let (wake, mut ring) = match ring {
             Ok(made) => made,
@@ -84,7 +86,8 @@ impl Worker {
         let reach = control.clone();
         core.mailbox.set_core(CoreWaker::new(move || reach.notify()));
         let mut engine = Engine::new(ring, core, count, remote, config.drain)
-            .admitting(&config.listen, config.identify_clients);
+            .admitting(&rules, config.identify_clients)
+            .sharing(&is_shared);
         ready(Ok(control));
         gate.pass();
         match runtime {

@@ -23,7 +23,7 @@ pub use catalog::Catalog;
 pub use fault::{Fault, Faults, Place};
 pub use section::{Placed, Section, TextOrSection};
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::{Config, ListenAddress};
@@ -41,6 +41,7 @@ pub struct Site {
     log: LogSettings,
     watchdog: Option<Duration>,
     admin: Option<ListenAddress>,
+    hand_over: Option<PathBuf>,
     served: Vec<Served>,
 }
 
@@ -104,6 +105,11 @@ impl Site {
     /// Where the admin listener is, if there is one.
     pub fn admin(&self) -> Option<&ListenAddress> {
         self.admin.as_ref()
+    }
+
+    /// Where a process that takes the place of this one asks for its sockets.
+    pub fn hand_over(&self) -> Option<&Path> {
+        self.hand_over.as_deref()
     }
 
     /// How often to look whether a core is stuck, if at all.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::de::DeTable;
@@ -69,6 +69,7 @@ fn read(
     let watchdog = time(&mut file, "watchdog_ms", WATCHDOG);
     let watchdog = (!watchdog.is_zero()).then_some(watchdog);
     let admin = admin(&mut file);
+    let hand_over = name(&mut file, "hand_over").map(PathBuf::from);
     overrides(&mut config);
     if let Some(name) = config.limits.unusable() {
         notes
@@ -81,7 +82,7 @@ fn read(
     routing.add_all(&mut file);
     file.end();
     let Routing { registry, served, .. } = routing;
-    Some(Site { config, registry, log, watchdog, admin, served })
+    Some(Site { config, registry, log, watchdog, admin, hand_over, served })
 }
 
 fn config(file: &mut Section<'_>) -> Config {
@@ -216,7 +217,10 @@ mod tests {
             ("a = ", "-:1:"),
             ("workers = 1\nworkers = 2", "-:2:1: duplicate key"),
             ("wrokers = 1", "-:1:1: unknown key `wrokers`; did you mean `workers`?"),
-            ("colour = 1", "-:1:1: unknown key `colour`; known here are `admin`, `drain_timeout_ms`"),
+            (
+                "colour = 1",
+                "-:1:1: unknown key `colour`; known here are `admin`, `drain_timeout_ms`",
+            ),
             ("workers = 1025", "-:1:11: `workers` is a number from 0 to 1024"),
             ("workers = -1", "-:1:11: `workers` is a whole number, not negative"),
             ("workers = 1.5", "-:1:11: `workers` is a whole number, not a number with a fraction"),

@@ -85,6 +85,10 @@ impl Kernel for Simulation {
         self.state.borrow_mut().stop_accept(listener);
     }
 
+    fn has_waiting(&mut self, listener: ListenerId) -> bool {
+        self.state.borrow_mut().has_waiting(listener)
+    }
+
     fn close_listener(&mut self, listener: ListenerId) {
         self.state.borrow_mut().close_listener(listener);
     }

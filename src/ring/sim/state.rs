@@ -215,6 +215,10 @@ impl State {
         }
     }
 
+    pub(super) fn has_waiting(&mut self, listener: ListenerId) -> bool {
+        !self.listener(listener).queue.is_empty()
+    }
+
     pub(super) fn close_listener(&mut self, listener: ListenerId) {
         let listener = self.listener(listener);
         assert!(

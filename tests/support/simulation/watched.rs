@@ -85,6 +85,10 @@ impl Kernel for Watched {
         self.inner.stop_accept(listener);
     }
 
+    fn has_waiting(&mut self, listener: ListenerId) -> bool {
+        self.inner.has_waiting(listener)
+    }
+
     fn close_listener(&mut self, listener: ListenerId) {
         self.trace(|| format!("let go of {listener:?}"));
         self.inner.close_listener(listener);

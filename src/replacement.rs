@@ -1,0 +1,123 @@
+//! How this process comes to listen: on sockets of its service manager, on those of the process it takes
+//! the place of, or on its own; and how another takes its place.
+
+use std::env;
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::OnceLock;
+use std::thread;
+
+use listenfd::ListenFd;
+use upring::admin::Admin;
+use upring::server::{Inherited, Offer, Offered, Predecessor, Running, ServerError, take_over};
+
+use crate::service;
+
+/// Where this program is, found while the working directory is that of its start.
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// What was there before this process.
+pub(crate) struct Place {
+    pub(crate) inherited: Inherited,
+    predecessor: Option<Predecessor>,
+    /// Where a successor will ask.
+    path: Option<PathBuf>,
+}
+
+impl Place {
+    /// Takes the sockets of the process that offers them at `path`, or those that a service manager passes.
+    pub(crate) fn find(path: Option<&Path>) -> Result<Place, String> {
+        if let Ok(program) = env::args_os().next().map_or_else(env::current_exe, find_program) {
+            let _ = PROGRAM.set(program);
+        }
+        let path = path.map(Path::to_path_buf);
+        if let Some(path) = &path {
+            let shown = path.display();
+            let taken = take_over(path).map_err(|error| {
+                format!("cannot take the place of the process at {shown}: {error}")
+            })?;
+            if let Some((inherited, predecessor)) = taken {
+                let predecessor = Some(predecessor);
+                return Ok(Place { inherited, predecessor, path: Some(path.clone()) });
+            }
+        }
+        let inherited = of_service_manager()
+            .map_err(|error| format!("the sockets of the service manager (LISTEN_FDS): {error}"))?;
+        Ok(Place { inherited, predecessor: None, path })
+    }
+
+    /// This process serves: its predecessor is told so, and it can be succeeded itself.
+    pub(crate) fn settle(
+        self,
+        running: &Running,
+        admin: Option<&Admin>,
+    ) -> Result<Option<Offered>, ServerError> {
+        let Place { predecessor, path, .. } = self;
+        if let Some(predecessor) = predecessor {
+            match predecessor.relieve() {
+                Ok(()) => tracing::info!("took the place of the process before"),
+                Err(error) => {
+                    tracing::warn!("the process before did not say that it stops: {error}")
+                }
+            }
+        }
+        let Some(path) = path else { return Ok(None) };
+        let offer = Offer::new(path).with(running);
+        let offer = match admin {
+            Some(admin) => admin.offered_by(offer),
+            None => offer,
+        };
+        let offered = offer.start(|successor| {
+            service::succeeded_by(successor);
+            tracing::info!("process {successor} has taken over; connections have a while to end");
+        })?;
+        Ok(Some(offered))
+    }
+}
+
+/// sd_listen_fds(3).
+fn of_service_manager() -> std::io::Result<Inherited> {
+    let mut passed = ListenFd::from_env();
+    let mut sockets = Vec::<OwnedFd>::new();
+    for index in 0..passed.len() {
+        // Each is of one kind; what it is not is said by an error.
+        match passed.take_tcp_listener(index) {
+            Ok(Some(listener)) => sockets.push(listener.into()),
+            Ok(None) => {}
+            Err(_) => sockets.extend(passed.take_unix_listener(index)?.map(OwnedFd::from)),
+        }
+    }
+    Inherited::of(sockets)
+}
+
+/// The file of a program that was called so.
+fn find_program(called: OsString) -> std::io::Result<PathBuf> {
+    let called = PathBuf::from(called);
+    match called.components().count() {
+        // By the search path: what is in memory says where it was.
+        0 | 1 => env::current_exe(),
+        _ => std::path::absolute(called),
+    }
+}
+
+/// Starts what is at the place of this program now, with the same arguments.
+pub(crate) fn start() -> Result<(), String> {
+    let program = PROGRAM.get().ok_or("it is not known which file this program is")?;
+    let mut command = Command::new(program);
+    // Sockets that were passed to this process are handed over, not inherited.
+    command.args(env::args_os().skip(1)).env_remove("LISTEN_FDS").env_remove("LISTEN_PID");
+    let shown = program.display();
+    let mut successor = command.spawn().map_err(|error| format!("{shown}: {error}"))?;
+    tracing::info!("process {} is to take over", successor.id());
+    thread::spawn(move || match successor.wait().map(ended) {
+        Ok(how) => tracing::error!("the process that was to take over {how}"),
+        Err(error) => tracing::error!("the process that was to take over is lost: {error}"),
+    });
+    Ok(())
+}
+
+fn ended(status: ExitStatus) -> String {
+    format!("has ended: {status}")
+}

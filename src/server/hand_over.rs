@@ -1,0 +1,267 @@
+//! One process takes the place of another without losing a connection attempt: it is given the very
+//! sockets that the other listens on, so that what waits on them waits for it.
+//!
+//! ```text
+//!   successor                                    predecessor
+//!       │ ── connect to the Unix socket ──────────►  │ is it the same user?
+//!       │ ◄──────── listening sockets, SCM_RIGHTS ── │ goes on accepting
+//!    starts, accepts                                 │
+//!       │ ── "ready" ─────────────────────────────►  │ gives the path up
+//!       │ ◄───────────────────────────── "yours" ──  │ stops accepting, drains
+//!    offers its own sockets at that path
+//! ```
+//!
+//! A successor that dies before it is ready costs nothing: the predecessor has not stopped anything.
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
+
+use rustix::net::sockopt::socket_peercred;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+
+use super::inherit::Inherited;
+use super::listeners::Kept;
+use super::{Running, Stopper};
+use crate::config::{ListenAddress, Listener};
+use crate::ring::{SetupError, SharedListener};
+
+/// What each side says first: another version would say something else.
+const GREETING: &[u8; 18] = b"upring hand-over 1";
+
+/// Descriptors of one message: the kernel takes 253 (unix(7)).
+const SOCKETS_PER_MESSAGE: usize = 128;
+
+/// Sockets of one server at most: 1024 workers on 64 addresses.
+const SOCKETS_MAX: usize = 65_536;
+
+/// How long either side waits for the other's next word, but for that of a successor that starts.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a successor may take to start.
+const START_PATIENCE: Duration = Duration::from_secs(120);
+
+const MORE: u8 = b'+';
+const LAST: u8 = b'.';
+const READY: u8 = b'r';
+const YOURS: u8 = b'y';
+
+/// Offers the sockets of servers to whoever will take their place.
+#[derive(Debug)]
+pub struct Offer {
+    path: PathBuf,
+    kept: Vec<Kept>,
+    /// Not kept: who goes last removes their paths.
+    shared: Vec<Weak<SharedListener>>,
+    stoppers: Vec<Stopper>,
+}
+
+impl Offer {
+    /// Those of a server, at this path.
+    pub fn new(path: impl Into<PathBuf>) -> Offer {
+        Offer { path: path.into(), kept: Vec::new(), shared: Vec::new(), stoppers: Vec::new() }
+    }
+
+    /// And those of this server. It is stopped when a successor is ready.
+    #[must_use]
+    pub fn with(mut self, running: &Running) -> Offer {
+        self.kept.push(running.kept.clone());
+        self.shared.extend(running.shared.iter().map(Arc::downgrade));
+        self.stoppers.push(running.stopper());
+        self
+    }
+
+    /// Listens at the path until a successor is ready: then `relieved` is told its process id, and the servers
+    /// are stopped. What is returned removes the path when it is dropped.
+    ///
+    /// # Errors
+    /// Somebody listens there, or its folder is not there or not open to us.
+    pub fn start(self, relieved: impl FnOnce(u32) + Send + 'static) -> Result<Offered, SetupError> {
+        // The owner alone: who gets these sockets gets the connections.
+        let address = ListenAddress::Unix(self.path.clone());
+        let rules = Listener { mode: 0o600, backlog: 8, ..address.into() };
+        let at = Arc::new(SharedListener::listen(&self.path, &rules)?);
+        let listener = UnixListener::from(at.share()?);
+        let offered = Offered(Arc::clone(&at));
+        thread::spawn(move || self.serve(&at, &listener, relieved));
+        Ok(offered)
+    }
+
+    fn serve(
+        self,
+        at: &SharedListener,
+        listener: &UnixListener,
+        relieved: impl FnOnce(u32) + Send + 'static,
+    ) {
+        for stream in listener.incoming() {
+            let handed = stream.and_then(|stream| Ok((self.hand_over(&stream)?, stream)));
+            match handed {
+                Ok((process, mut stream)) => {
+                    self.shared
+                        .iter()
+                        .filter_map(Weak::upgrade)
+                        .for_each(|shared| shared.release());
+                    // Free for the successor before it is told so.
+                    at.remove();
+                    if let Err(error) = stream.write_all(&[YOURS]) {
+                        tracing::warn!("process {process} was not told that it is alone: {error}");
+                    }
+                    relieved(process);
+                    // Last: with nobody left to serve the process ends at once.
+                    return self.stoppers.iter().for_each(Stopper::stop);
+                }
+                Err(error) => tracing::warn!("nobody took over, this process goes on: {error}"),
+            }
+        }
+    }
+
+    /// Gives the sockets away, and returns who has them once it is ready.
+    fn hand_over(&self, stream: &UnixStream) -> io::Result<u32> {
+        let peer = socket_peercred(stream)?;
+        let own = rustix::process::geteuid();
+        if peer.uid != own && !peer.uid.is_root() {
+            let text = format!("uid {} asked for the sockets of uid {own}", peer.uid);
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        let process = peer.pid.as_raw_nonzero().get().unsigned_abs();
+        let mut stream = stream;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        greet(stream)?;
+        let mut sockets = Vec::new();
+        for kept in &self.kept {
+            sockets.extend(kept.duplicates()?);
+        }
+        send_sockets(stream, &sockets)?;
+        drop(sockets);
+        tracing::info!("process {process} has the listening sockets, and starts");
+        stream.set_read_timeout(Some(START_PATIENCE))?;
+        expect(&mut stream, READY)?;
+        Ok(process)
+    }
+}
+
+/// An offer that stands. Dropped, its path is removed, if it is still its own.
+#[derive(Debug)]
+pub struct Offered(Arc<SharedListener>);
+
+impl Drop for Offered {
+    fn drop(&mut self) {
+        self.0.remove();
+    }
+}
+
+/// The process whose sockets were taken, which still serves.
+#[derive(Debug)]
+pub struct Predecessor {
+    stream: UnixStream,
+}
+
+impl Predecessor {
+    /// Says that its successor accepts. Returns when the path is free; from then on it drains.
+    ///
+    /// # Errors
+    /// It is gone, or does not answer: whatever it does, the successor has its sockets.
+    pub fn relieve(mut self) -> io::Result<()> {
+        self.stream.write_all(&[READY])?;
+        expect(&mut self.stream, YOURS)
+    }
+}
+
+/// Takes the sockets of the process that offers them at `path`, if there is one.
+///
+/// # Errors
+/// There is one, and it does not give them: two servers must not serve beside each other unnoticed.
+pub fn take_over(path: &Path) -> io::Result<Option<(Inherited, Predecessor)>> {
+    let stream = match UnixStream::connect(path) {
+        Ok(stream) => stream,
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    greet(&stream)?;
+    let sockets = receive_sockets(&stream)?;
+    Ok(Some((Inherited::of(sockets)?, Predecessor { stream })))
+}
+
+fn greet(stream: &UnixStream) -> io::Result<()> {
+    let mut stream = stream;
+    stream.write_all(GREETING)?;
+    let mut heard = [0; GREETING.len()];
+    stream.read_exact(&mut heard)?;
+    if heard == *GREETING {
+        return Ok(());
+    }
+    let text = "the other process speaks another version of the hand-over";
+    Err(io::Error::new(io::ErrorKind::InvalidData, text))
+}
+
+fn expect(mut stream: impl Read, word: u8) -> io::Result<()> {
+    let mut heard = [0];
+    stream.read_exact(&mut heard)?;
+    if heard[0] == word {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "the other process said something else"))
+}
+
+fn send_sockets(stream: &UnixStream, sockets: &[OwnedFd]) -> io::Result<()> {
+    let mut rest = sockets;
+    loop {
+        let (now, behind) = rest.split_at(rest.len().min(SOCKETS_PER_MESSAGE));
+        let borrowed: Vec<_> = now.iter().map(AsFd::as_fd).collect();
+        let mut space =
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_PER_MESSAGE))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !borrowed.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&borrowed)) {
+            return Err(io::Error::other("no room for the descriptors of one message"));
+        }
+        let word = [if behind.is_empty() { LAST } else { MORE }];
+        sendmsg(stream, &[IoSlice::new(&word)], &mut control, SendFlags::NOSIGNAL)?;
+        if behind.is_empty() {
+            return Ok(());
+        }
+        rest = behind;
+    }
+}
+
+fn receive_sockets(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
+    let mut sockets = Vec::new();
+    loop {
+        let mut word = [0];
+        let mut space =
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_PER_MESSAGE))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut into = [IoSliceMut::new(&mut word)];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        if recvmsg(stream, &mut into, &mut control, flags)?.bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(received) = message {
+                sockets.extend(received);
+            }
+        }
+        match word[0] {
+            LAST => return Ok(sockets),
+            MORE if sockets.len() < SOCKETS_MAX => {}
+            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "no list of sockets")),
+        }
+    }
+}

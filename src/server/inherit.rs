@@ -1,0 +1,103 @@
+//! Listening sockets that were there before the server: a service manager made them, or the process that
+//! it replaces.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::net::SocketAddrAny;
+use rustix::net::sockopt::socket_acceptconn;
+
+use crate::config::ListenAddress;
+
+/// Sockets that are listened on already. Those of addresses that a server is configured to listen on are
+/// its own; the others are closed with this value.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    sockets: Vec<(ListenAddress, OwnedFd)>,
+}
+
+impl Inherited {
+    /// These sockets.
+    ///
+    /// # Errors
+    /// One of them is no socket that is listened on, or of another family than IP and Unix.
+    pub fn of(sockets: impl IntoIterator<Item = OwnedFd>) -> io::Result<Inherited> {
+        let named = sockets.into_iter().map(|socket| Ok((address_of(&socket)?, socket)));
+        Ok(Inherited { sockets: named.collect::<io::Result<_>>()? })
+    }
+
+    /// Where they listen: an address for each socket.
+    pub fn addresses(&self) -> impl Iterator<Item = &ListenAddress> {
+        self.sockets.iter().map(|(address, _)| address)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+
+    /// Those of one address.
+    pub fn take(&mut self, address: &ListenAddress) -> Vec<OwnedFd> {
+        let (taken, left) =
+            std::mem::take(&mut self.sockets).into_iter().partition(|(at, _)| at == address);
+        self.sockets = left;
+        let taken: Vec<(ListenAddress, OwnedFd)> = taken;
+        taken.into_iter().map(|(_, socket)| socket).collect()
+    }
+
+    /// The same, still with their address: for another server of this process.
+    pub fn split(&mut self, address: &ListenAddress) -> Inherited {
+        let sockets = self.take(address).into_iter().map(|socket| (address.clone(), socket));
+        Inherited { sockets: sockets.collect() }
+    }
+}
+
+fn address_of(socket: &OwnedFd) -> io::Result<ListenAddress> {
+    let wrong = |text: &str| io::Error::new(io::ErrorKind::InvalidInput, text);
+    if !socket_acceptconn(socket)? {
+        return Err(wrong("a socket that was inherited is not listened on"));
+    }
+    let address: SocketAddrAny = rustix::net::getsockname(socket)?;
+    if let Ok(address) = std::net::SocketAddr::try_from(address.clone()) {
+        return Ok(ListenAddress::Tcp(address));
+    }
+    let unix = rustix::net::SocketAddrUnix::try_from(address)?;
+    let path = unix.path_bytes().filter(|path| !path.is_empty());
+    let path = path.ok_or_else(|| wrong("a Unix socket that was inherited has no path"))?;
+    let path = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path);
+    Ok(ListenAddress::Unix(path.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, UdpSocket};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn sockets_are_found_by_where_they_listen_and_taken_once() {
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+        let address = ListenAddress::Tcp(tcp.local_addr().expect("it is bound"));
+        let again = tcp.try_clone().expect("a descriptor");
+        let path = std::env::temp_dir().join(format!("upring-inherit-{}", std::process::id()));
+        let unix = UnixListener::bind(&path).expect("it is ours");
+        std::fs::remove_file(&path).expect("it is there");
+        let sockets = [OwnedFd::from(tcp), again.into(), unix.into()];
+        let mut inherited = Inherited::of(sockets).expect("all are listened on");
+        assert_eq!(inherited.addresses().filter(|at| **at == address).count(), 2);
+        assert!(inherited.take(&"127.0.0.1:1".parse().expect("an address")).is_empty());
+        assert_eq!(inherited.take(&address).len(), 2);
+        assert!(inherited.take(&address).is_empty() && !inherited.is_empty());
+        let unix = inherited.split(&ListenAddress::Unix(path));
+        assert!(inherited.is_empty() && unix.addresses().count() == 1);
+    }
+
+    #[test]
+    fn what_is_no_listening_socket_is_refused() {
+        let udp = UdpSocket::bind("127.0.0.1:0").expect("loopback is there");
+        assert!(Inherited::of([OwnedFd::from(udp)]).is_err());
+        let file = std::fs::File::open("/dev/null").expect("it is there");
+        assert!(Inherited::of([OwnedFd::from(file)]).is_err());
+    }
+}

@@ -1,0 +1,212 @@
+//! One process takes the place of another under load: no connection attempt is refused or reset, on any
+//! kind of listener; and what a service manager passes is served.
+
+#[path = "support/process.rs"]
+mod process;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use process::{Folder, PATIENCE, Served, UPRING, head};
+use rustix::process::{Pid, Signal, kill_process};
+
+const REQUEST: &[u8] = b"GET /plaintext HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+/// Connections of each test: four threads' worth.
+const CONNECTIONS: u64 = 10_000;
+
+/// One connection with one request, of which everything must come.
+fn ask(mut stream: impl Read + Write) -> Result<(), String> {
+    stream.write_all(REQUEST).map_err(|error| format!("write: {error}"))?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(|error| format!("read: {error}"))?;
+    match answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("Hello, World!") {
+        true => Ok(()),
+        false => Err(format!("answered {answer:?}")),
+    }
+}
+
+fn ask_over_tcp(address: &str) -> Result<(), String> {
+    let stream = TcpStream::connect(address).map_err(|error| format!("connect: {error}"))?;
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    ask(stream)
+}
+
+fn ask_over_unix(path: &Path) -> Result<(), String> {
+    let stream = UnixStream::connect(path).map_err(|error| format!("connect: {error}"))?;
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    ask(stream)
+}
+
+/// A free port, most likely: a successor has to be configured with the same.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+    listener.local_addr().expect("it is bound").port()
+}
+
+#[test]
+fn ten_thousand_connections_see_nothing_of_three_replacements() {
+    for host in ["hosted", "native"] {
+        let folder = Folder::new("replacement");
+        let (unix, place) = (folder.0.join("web"), folder.0.join("place"));
+        let config = |workers: u16, port: u16| {
+            format!(
+                "workers = {workers}\nhand_over = '{}'\ndrain_timeout_ms = 10000\n\
+                 [[listen]]\naddress = '127.0.0.1:{port}'\n\
+                 [[listen]]\naddress = 'unix:{}'\n\
+                 [[route]]\npath = '/plaintext'\nanswer = {{ text = 'Hello, World!' }}\n\
+                 [[route]]\npath = '/echo'\nupgrade = 'echo'\n",
+                place.display(),
+                unix.display()
+            )
+        };
+        let port = free_port();
+        let file = folder.write("a.toml", &config(2, port));
+        let arguments = ["--config", file.to_str().expect("a name of ours"), "--host", host];
+        let Some(first) = Served::start(&arguments, &[]) else { return };
+        let address = first.address.clone();
+        // A switched connection outlives its process's listeners.
+        let mut echo = first.connect();
+        echo.write_all(
+            b"GET /echo HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n",
+        )
+        .expect("it reads");
+        assert!(head(&mut echo).starts_with("HTTP/1.1 101"));
+        let (asked, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+        let mut generations = vec![first];
+        thread::scope(|scope| {
+            let over = Over(&is_over);
+            let clients: Vec<_> = (0..4)
+                .map(|client| {
+                    let (asked, is_over, address, unix) = (&asked, &is_over, &address, &unix);
+                    scope.spawn(move || {
+                        while !is_over.load(Ordering::Relaxed) {
+                            let number = asked.fetch_add(1, Ordering::Relaxed);
+                            let outcome = match client {
+                                0 => ask_over_unix(unix),
+                                _ => ask_over_tcp(address),
+                            };
+                            outcome.unwrap_or_else(|error| panic!("{number}: {error}"));
+                        }
+                    })
+                })
+                .collect();
+            // The same number of workers, fewer, more.
+            for (count, workers) in [(1, 2), (2, 1), (3, 3)] {
+                wait_until(|| asked.load(Ordering::Relaxed) >= CONNECTIONS / 5 * count);
+                wait_until(|| place.exists());
+                folder.write("a.toml", &config(workers, port));
+                let next = Served::start(&arguments, &[]).expect("the one before could");
+                generations.push(next);
+                let before = &generations[generations.len() - 2];
+                before.hears("has taken over", 1);
+            }
+            wait_until(|| asked.load(Ordering::Relaxed) >= CONNECTIONS);
+            drop(over);
+            for client in clients {
+                client.join().expect("every connection was served");
+            }
+        });
+        echo.write_all(b"still here").expect("its process drains");
+        drop(echo);
+        let last = generations.pop().expect("there are four");
+        for mut old in generations {
+            let status = old.process.wait().expect("it was started");
+            assert_eq!(status.code(), Some(0), "{host}: {}", old.log());
+        }
+        ask_over_unix(&unix).expect("the path is still there, and is the last one's");
+        let (code, log) = last.end();
+        assert_eq!(code, Some(0), "{host}: {log}");
+        assert!(!unix.exists() && !place.exists(), "{host}: who goes last tidies up");
+    }
+}
+
+/// Sets a flag when its scope ends, however that is.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + 6 * PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it does not come to that");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn sigusr2_starts_the_program_anew_in_its_own_place() {
+    let folder = Folder::new("sigusr2");
+    let (place, port) = (folder.0.join("place"), free_port());
+    let (listen, place) = (format!("127.0.0.1:{port}"), place.to_str().expect("a name of ours"));
+    let arguments = ["--listen", &listen, "--workers", "1", "--hand-over", place];
+    let Some(mut first) = Served::start(&arguments, &[]) else { return };
+    ask_over_tcp(&listen).expect("it serves");
+    wait_until(|| Path::new(place).exists());
+    first.signal(Signal::USR2);
+    first.hears("has taken over", 1);
+    assert_eq!(first.process.wait().expect("it was started").code(), Some(0), "{}", first.log());
+    ask_over_tcp(&listen).expect("its successor serves");
+    let log = first.log();
+    let successor = log.split("process ").find_map(|rest| rest.split_once(" is to take over"));
+    let (id, _) = successor.expect("it is named");
+    let id = Pid::from_raw(id.parse().expect("a number")).expect("not zero");
+    kill_process(id, Signal::TERM).expect("it runs");
+    wait_until(|| TcpStream::connect(&listen).is_err());
+}
+
+#[test]
+fn a_successor_that_cannot_start_costs_nothing() {
+    let folder = Folder::new("stillborn");
+    let place = folder.0.join("place");
+    let (port, place) = (free_port(), place.to_str().expect("a name of ours"));
+    let listen = format!("127.0.0.1:{port}");
+    let arguments = ["--listen", &listen, "--workers", "1", "--hand-over", place];
+    let Some(first) = Served::start(&arguments, &[]) else { return };
+    // It says that it serves a moment before it can be succeeded.
+    wait_until(|| Path::new(place).exists());
+    // It gets the sockets, and then has no descriptor left for a ring.
+    let script = "ulimit -n 14 && exec \"$0\" \"$@\"";
+    let output = Command::new("sh").args(["-c", script, UPRING]).args(arguments).output();
+    let output = output.expect("there is a shell");
+    assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    first.hears("nobody took over, this process goes on", 1);
+    ask_over_tcp(&listen).expect("it serves as before");
+    assert_eq!(first.end().0, Some(0));
+}
+
+#[test]
+fn sockets_that_a_service_manager_passes_are_served() {
+    for workers in ["1", "3"] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        // As systemd does it: the socket is descriptor 3, and LISTEN_PID is the process that is executed.
+        let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
+        let mut server = Command::new("sh")
+            .args(["-c", script, UPRING, "--listen", &address, "--workers", workers])
+            .stdin(OwnedFd::from(listener))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("there is a shell");
+        // It waits in the queue of the socket that is there already.
+        for _ in 0..50 {
+            ask_over_tcp(&address).unwrap_or_else(|error| panic!("{workers} workers: {error}"));
+        }
+        kill_process(Pid::from_child(&server), Signal::TERM).expect("it runs");
+        let status = server.wait().expect("it was started");
+        assert_eq!(status.code(), Some(0));
+        assert!(TcpStream::connect(&address).is_err(), "nobody listens any more");
+    }
+}
