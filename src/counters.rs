@@ -13,7 +13,7 @@ pub use histogram::{
     Histogram, Latencies, Lifetimes, NANOS_PER_MILLI, NANOS_PER_SECOND, Nanos, Time,
 };
 pub use statuses::Statuses;
-pub use upgrades::{TokenSlot, UpgradeResult, Upgrades};
+pub use upgrades::{Calling, TokenSlot, UpgradeResult, Upgrades};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -58,11 +58,9 @@ pub(crate) fn watch(mut watchdog: Watchdog, interval: Duration) {
 
 fn say(finding: &Finding) {
     match finding {
-        Finding::Stuck { worker, duration, protocol } => {
-            let place = match protocol {
-                Some(protocol) => format!("a handler of {protocol}"),
-                None => "a handler".to_owned(),
-            };
+        Finding::Stuck { worker, duration, place } => {
+            // A future is not called by the engine: of it no more is known.
+            let place = place.as_deref().unwrap_or("a task of an async handler");
             let seconds = duration.as_secs_f32();
             tracing::error!(
                 "worker upring-{worker} has not turned for {seconds:.1} s: {place} blocks it, and all \

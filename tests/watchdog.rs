@@ -56,12 +56,14 @@ fn a_blocked_worker_is_found_and_one_with_nothing_to_do_is_not() {
             }
             assert!(Instant::now() < deadline, "{host:?}: it is not found");
         };
-        assert_eq!(found, [Finding::Stuck { worker: 0, duration: pause, protocol: None }]);
+        let place = Some("an HTTP handler".to_owned());
+        let stuck = |duration| Finding::Stuck { worker: 0, duration, place: place.clone() };
+        assert_eq!(found, [stuck(pause)]);
         assert!(!watchdog.is_well());
         thread::sleep(pause);
         let duration = 2 * pause;
         let again = watchdog.look(pause);
-        assert_eq!(again, [Finding::Stuck { worker: 0, duration, protocol: None }]);
+        assert_eq!(again, [stuck(duration)]);
         assert_eq!(running.counter("stalls"), 1, "{host:?}: it is one");
         IS_BLOCKED.store(false, Ordering::Release);
         assert_eq!(client.join().expect("it is answered"), "200 done");

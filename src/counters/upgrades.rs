@@ -80,11 +80,23 @@ impl OfToken {
     }
 }
 
+/// Foreign code that a core is in: what blocks it, if it does not come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Calling {
+    /// The handler of a switched connection, or who decides on a switch to it.
+    Protocol(TokenSlot),
+    /// An HTTP handler.
+    Answer,
+}
+
 /// What became of offers, by the name of the protocol.
 #[derive(Debug)]
 pub struct Upgrades {
     names: [OnceLock<Box<str>>; NAMES_MAX],
     tokens: [OfToken; NAMES_MAX + 1],
+    /// Foreign code that is being called: 0 for none, 1 for an HTTP handler, else that of the slot two
+    /// below.
+    calling: Counter,
 }
 
 impl Default for Upgrades {
@@ -92,6 +104,7 @@ impl Default for Upgrades {
         Upgrades {
             names: [const { OnceLock::new() }; NAMES_MAX],
             tokens: std::array::from_fn(|_| OfToken::default()),
+            calling: Counter::default(),
         }
     }
 }
@@ -110,6 +123,34 @@ impl Upgrades {
             }
         }
         TokenSlot::default()
+    }
+
+    /// Foreign code is called from here on, until [`returned`](Upgrades::returned). Only the core that owns
+    /// this may call it.
+    #[inline]
+    pub(crate) fn call(&self, what: Calling) {
+        self.calling.set(match what {
+            Calling::Answer => 1,
+            Calling::Protocol(slot) => 2 + u64::from(slot.0),
+        });
+    }
+
+    /// It has come back.
+    #[inline]
+    pub(crate) fn returned(&self) {
+        self.calling.set(0);
+    }
+
+    /// What foreign code the core is in now, in words: for whoever finds that it does not turn.
+    pub fn calling(&self) -> Option<String> {
+        match self.calling.value() {
+            0 => None,
+            1 => Some("an HTTP handler".to_owned()),
+            slot => {
+                let name = self.each().nth(usize::try_from(slot - 2).unwrap_or(usize::MAX));
+                Some(format!("a handler of {}", name.map_or(OTHER, |(name, _)| name)))
+            }
+        }
     }
 
     /// Counts an offer. Only the core that owns this may call it.
@@ -150,6 +191,21 @@ mod tests {
         assert_eq!((each.len(), each[0].0, each[64].0), (65, "echo", "other"));
         assert_eq!(each[0].1.count(UpgradeResult::Switched), 1);
         assert_eq!(each[64].1.count(UpgradeResult::Declined), 36);
+    }
+
+    #[test]
+    fn what_is_called_is_known_until_it_has_come_back() {
+        let upgrades = Upgrades::default();
+        let slots = [upgrades.slot("echo"), upgrades.slot("chat"), TokenSlot::default()];
+        assert_eq!(upgrades.calling(), None);
+        for (slot, name) in slots.into_iter().zip(["echo", "chat", "other"]) {
+            upgrades.call(Calling::Protocol(slot));
+            assert_eq!(upgrades.calling(), Some(format!("a handler of {name}")));
+        }
+        upgrades.call(Calling::Answer);
+        assert_eq!(upgrades.calling().as_deref(), Some("an HTTP handler"));
+        upgrades.returned();
+        assert_eq!(upgrades.calling(), None);
     }
 
     #[test]

@@ -133,13 +133,16 @@ impl<K: Kernel> Engine<K> {
     /// has woken one of us for a connection, and that was this core if its accept was stopped between
     /// being woken and accepting: nobody else hears of it.
     fn close_listeners(&mut self) {
-        let is_late = self.drain.cut_at == NEVER;
+        let (now, is_late) = (self.core.now, self.drain.cut_at == NEVER);
         for (index, listener) in (0..).zip(&mut self.listeners) {
             if listener.is_armed || listener.is_closed {
                 continue;
             }
             let id = ListenerId(index);
             if self.kernel.has_waiting(id) && !is_late {
+                if listener.retry_at > now {
+                    continue;
+                }
                 listener.is_armed = true;
                 self.kernel.accept(id, Accepts::Few);
                 self.kernel.stop_accept(id);

@@ -7,7 +7,6 @@
 //! An idle core turns when it is woken, a busy one anyway; what does neither serves nobody. Nothing is asked
 //! of a core but the number of its turns.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Reach, Running};
@@ -38,8 +37,8 @@ pub enum Finding {
         worker: usize,
         /// How long, at least.
         duration: Duration,
-        /// The protocol whose handler it is in, if it is in one.
-        protocol: Option<Arc<str>>,
+        /// What it is in, if it is in foreign code: `a handler of websocket`, `an HTTP handler`.
+        place: Option<String>,
     },
     /// It turns again.
     Recovered {
@@ -90,8 +89,8 @@ impl Watched {
             if !was_stuck {
                 self.reach.counters.stalls.raise();
             }
-            let protocol = None;
-            return Some(Finding::Stuck { worker, duration: self.stuck_for, protocol });
+            let place = self.reach.counters.upgrades.calling();
+            return Some(Finding::Stuck { worker, duration: self.stuck_for, place });
         }
         let duration = std::mem::take(&mut self.stuck_for);
         was_stuck.then_some(Finding::Recovered { worker, duration })

@@ -10,7 +10,7 @@ use super::switched::fenced;
 use super::waiting::{Kept, Waiting};
 use super::{Core, Port};
 use crate::buffer::LeaseQueue;
-use crate::counters::{TokenSlot, UpgradeResult};
+use crate::counters::{Calling, TokenSlot, UpgradeResult};
 use crate::http::{
     CONTINUE, ContentFraming, Form, Framing, Head, HeadError, Method, Persistence, Request,
     Response, Status, TargetForm, Version, framing, write_switching,
@@ -503,6 +503,7 @@ fn answer(
     let (mailbox, spawn) = (Rc::clone(&port.core.mailbox), port.core.spawn.clone());
     let (key, before) = (port.key, port.outbox().queued().bytes);
     let mut state = ReplyState::Unanswered;
+    port.core.counters.upgrades.call(Calling::Answer);
     let is_fine = fenced(|| {
         port.with_text(|text, date| {
             let mut reply = Reply::new(text, date, form, &mailbox, key, spawn.as_ref());
@@ -510,6 +511,7 @@ fn answer(
             state = reply.into_state();
         });
     });
+    port.core.counters.upgrades.returned();
     if !is_fine {
         port.core.counters.handler_panics.raise();
         control.is_reset = port.outbox().queued().bytes != before;
@@ -582,7 +584,11 @@ fn decide(
     let (mailbox, spawn) = (&port.core.mailbox, port.core.spawn.as_ref());
     let opening = Opening { request: &request, version, content, mailbox, key: port.key, spawn };
     let mut decision = None;
-    if !fenced(|| decision = Some(protocol.decide(&opening))) {
+    let upgrades = &port.core.counters.upgrades;
+    upgrades.call(Calling::Protocol(protocol.slot()));
+    let is_fine = fenced(|| decision = Some(protocol.decide(&opening)));
+    upgrades.returned();
+    if !is_fine {
         port.core.counters.handler_panics.raise();
     }
     decision.unwrap_or_else(|| {

@@ -9,6 +9,7 @@ use super::waiting::{Next, Stage, count_fault};
 use super::{Core, Port};
 use crate::buffer::LeaseQueue;
 use crate::config::{Millis, NEVER};
+use crate::counters::Calling;
 use crate::http::{CONTINUE, Response, Status};
 use crate::resource::{Outgoing, StreamIo, Streaming};
 use crate::upgrade::{CloseReason, Control};
@@ -73,10 +74,13 @@ impl Streamed {
             control.is_last_request || port.core.is_draining || self.incoming.is_awaited();
         let is_much_unread = !self.incoming.is_discardable(&port.core.limits);
         let mut rest = None;
+        port.core.counters.upgrades.call(Calling::Answer);
         let (io, date) = port.grip(control, &mut rest);
         let outgoing = &mut self.outgoing;
         let mut io = StreamIo { io, outgoing, date, must_close, is_much_unread };
-        if !fenced(|| call(&mut *self.handler, &mut io)) {
+        let is_fine = fenced(|| call(&mut *self.handler, &mut io));
+        port.core.counters.upgrades.returned();
+        if !is_fine {
             port.core.counters.handler_panics.raise();
             self.has_panicked = true;
         }

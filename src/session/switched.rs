@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{BUFFER_COST, Core, InputEnd, Port, Session, State};
 use crate::config::Millis;
-use crate::counters::{NANOS_PER_MILLI, TokenSlot};
+use crate::counters::{Calling, NANOS_PER_MILLI, TokenSlot};
 use crate::upgrade::{CloseReason, Detached, Handler, Io};
 
 /// The handler of a switched connection, and what is counted of that.
@@ -73,10 +73,12 @@ impl Session {
         port: &mut Port<'_>,
         call: impl FnOnce(&mut dyn Handler, &mut Io<'_>),
     ) {
-        let State::Switched(Switched { handler, .. }) = &mut self.state else { return };
+        let State::Switched(Switched { handler, token, .. }) = &mut self.state else { return };
         let mut rest = None;
+        port.core.counters.upgrades.call(Calling::Protocol(*token));
         let (mut io, _) = port.grip(&mut self.control, &mut rest);
         let is_fine = fenced(|| call(&mut **handler, &mut io));
+        port.core.counters.upgrades.returned();
         if let Some(rest) = rest {
             self.input.push_front(rest);
         }
@@ -103,11 +105,14 @@ pub(super) fn detach(switched: Switched, detached: Detached, core: &Core) {
 
 /// Calls a handler for the last time.
 fn part_from(switched: Switched, core: &Core, call: impl FnOnce(&mut dyn Handler)) {
+    let token = switched.token;
     let mut handler = switched.end(core);
+    core.counters.upgrades.call(Calling::Protocol(token));
     let is_fine = fenced(|| {
         call(&mut *handler);
         drop(handler);
     });
+    core.counters.upgrades.returned();
     if !is_fine {
         core.counters.handler_panics.raise();
     }

@@ -52,7 +52,10 @@ impl State {
         };
         *due = false;
         let (left, stopping) = (*left, *stopping);
-        let Some((result, more)) = self.accept_outcome(index, stopping) else { return };
+        // One of few is tried as it is asked for: a stop that was asked for behind it finds it done.
+        let is_tried = left.is_some() && !self.listeners[index].queue.is_empty();
+        let is_canceled = stopping && !is_tried;
+        let Some((result, more)) = self.accept_outcome(index, is_canceled) else { return };
         // Each of few ends for itself: others may follow an error.
         let left = left.map(|left| left - 1);
         let more = left.map_or(more, |left| left > 0);
@@ -68,8 +71,8 @@ impl State {
     }
 
     /// What an accept says now; `None` while nobody connects. Any error ends it, as on Linux.
-    fn accept_outcome(&mut self, index: usize, stopping: bool) -> Option<Outcome<Handle>> {
-        if stopping {
+    fn accept_outcome(&mut self, index: usize, is_canceled: bool) -> Option<Outcome<Handle>> {
+        if is_canceled {
             return Some((Err(Errno::CANCELED), false));
         }
         if self.listeners[index].queue.is_empty() {
