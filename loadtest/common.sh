@@ -10,6 +10,7 @@ loadtest=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # What is built here is what is run, whatever CARGO_TARGET_DIR says: servers are named from here, so that records name no folder of
 # the machine they were made on.
 target=$loadtest/../target
+# Every figure is of a release; `check.sh --debug` counts and compares, and measures no time.
 built=$target/release
 
 # How each server is started. PORT stands for a free port. One thread or worker each.
@@ -173,7 +174,8 @@ is_there() {
 
 # Builds what these servers need. Built once, it is only looked at.
 build() {
-  local cargo=(cargo build --release --quiet --target-dir)
+  local cargo=(cargo build --quiet --target-dir)
+  [ "$built" = "$target/debug" ] || cargo=(cargo build --release --quiet --target-dir)
   (cd "$loadtest/.." && "${cargo[@]}" target --bins --example measure --example baseline --example epoll)
   local name
   for name in "$@"; do

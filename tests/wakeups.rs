@@ -2,8 +2,8 @@
 //! each time. The core counts its sleeps, and a byte is sent only once it has counted another one:
 //! right when it is about to sleep.
 //!
-//! The long run, a million cycles each, is for release: `cargo test --release --test wakeups --
-//! --ignored`.
+//! The long run, a million cycles each, is `cargo test --test wakeups -- --ignored`, with `--release` or
+//! without.
 
 #[path = "support/loopback.rs"]
 #[allow(dead_code)] // Shared with tests that use more of it.
@@ -40,13 +40,13 @@ fn every_byte_wakes_a_core_that_also_runs_tasks_and_timers() {
 }
 
 #[test]
-#[ignore = "a million cycles: for release"]
+#[ignore = "a million cycles"]
 fn every_byte_of_a_million_wakes_a_sleeping_core() {
     idle_but_for_one(CYCLES_LONG, false);
 }
 
 #[test]
-#[ignore = "a million cycles: for release"]
+#[ignore = "a million cycles"]
 fn every_byte_of_a_million_wakes_a_core_that_also_runs_tasks_and_timers() {
     idle_but_for_one(CYCLES_LONG, true);
 }
