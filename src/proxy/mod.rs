@@ -191,7 +191,7 @@ impl Answer for Proxy {
 impl Proxy {
     /// What this core has of it.
     fn local(&self, mailbox: &Mailbox) -> Rc<Local> {
-        mailbox.resident(Arc::as_ptr(&self.plan) as usize, || {
+        mailbox.resident_of_registration(Arc::as_ptr(&self.plan) as usize, || {
             let ProxySettings { connections_max, idle_connections_max, .. } = self.plan.settings;
             let kept_ms = self.plan.settings.idle_connection_timeout_ms;
             Local {

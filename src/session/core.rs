@@ -119,6 +119,7 @@ impl Core {
         registry.place_tokens(&self.counters.upgrades);
         self.registry = Rc::new(registry);
         self.limits = limits;
+        self.mailbox.forget_unused();
     }
 
     /// Begins a turn of the engine: every connection has its share of it anew.

@@ -26,8 +26,17 @@ pub struct Mailbox {
     host: RefCell<Option<Waker>>,
     core: OnceCell<CoreWaker>,
     counters: OnceCell<Arc<Counters>>,
-    residents: RefCell<Vec<(usize, Rc<dyn Any>)>>,
+    residents: RefCell<Vec<Resident>>,
     visited: RefCell<Vec<Rc<dyn Visited>>>,
+}
+
+/// Something kept on a core.
+struct Resident {
+    /// The address of something that lives as long.
+    key: usize,
+    kept: Rc<dyn Any>,
+    /// It is of something registered, and may be forgotten when another registration takes over.
+    is_of_registration: bool,
 }
 
 /// Reaches one core from any thread: see [`Visited`].
@@ -117,17 +126,48 @@ impl Mailbox {
     /// What is kept on this core under `key`, the address of something that lives as long: made at
     /// the first call.
     pub(crate) fn resident<T: 'static>(&self, key: usize, make: impl FnOnce() -> T) -> Rc<T> {
+        self.find_or_make(key, false, make)
+    }
+
+    /// The same for what a registration keeps: forgotten once another has taken over and nobody uses it.
+    pub(crate) fn resident_of_registration<T: 'static>(
+        &self,
+        key: usize,
+        make: impl FnOnce() -> T,
+    ) -> Rc<T> {
+        self.find_or_make(key, true, make)
+    }
+
+    fn find_or_make<T: 'static>(
+        &self,
+        key: usize,
+        is_of_registration: bool,
+        make: impl FnOnce() -> T,
+    ) -> Rc<T> {
         let find = || {
             let residents = self.residents.borrow();
-            let mut own = residents.iter().filter(|(at, _)| *at == key);
-            own.find_map(|(_, resident)| Rc::clone(resident).downcast().ok())
+            let mut own = residents.iter().filter(|resident| resident.key == key);
+            own.find_map(|resident| Rc::clone(&resident.kept).downcast().ok())
         };
         find().unwrap_or_else(|| {
             // Not borrowed meanwhile: making it may ask for others.
             let made = Rc::new(make());
-            self.residents.borrow_mut().push((key, Rc::clone(&made) as Rc<dyn Any>));
+            let kept = Rc::clone(&made) as Rc<dyn Any>;
+            self.residents.borrow_mut().push(Resident { key, kept, is_of_registration });
             made
         })
+    }
+
+    /// Another registration takes over: what only the one before has used is dropped.
+    pub(crate) fn forget_unused(&self) {
+        let is_used = |resident: &Resident| {
+            !resident.is_of_registration || Rc::strong_count(&resident.kept) > 1
+        };
+        let residents = std::mem::take(&mut *self.residents.borrow_mut());
+        // Not borrowed while they are dropped: what they keep may ask for others.
+        let (kept, unused): (Vec<_>, Vec<_>) = residents.into_iter().partition(is_used);
+        drop(unused);
+        self.residents.borrow_mut().splice(0..0, kept);
     }
 
     /// Has `visited` called whenever this core was woken by another thread.
@@ -181,5 +221,24 @@ impl ConnectionWaker {
     /// Asks for the call. No effect when the connection is gone.
     pub fn wake(&self) {
         self.mailbox.post(&self.post);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_registration_keeps_goes_with_it_unless_somebody_uses_it() {
+        let mailbox = Mailbox::default();
+        let core = Rc::downgrade(&mailbox.resident(1, || 1));
+        let unused = Rc::downgrade(&mailbox.resident_of_registration(2, || 2));
+        let used = mailbox.resident_of_registration(3, || 3);
+        mailbox.forget_unused();
+        assert!(core.upgrade().is_some() && unused.upgrade().is_none());
+        assert!(Rc::ptr_eq(&used, &mailbox.resident_of_registration(3, || 4)));
+        drop(used);
+        mailbox.forget_unused();
+        assert_eq!(*mailbox.resident_of_registration(3, || 5), 5);
     }
 }

@@ -30,7 +30,7 @@ pub(super) struct Local {
 impl Local {
     /// This core's.
     pub(super) fn of(service: &Arc<Service>, mailbox: &Mailbox) -> Rc<Local> {
-        mailbox.resident(Arc::as_ptr(service) as usize, || Local {
+        mailbox.resident_of_registration(Arc::as_ptr(service) as usize, || Local {
             service: Arc::clone(service),
             bounds: Bounds {
                 message_bytes_max: service.limits.message_bytes_max,
