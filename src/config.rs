@@ -2,8 +2,10 @@
 //! unit, its default and the reason for it. Nothing here does anything; every other module reads
 //! it.
 
+mod access;
 mod listener;
 
+pub use access::{AccessFormat, AccessLog, AccessTarget, AccessTargetError};
 pub use listener::{
     ListenAddress, ListenAddressError, Listener, ListenerFault, ProxyProtocol, UNIX_PATH_BYTES_MAX,
 };
@@ -44,6 +46,8 @@ pub struct Config {
     ///
     /// [`Request::client`]: crate::http::Request::client
     pub identify_clients: bool,
+    /// The access log. Default none. The file is opened when the server runs as the user it is to be.
+    pub access: AccessLog,
     /// Worker threads, each with its own ring; 0 means one per core this process may run on.
     pub workers: usize,
     /// Who turns the engine.
@@ -80,6 +84,7 @@ impl Config {
         let differences = [
             ("listen", self.listen != other.listen),
             ("identify_clients", self.identify_clients != other.identify_clients),
+            ("log.access", self.access != other.access),
             ("workers", self.workers != other.workers),
             ("host", self.host != other.host),
             ("pin", self.pin != other.pin),
@@ -98,6 +103,7 @@ impl Default for Config {
         Config {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080)).into()],
             identify_clients: false,
+            access: AccessLog::default(),
             workers: 0,
             host: HostKind::default(),
             pin: false,

@@ -161,6 +161,12 @@ counters! {
     accept_pauses,
     /// Requests answered, the ones refused for a fault included.
     requests,
+    /// Lines of the access log that found no room in the queue to its writer.
+    access_lines_dropped,
+    /// Lines of the access log that could not be written. Raised by its writer, and by nobody else.
+    access_lines_lost,
+    /// Times writing the access log failed. Raised by its writer, and by nobody else.
+    access_write_errors,
     /// Requests refused for a fault of syntax or framing.
     requests_faulty,
     /// Requests refused because their target has another scheme than http.

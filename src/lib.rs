@@ -6,6 +6,7 @@
 //! What a server with handlers of its own needs is named here at the root; the modules below hold
 //! the rest.
 
+pub mod access;
 pub mod admin;
 pub mod backend;
 pub mod buffer;
@@ -31,6 +32,7 @@ pub mod upgrade;
 
 pub use backend::{Backend, BackendAddressError, Forwarded, SettingError};
 pub use buffer::{Lease, LeaseQueue, Payload};
+pub use config::{AccessFormat, AccessLog, AccessTarget};
 pub use config::{Config, HostKind, Limits, ListenAddress, Listener, ProxyProtocol};
 pub use http::{Fields, Method, OwnedRequest, Ready, Request, Response, Status, Trailers};
 pub use metrics::Metrics;

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use linting::{LINT_STATUS, LintArguments};
-use upring::config::{Config, HostKind, LimitError, Limits, ListenAddress, Listener};
+use upring::config::{AccessTarget, Config, HostKind, LimitError, Limits, ListenAddress, Listener};
 use upring::ring::doctor;
 use upring::site::{Catalog, Faults, Site};
 
@@ -76,6 +76,9 @@ struct Options {
     /// Unix socket at which a new process takes the place of this one, without losing a connection attempt.
     #[arg(long, global = true, value_name = "PATH", env = "UPRING_HAND_OVER")]
     hand_over: Option<PathBuf>,
+    /// Where the access log goes: a path, `stdout` or `stderr`; `off` is none.
+    #[arg(long, global = true, value_name = "WHERE", env = "UPRING_ACCESS_LOG")]
+    access_log: Option<AccessTarget>,
     /// User to become once all is listened on; takes a start as root.
     #[arg(long, global = true, value_name = "NAME", env = "UPRING_USER")]
     user: Option<String>,
@@ -166,6 +169,9 @@ impl Options {
             None => {}
             Some(Host::Hosted) => config.host = HostKind::Hosted,
             Some(Host::Native) => config.host = HostKind::Native,
+        }
+        if let Some(target) = &self.access_log {
+            config.access.to = target.clone();
         }
         config.user = self.user.clone().or(config.user.take());
         config.group = self.group.clone().or(config.group.take());

@@ -3,11 +3,12 @@
 use std::io;
 use std::process::ExitCode;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+use upring::access::Reopener;
 use upring::admin::{Admin, AdminError};
 use upring::config::{HostKind, ListenAddress};
 use upring::files::Files;
@@ -78,7 +79,8 @@ fn server(site: &Site, options: &Options) -> Result<Server, String> {
 
 fn serve(site: &Site, server: Server, mut place: Place, operator: Operator) -> Result<(), Failure> {
     // Before anybody can connect: from then on a signal has the server drain.
-    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2]).map_err(ServerError::Signals)?;
+    let wanted = [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2];
+    let signals = Signals::new(wanted).map_err(ServerError::Signals)?;
     // First: that the server is not ready yet is something to tell.
     let admin = operator.options.admin.as_ref().or(site.admin()).map(|address| {
         let own = place.inherited.split(address);
@@ -96,7 +98,8 @@ fn serve(site: &Site, server: Server, mut place: Place, operator: Operator) -> R
         service::watch(running.watchdog(), interval);
     }
     let (stopper, reloader) = (running.stopper(), running.reloader());
-    std::thread::spawn(move || operator.attend(signals, &stopper, &reloader));
+    let access_log = running.access_log();
+    std::thread::spawn(move || operator.attend(signals, &stopper, &reloader, access_log));
     let ended = running.join();
     // Behind the last core: until then somebody may want to see it drain.
     let stopped = admin.map_or(Ok(()), Admin::stop);
@@ -111,10 +114,17 @@ struct Operator {
 }
 
 impl Operator {
-    fn attend(&self, mut signals: Signals, stopper: &Stopper, reloader: &Reloader) {
+    fn attend(
+        &self,
+        mut signals: Signals,
+        stopper: &Stopper,
+        reloader: &Reloader,
+        access_log: Option<Reopener>,
+    ) {
         let mut is_stopping = false;
         for signal in signals.forever() {
             match signal {
+                SIGUSR1 => access_log.iter().for_each(Reopener::reopen),
                 SIGUSR2 if is_stopping => tracing::warn!("not replaced: the server is stopping"),
                 SIGUSR2 => self.replace(),
                 SIGHUP if is_stopping => tracing::warn!("not reloaded: the server is stopping"),

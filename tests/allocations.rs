@@ -16,8 +16,9 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use support::{Alone, PLAINTEXT, SWITCH, Simulated, WARM, ready, registry, with_unused_protocols};
+use upring::access::{Recorder, feeds};
 use upring::buffer::Lease;
-use upring::config::{Config, HostKind};
+use upring::config::{AccessFormat, AccessLog, Config, HostKind};
 use upring::http::{Ready, Request, Status};
 use upring::protocols::echo;
 use upring::resource::{Redirect, Registry, Reply, Resource};
@@ -200,6 +201,32 @@ fn an_engine_allocates_nothing_for_a_request() {
             let allocated: u64 = (0..10).map(|_| round(&mut simulated)).sum();
             assert_eq!(allocated, 0, "{connections} connections, {pipeline} each, cut at {cut}");
         }
+    }
+}
+
+#[test]
+fn an_access_log_allocates_nothing_for_a_request() {
+    for format in [AccessFormat::Common, AccessFormat::Combined, AccessFormat::Json] {
+        let log = AccessLog { format, ..AccessLog::default() };
+        let (mut writer, feeds) = feeds(&log, 1);
+        let mut simulated = Simulated::new(registry(), in_kernel);
+        let recorder = feeds.into_iter().next().map(|feed| Box::new(Recorder::new(feed)));
+        simulated.engine.core().access = recorder;
+        let clients: Vec<_> = (0..64).map(|_| simulated.connect()).collect();
+        let bytes = pipelined(PLAINTEXT, 16);
+        let mut lines = Vec::with_capacity(1 << 20);
+        let mut round = || {
+            clients.iter().for_each(|client| client.write_exactly(&bytes));
+            let allocated = allocations(|| simulated.settle());
+            clients.iter().for_each(|client| drop(client.read()));
+            lines.clear();
+            writer.drain_into(&mut lines);
+            assert_eq!(lines.iter().filter(|byte| **byte == b'\n').count(), 64 * 16);
+            allocated
+        };
+        (0..3).for_each(|_| drop(round()));
+        let allocated: u64 = (0..10).map(|_| round()).sum();
+        assert_eq!(allocated, 0, "{format:?}");
     }
 }
 

@@ -120,10 +120,13 @@ fn an_idle_upgraded_connection_costs_at_most_256_bytes() {
     }
     // With a limit to them, clients are known by their addresses, and counted.
     let known = ["--limit", "connections_per_client_max=100000"];
+    // With an access log clients are known, too, and what their connections exchange is counted.
+    let logged = ["--access-log", "/dev/null"];
     let cases = [
         ("native", ECHO, &[][..]),
         ("hosted", ECHO, &[]),
         ("native", ECHO, &known),
+        ("native", ECHO, &logged),
         ("native", WEBSOCKET, &[]),
         ("hosted", WEBSOCKET, &[]),
     ];

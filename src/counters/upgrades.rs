@@ -163,6 +163,12 @@ impl Upgrades {
         &self.tokens[usize::from(slot.0).min(NAMES_MAX)]
     }
 
+    /// The name that is counted in this place; `other` for those that have none.
+    pub fn name(&self, slot: TokenSlot) -> &str {
+        let name = self.names.get(usize::from(slot.0)).and_then(OnceLock::get);
+        name.map_or(OTHER, |name| name)
+    }
+
     /// Every name that has a place, and then `other` for those that have none.
     pub fn each(&self) -> impl Iterator<Item = (&str, &OfToken)> {
         let names = self.names.iter().map_while(OnceLock::get).map(|name| &**name);
@@ -186,6 +192,7 @@ mod tests {
             upgrades.raise(slot, UpgradeResult::Declined);
         }
         assert_eq!(upgrades.slot("ECHO"), echo);
+        assert_eq!((upgrades.name(echo), upgrades.name(TokenSlot::default())), ("echo", "other"));
         assert_eq!(upgrades.slot("other"), TokenSlot::default(), "no name is there twice");
         let each: Vec<_> = upgrades.each().collect();
         assert_eq!((each.len(), each[0].0, each[64].0), (65, "echo", "other"));

@@ -235,6 +235,7 @@ impl<K: Kernel> Engine<K> {
         self.arm_tick();
         self.note_buffers();
         self.note_times();
+        self.core.hand_over_log();
         Ok(self.outcome())
     }
 
@@ -273,6 +274,9 @@ impl<K: Kernel> Engine<K> {
         self.core.begin_turn_at(self.kernel.time());
         if self.core.now >= self.date_due {
             self.core.date.refresh(self.kernel.unix_seconds());
+            if let Some(access) = &mut self.core.access {
+                access.set_time(self.core.now, self.kernel.unix_millis());
+            }
             // The wall clock's second does not begin with ours: looking ten times a second keeps
             // the date right to a tenth.
             self.date_due = self.core.now + 100;
@@ -406,6 +410,11 @@ impl<K: Kernel> Engine<K> {
             self.core.counters.completions_stale.raise();
             return self.core.recycle(batch);
         };
+        if let (Some(access), Ok(count)) = (&mut self.core.access, result)
+            && connection.session.is_switched()
+        {
+            access.sent(key(token), count);
+        }
         let is_wanted = matches!(connection.phase, Phase::Open | Phase::Detaching);
         if !is_lost && is_wanted && !batch.is_empty() {
             // The rest goes first: one send in flight, in order. It waits for its peer, and nobody
@@ -442,6 +451,9 @@ impl<K: Kernel> Engine<K> {
         self.timers.set(token.slot, NEVER);
         self.clients.leave(token.slot);
         self.core.addresses.forget(key(token));
+        if let Some(access) = &mut self.core.access {
+            access.forget(key(token));
+        }
         self.refusing -= u32::from(connection.is_refused);
         self.core.counters.connections_open.lower();
         if let Some(batch) = connection.batch {

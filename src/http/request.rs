@@ -54,6 +54,13 @@ impl<'a> Request<'a> {
         self.client.copied()
     }
 
+    /// The request line as received, without its end.
+    pub(crate) fn line(self) -> &'a [u8] {
+        let start = usize::from(self.head.method_span.start);
+        let line = self.bytes.get(start..).unwrap_or_default();
+        line.get(..memchr::memchr(b'\r', line).unwrap_or(line.len())).unwrap_or_default()
+    }
+
     /// The method.
     #[inline]
     pub fn method(self) -> Method {

@@ -39,8 +39,16 @@ impl Clock {
     }
 
     pub(super) fn unix_seconds() -> u64 {
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+        since_epoch().as_secs()
     }
+
+    pub(super) fn unix_millis() -> u64 {
+        u64::try_from(since_epoch().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 fn monotonic() -> Duration {

@@ -119,6 +119,10 @@ pub trait Kernel {
     }
     /// Seconds since the Unix epoch.
     fn unix_seconds(&self) -> u64;
+    /// The same in milliseconds.
+    fn unix_millis(&self) -> u64 {
+        self.unix_seconds() * 1000
+    }
     /// The core's receive buffers.
     fn pool(&self) -> &Pool;
     /// Buffers of a size that could be received into: the vacant ones, and those lent that nothing

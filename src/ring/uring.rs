@@ -576,6 +576,10 @@ impl Kernel for Ring<'_> {
         Clock::unix_seconds()
     }
 
+    fn unix_millis(&self) -> u64 {
+        Clock::unix_millis()
+    }
+
     fn pool(&self) -> &Pool {
         self.buffers.pool()
     }

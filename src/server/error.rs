@@ -3,6 +3,7 @@
 
 use std::io;
 
+use crate::access::AccessLogError;
 use crate::config::{ListenAddress, ListenerFault};
 use crate::privilege::PrivilegeError;
 use crate::resource::RouteError;
@@ -27,6 +28,9 @@ pub enum ServerError {
     /// The user that was configured cannot be run as.
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
+    /// The access log cannot be opened.
+    #[error(transparent)]
+    AccessLog(#[from] AccessLogError),
     /// A route that cannot be served.
     #[error(transparent)]
     Route(#[from] RouteError),

@@ -23,6 +23,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use crate::access::{Feed, Reopener, Writer, Writing, feeds};
 use crate::config::{Config, HostKind, ListenAddress, Listener};
 use crate::counters::Counters;
 use crate::engine::{Remote, Renewal};
@@ -130,6 +131,7 @@ impl Server {
         let mut cores = Vec::new();
         let gate = Gate::default();
         let closed = gate.close();
+        let (writer, mut feeds) = access_log(&config, workers);
         let mut spawn = |(index, listeners): (usize, Vec<Listening>)| {
             let worker = Worker {
                 config: config.clone(),
@@ -139,6 +141,7 @@ impl Server {
                 cpu: (config.pin || config.steer).then_some(cpus[index]),
                 remote: Arc::default(),
                 counters: Arc::default(),
+                feed: feeds.next(),
                 gate: gate.clone(),
             };
             cores.push(RunningCore::spawn(index, worker, tell.clone(), end.clone())?);
@@ -148,11 +151,13 @@ impl Server {
         // With the last sender gone, a worker that dies without a word ends the wait, too.
         drop((tell, end));
         metrics.install(cores.iter().map(RunningCore::view).collect());
-        let ended = Mutex::new(ended);
+        let (ended, access) = (Mutex::new(ended), None);
         let mut running =
-            Running { config, addresses, listening, shared, kept, cores, metrics, ended };
+            Running { config, addresses, listening, shared, kept, cores, metrics, ended, access };
         let made = spawned.and(running.hear(&started));
-        let ready = made.and_then(|()| account.as_ref().map_or(Ok(()), assume));
+        let ready = made
+            .and_then(|()| account.as_ref().map_or(Ok(()), assume))
+            .and_then(|()| running.write_access_log(writer));
         drop(closed);
         match ready {
             Ok(()) => Ok(running),
@@ -195,6 +200,15 @@ fn assume(account: &Account) -> Result<(), ServerError> {
     Ok(())
 }
 
+/// A queue for each worker and the writer at the other end, if there is an access log.
+fn access_log(config: &Config, workers: usize) -> (Option<Writer>, std::vec::IntoIter<Feed>) {
+    if !config.access.is_on() {
+        return (None, Vec::new().into_iter());
+    }
+    let (writer, feeds) = feeds(&config.access, workers);
+    (Some(writer), feeds.into_iter())
+}
+
 /// What every worker waits at until all of them can serve, and until nothing of root is left.
 #[derive(Debug, Clone, Default)]
 struct Gate(Arc<Mutex<()>>);
@@ -225,6 +239,7 @@ pub struct Running {
     /// How each core has ended, in the order in which they do. Locked by nobody: it lets threads
     /// share the rest.
     ended: Mutex<Receiver<Result<(), ServerError>>>,
+    access: Option<Writing>,
 }
 
 #[derive(Debug)]
@@ -378,6 +393,18 @@ impl Running {
         Reloader { config: self.config.clone(), cores: self.within_reach() }
     }
 
+    /// A handle that has the file of the access log opened anew; `None` if there is no log.
+    pub fn access_log(&self) -> Option<Reopener> {
+        self.access.as_ref().map(Writing::reopener)
+    }
+
+    /// Opens the access log, as whoever the server runs as.
+    fn write_access_log(&mut self, writer: Option<Writer>) -> Result<(), ServerError> {
+        let (Some(writer), Some(core)) = (writer, self.cores.first()) else { return Ok(()) };
+        self.access = Some(writer.start(Arc::clone(&core.counters))?);
+        Ok(())
+    }
+
     /// Who notices a core that does not turn.
     pub fn watchdog(&self) -> Watchdog {
         Watchdog::of(self)
@@ -416,6 +443,8 @@ impl Running {
             // Its panic has come as an outcome already.
             let _ = core.thread.join();
         }
+        // No core has another line.
+        self.access.into_iter().for_each(Writing::end);
         outcome
     }
 

@@ -6,6 +6,7 @@ use std::sync::mpsc::Sender;
 
 use super::listeners::Listening;
 use super::{Gate, ServerError};
+use crate::access::{Feed, Recorder};
 use crate::config::{Config, HostKind};
 use crate::counters::Counters;
 use crate::engine::{Engine, Remote};
@@ -24,6 +25,8 @@ pub(super) struct Worker {
     pub(super) cpu: Option<usize>,
     pub(super) remote: Arc<Remote>,
     pub(super) counters: Arc<Counters>,
+    /// Where the lines of its access log go, if there is one.
+    pub(super) feed: Option<Feed>,
     pub(super) gate: Gate,
 }
 
@@ -35,7 +38,8 @@ pub(super) struct Started {
 
 impl Worker {
     pub(super) fn run(self, index: usize, tell: Sender<Started>) -> Result<(), ServerError> {
-        let Worker { config, registry, listeners, shared, cpu, remote, counters, gate } = self;
+        let Worker { config, registry, listeners, shared, cpu, remote, counters, feed, gate } =
+            self;
         // Dropped with the worker: the last one removes the paths.
         let _shared = shared;
         // Said once, and by a worker that panics before it the end of the sender says it: the
@@ -82,11 +86,13 @@ impl Worker {
         let control = ring.control();
         let mut limits = config.limits;
         limits.connections_max = limits.connections_max.min(ring.connections_max());
-        let core = Core::new(registry, limits, counters, ring.unix_seconds());
+        let mut core = Core::new(registry, limits, counters, ring.unix_seconds());
+        core.access = feed.map(|feed| Box::new(Recorder::new(feed)));
+        let is_identifying = config.identify_clients || core.access.is_some();
         let reach = control.clone();
         core.mailbox.set_core(CoreWaker::new(move || reach.notify()));
         let mut engine = Engine::new(ring, core, count, remote, config.drain)
-            .admitting(&rules, config.identify_clients)
+            .admitting(&rules, is_identifying)
             .sharing(&is_shared);
         ready(Ok(control));
         gate.pass();

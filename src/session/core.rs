@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Addresses;
 use super::times::Times;
+use crate::access::Recorder;
 use crate::buffer::{Batch, Lease, Ledger, Load, Outbox};
 use crate::config::{Limits, Millis};
 use crate::counters::{Counters, Nanos, Time, TokenSlot, UpgradeResult};
@@ -37,6 +38,8 @@ pub struct Core {
     pub is_short_of_buffers: bool,
     /// Whose connections they are, of those of which that is known.
     pub addresses: Addresses,
+    /// Makes the lines of the access log, if there is one.
+    pub access: Option<Box<Recorder>>,
     /// Connections whose header has come, by their keys: the engine says whether they are let in.
     pub introduced: Vec<u64>,
     /// Who wants attention.
@@ -102,6 +105,7 @@ impl Core {
             is_crowded: false,
             is_short_of_buffers: false,
             addresses: Addresses::default(),
+            access: None,
             introduced: Vec::new(),
             mailbox: Rc::default(),
             spawn: None,
@@ -169,6 +173,17 @@ impl Core {
     /// Counts the time that what was answered in this turn took.
     pub(crate) fn end_turn(&mut self, now: Nanos) {
         self.times.end(now, &self.counters.request_times);
+        if let Some(access) = &mut self.access {
+            access.finish(now);
+        }
+    }
+
+    /// Gives what was logged in this turn away, behind [`end_turn`](Core::end_turn).
+    #[inline]
+    pub(crate) fn hand_over_log(&mut self) {
+        if let Some(access) = &mut self.access {
+            access.hand_over(&self.counters);
+        }
     }
 
     /// Counts an answer to the request that is looked at: the one place where that is done.
@@ -176,6 +191,9 @@ impl Core {
         self.counters.requests.raise();
         self.counters.statuses.raise(status.code());
         self.times.note_answer(&self.counters.request_times);
+        if let Some(access) = &self.access {
+            access.note_answer(status.code());
+        }
     }
 
     /// Counts what became of an offer that names a registered protocol: the one place where that is
@@ -191,6 +209,9 @@ impl Core {
         }
         .raise();
         counters.upgrades.raise(token, result);
+        if let Some(access) = &self.access {
+            access.note_upgrade(Some(token), result.name());
+        }
     }
 
     /// Requests of one connection that may be begun in this turn.

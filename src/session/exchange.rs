@@ -130,7 +130,9 @@ impl Exchange {
                 None => match self.next_head(input, &mut head, &mut bytes, port.core) {
                     Found::Part => break,
                     Found::Fault(Refused { fault, method }) => {
+                        let mark = port.log_mark();
                         refuse(fault, method, control, port);
+                        mark.into_iter().for_each(|mark| port.log_faulty(mark));
                         break;
                     }
                     Found::Whole => {
@@ -145,7 +147,7 @@ impl Exchange {
             match step {
                 Step::Answered => self.has_begun = false,
                 Step::Switched(handler, token) => {
-                    return Progress::Switched(Switched::now(handler, token, port.core));
+                    return Progress::Switched(Switched::now(handler, token, port));
                 }
                 Step::Begun(waiting) => self.keep(waiting, port.core),
                 Step::Waiting(waiting) if waiting.is_blocked() => {
@@ -181,15 +183,19 @@ impl Exchange {
 
     /// Nothing came in time.
     pub(super) fn timed_out(&mut self, control: &mut Control, port: &mut Port<'_>) {
+        let mark = port.log_mark();
         if let Some(waiting) = self.waiting.take() {
             port.core.times.look_at(waiting.since());
             waiting.timed_out(control, port);
+            mark.into_iter().for_each(|mark| port.log_gone_on(mark, Some(&Step::Answered)));
             port.core.times.look_at_new();
         } else if self.has_begun {
             port.core.counters.timeouts_heads.raise();
             let text = "The head of the request did not arrive in time.\n";
             let response = Response::text(Status::REQUEST_TIMEOUT, text);
-            answer_and_close(&response, method_begun(&self.assembly, b""), control, port);
+            let method = method_begun(&self.assembly, b"", port.core);
+            answer_and_close(&response, method, control, port);
+            mark.into_iter().for_each(|mark| port.log_faulty(mark));
         } else {
             port.core.counters.timeouts_idle.raise();
             control.is_closing = true;
@@ -204,7 +210,9 @@ impl Exchange {
         what: impl FnOnce(&mut dyn Streaming, &mut StreamIo<'_>),
     ) {
         if let Some(streamed) = self.waiting.as_mut().and_then(|waiting| waiting.stream()) {
+            let mark = port.log_mark();
             streamed.call(control, port, what);
+            mark.into_iter().for_each(|mark| port.log_gone_on(mark, None));
         }
     }
 
@@ -270,6 +278,7 @@ impl Exchange {
         while let Some(mut bytes) = input.pop() {
             if let Err(fault) = self.skip_empty_lines(&mut bytes) {
                 // No request has begun.
+                note_line(&bytes, b"", core);
                 return Found::Fault(Refused::of(fault, Method::Other, core));
             }
             if bytes.is_empty() {
@@ -290,7 +299,7 @@ impl Exchange {
             };
             match scanned {
                 Scanned::BareLf(_) => {
-                    let method = method_begun(&self.assembly, &bytes);
+                    let method = method_begun(&self.assembly, &bytes, core);
                     return Found::Fault(Refused::of(HeadError::BareLf, method, core));
                 }
                 Scanned::Complete(len) => {
@@ -318,7 +327,10 @@ impl Exchange {
                 *head = read;
                 Found::Whole
             }
-            Err(fault) => Found::Fault(Refused::of(fault, method_begun(bytes, b""), core)),
+            Err(fault) => {
+                let method = method_begun(bytes, b"", core);
+                Found::Fault(Refused::of(fault, method, core))
+            }
         }
     }
 
@@ -385,19 +397,27 @@ impl Refused {
 
     /// For a head that has not ended within its bound. Whatever of it the answer names as too long,
     /// this bound is what it reached.
-    fn as_too_large(received: &[u8], core: &Core) -> Refused {
+    fn as_too_large(received: &[u8], core: &mut Core) -> Refused {
         core.counters.heads_too_large.raise();
         let fault = overflow_fault(received, &core.head_limits());
-        Refused { fault, method: method_begun(received, b"") }
+        Refused { fault, method: method_begun(received, b"", core) }
     }
 }
 
 /// HEAD, if what was received of a head says so; which other method it has makes no difference to an
 /// answer.
-fn method_begun(front: &[u8], behind: &[u8]) -> Method {
+fn method_begun(front: &[u8], behind: &[u8], core: &mut Core) -> Method {
+    note_line(front, behind, core);
     match front.iter().chain(behind).take(5).eq(b"HEAD ") {
         true => Method::Head,
         false => Method::Other,
+    }
+}
+
+/// What was received of a request that is refused for its head goes into the log, if there is one.
+fn note_line(front: &[u8], behind: &[u8], core: &mut Core) {
+    if let Some(access) = &mut core.access {
+        access.note_faulty(front, behind);
     }
 }
 
@@ -430,7 +450,9 @@ fn go_on(
 ) -> Step {
     let since = waiting.since();
     port.core.times.look_at(since);
+    let mark = port.log_mark();
     let mut step = waiting.advance(input, is_ended, control, port);
+    mark.into_iter().for_each(|mark| port.log_gone_on(mark, Some(&step)));
     port.core.times.look_at_new();
     if let Step::Begun(waiting) | Step::Waiting(waiting) = &mut step {
         waiting.came_by(since);
@@ -450,7 +472,9 @@ fn begin(
     let registry = Rc::clone(&port.core.registry);
     let client = port.client();
     let request = Request::new(bytes, head, &fields).with_client(client.as_ref());
+    let mark = port.log_mark();
     let step = super::respond::begin(&registry, request, input, control, port);
+    mark.into_iter().for_each(|mark| port.log_begun(mark, request, &step));
     port.core.fields = fields;
     match bytes {
         HeadBytes::Received(_) => *bytes = HeadBytes::default(),

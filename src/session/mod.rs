@@ -28,6 +28,7 @@ mod asked;
 mod content;
 mod core;
 mod exchange;
+mod logged;
 mod preface;
 mod respond;
 #[cfg(test)]

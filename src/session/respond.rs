@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::asked::Asked;
 use super::content::{Incoming, at_hand};
 use super::exchange::{Step, answer_and_close, refuse, write};
+use super::logged::explain;
 use super::streamed::Streamed;
 use super::switched::fenced;
 use super::waiting::{Kept, Waiting};
@@ -85,6 +86,7 @@ pub(super) fn begin(
     let request = request.with_pattern(route.pattern);
     if let Some(missed) = route.missed {
         missed.count(port.core);
+        missed.result().into_iter().for_each(|result| route.explain(request, result));
     }
     if let Some(refusal) = route.refusal(request) {
         // U-45: what a 426 asks for, an HTTP/1.0 client cannot do on this connection.
@@ -103,7 +105,7 @@ pub(super) fn begin(
     }
     if let Some(refusal) = screen(route, request, port) {
         let token = route.chosen.map_or(TokenSlot::default(), |(protocol, _)| protocol.slot());
-        port.core.count_upgrade(token, UpgradeResult::Declined);
+        route.count(request, token, UpgradeResult::Declined, port.core);
         return conclude(request, &refusal, incoming, route.is_guarded, control, port);
     }
     if route.takes(request) != Takes::Whole {
@@ -189,7 +191,7 @@ fn refuse_content(
     port: &mut Port<'_>,
 ) -> Step {
     if let Some((protocol, _)) = route.chosen {
-        port.core.count_upgrade(protocol.slot(), UpgradeResult::Unfit);
+        route.count(request, protocol.slot(), UpgradeResult::Unfit, port.core);
     }
     answer_and_close(response, request.method(), control, port);
     Step::Answered
@@ -289,6 +291,17 @@ impl<'a> Route<'a> {
                 }
             }
         }
+    }
+
+    /// Counts what became of an offer, and says why.
+    fn count(&self, request: Request<'_>, token: TokenSlot, result: UpgradeResult, core: &Core) {
+        core.count_upgrade(token, result);
+        self.explain(request, result.name());
+    }
+
+    /// Says why an offer had its result, to who wants to know.
+    pub(super) fn explain(&self, request: Request<'_>, result: &str) {
+        explain(request, self.resource.protocols_text(), result);
     }
 
     /// Bytes of content this request may have.
@@ -392,6 +405,22 @@ impl Missed {
             Missed::Unfit(token) => return core.count_upgrade(token, UpgradeResult::Unfit),
         }
         .raise();
+        if let (Some(access), Some(result)) = (&core.access, self.result()) {
+            access.note_upgrade(None, result);
+        }
+    }
+
+    /// What metrics and logs call it; `None` if nothing was offered.
+    fn result(self) -> Option<&'static str> {
+        Some(match self {
+            Missed::Unusable(Unusable::Absent) => return None,
+            Missed::Unusable(Unusable::Http10) => "http10",
+            Missed::Unusable(Unusable::NoConnectionOption) => "no_connection_option",
+            Missed::Unusable(Unusable::Malformed) => "malformed",
+            Missed::Unusable(Unusable::TooLong) => "too_long",
+            Missed::Unknown => "unknown",
+            Missed::Unfit(_) => UpgradeResult::Unfit.name(),
+        })
     }
 }
 
@@ -615,8 +644,13 @@ pub(super) fn decided(
         return Step::Answered;
     };
     let response = match decision {
-        Decision::Switch(switch) if route.is_tunnel => return open_tunnel(protocol, switch, port),
-        Decision::Switch(switch) => return switch_over(protocol, version, request, switch, port),
+        Decision::Switch(switch) => {
+            route.explain(request, UpgradeResult::Switched.name());
+            return match route.is_tunnel {
+                true => open_tunnel(protocol, switch, port),
+                false => switch_over(protocol, version, request, switch, port),
+            };
+        }
         Decision::Later(awaiting) => {
             let asked = Asked::now(protocol.slot(), port.core);
             let deadline = port.core.now.saturating_add(route.decision_timeout_ms(port.core));
@@ -631,7 +665,7 @@ pub(super) fn decided(
     // as a request.
     let is_early = protocol.early_data() == EarlyData::Forbidden && !input.is_empty();
     let result = if is_early { UpgradeResult::EarlyBytesRefused } else { UpgradeResult::Declined };
-    port.core.count_upgrade(protocol.slot(), result);
+    route.count(request, protocol.slot(), result, port.core);
     // A protocol decides when the content is there: nothing of it is left.
     let incoming = Incoming::new(Framing::None, false, 0, port.core);
     conclude(request, &response, incoming, is_early || route.is_tunnel, control, port)

@@ -13,22 +13,26 @@ pub(super) struct Switched {
     handler: Box<dyn Handler>,
     token: TokenSlot,
     since: Millis,
+    /// What the engine knows the connection by.
+    key: u64,
 }
 
 impl Switched {
     /// A connection was switched in this turn, to a protocol that is counted there.
-    pub(super) fn now(handler: Box<dyn Handler>, token: TokenSlot, core: &Core) -> Switched {
+    pub(super) fn now(handler: Box<dyn Handler>, token: TokenSlot, port: &Port<'_>) -> Switched {
+        let Port { core, key, .. } = port;
         core.counters.upgrades_open.raise();
         core.counters.upgrades.of(token).open.raise();
-        Switched { handler, token, since: core.now }
+        Switched { handler, token, since: core.now, key: *key }
     }
 
     /// It is over: the handler, to part from.
-    fn end(self, core: &Core) -> Box<dyn Handler> {
+    fn end(self, reason: &str, core: &mut Core) -> Box<dyn Handler> {
         core.counters.upgrades_open.lower();
         core.counters.upgrades.of(self.token).open.lower();
         let took = core.now.saturating_sub(self.since);
         core.counters.switched_times.note(took.saturating_mul(NANOS_PER_MILLI), 1);
+        core.log_end(self.key, self.token, self.since, reason);
         self.handler
     }
 }
@@ -51,6 +55,9 @@ impl Session {
             let Some(bytes) = self.input.pop() else { break };
             let bytes = port.core.lendable(bytes);
             port.core.spend(BUFFER_COST);
+            if let Some(access) = &mut port.core.access {
+                access.received(port.key, bytes.len());
+            }
             self.with_handler(port, |handler, io| {
                 io.share_end = share_end;
                 handler.on_bytes(bytes, io);
@@ -80,13 +87,16 @@ impl Session {
         let is_fine = fenced(|| call(&mut **handler, &mut io));
         port.core.counters.upgrades.returned();
         if let Some(rest) = rest {
+            if let Some(access) = &mut port.core.access {
+                access.returned(port.key, rest.len());
+            }
             self.input.push_front(rest);
         }
         if !is_fine {
             port.core.counters.handler_panics.raise();
             self.control.is_reset = true;
             if let State::Switched(switched) = std::mem::replace(&mut self.state, State::Over) {
-                let handler = switched.end(port.core);
+                let handler = switched.end(CloseReason::HandlerPanicked.as_str(), port.core);
                 fenced(|| drop(handler));
             }
         }
@@ -94,19 +104,24 @@ impl Session {
 }
 
 /// Tells a handler that its connection is over.
-pub(super) fn close(switched: Switched, reason: CloseReason, core: &Core) {
-    part_from(switched, core, |handler| handler.on_close(reason));
+pub(super) fn close(switched: Switched, reason: CloseReason, core: &mut Core) {
+    part_from(switched, reason.as_str(), core, |handler| handler.on_close(reason));
 }
 
 /// Gives a handler its connection as a descriptor.
-pub(super) fn detach(switched: Switched, detached: Detached, core: &Core) {
-    part_from(switched, core, |handler| handler.on_detached(detached));
+pub(super) fn detach(switched: Switched, detached: Detached, core: &mut Core) {
+    part_from(switched, "detached", core, |handler| handler.on_detached(detached));
 }
 
 /// Calls a handler for the last time.
-fn part_from(switched: Switched, core: &Core, call: impl FnOnce(&mut dyn Handler)) {
+fn part_from(
+    switched: Switched,
+    reason: &str,
+    core: &mut Core,
+    call: impl FnOnce(&mut dyn Handler),
+) {
     let token = switched.token;
-    let mut handler = switched.end(core);
+    let mut handler = switched.end(reason, core);
     core.counters.upgrades.call(Calling::Protocol(token));
     let is_fine = fenced(|| {
         call(&mut *handler);

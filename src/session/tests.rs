@@ -1,6 +1,7 @@
 //! What the conformance rows do not show of a session: counters, limits, timeouts, and turns.
 
 mod contents;
+mod logged;
 mod streams;
 mod tunnel;
 

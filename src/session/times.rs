@@ -42,6 +42,11 @@ impl Times {
         self.began
     }
 
+    /// When the request came that is looked at.
+    pub(super) fn since(&self) -> Nanos {
+        self.since.min(self.began)
+    }
+
     /// A request that came in the turn that began at `since` is looked at, and no new one.
     pub(super) fn look_at(&mut self, since: Nanos) {
         self.since = since;

@@ -13,7 +13,7 @@ use super::streamed::Streamed;
 use super::{Core, Port};
 use crate::buffer::{Collected, LeaseQueue};
 use crate::config::{Millis, NEVER};
-use crate::counters::Nanos;
+use crate::counters::{Nanos, UpgradeResult};
 use crate::http::{CONTINUE, ChunkError, Method, OwnedRequest, Request, Response, Status, framing};
 use crate::resource::Registry;
 use crate::upgrade::{Awaiting, CloseReason, Control, Decision};
@@ -176,6 +176,8 @@ impl Waiting {
             }
             Stage::Decision { kept, asked, .. } => {
                 asked.timed_out(port.core);
+                let (request, route) = kept.routed();
+                route.explain(request, UpgradeResult::Timeout.name());
                 let text = "The switch was not decided in time.\n";
                 (kept, Status::SERVICE_UNAVAILABLE, text)
             }

@@ -13,7 +13,10 @@ use super::listen::listeners;
 use super::route::Routing;
 use super::section::Section;
 use super::{FILE_BYTES_MAX, LogSettings, Site};
-use crate::config::{Config, DrainTimes, HostKind, LimitError, Limits, ListenAddress, RingConfig};
+use crate::config::{
+    AccessFormat, AccessLog, AccessTarget, Config, DrainTimes, HostKind, LimitError, Limits,
+    ListenAddress, RingConfig,
+};
 use crate::privilege::Account;
 
 /// More than any host has cores: a slip of the finger is to be told, not thousands of threads.
@@ -24,6 +27,16 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// How often to look whether a core is stuck: it costs each a turn.
 const WATCHDOG: Duration = Duration::from_secs(2);
+
+/// How the lines of an access log may look.
+const ACCESS_FORMATS: [(&str, AccessFormat); 3] = [
+    ("combined", AccessFormat::Combined),
+    ("common", AccessFormat::Common),
+    ("json", AccessFormat::Json),
+];
+
+/// What the queue of an access log may hold: the longest line at least, a gibibyte at most.
+const ACCESS_QUEUE_BYTES: std::ops::RangeInclusive<u64> = 64 * 1024..=1 << 30;
 
 /// The text of a file.
 pub(super) fn text_of(path: &Path) -> io::Result<String> {
@@ -65,7 +78,8 @@ fn read(
     };
     let mut file = Section::new(notes, table.span(), table.into_inner());
     let mut config = config(&mut file);
-    let log = log(&mut file);
+    let (log, access) = log(&mut file, folder);
+    config.access = access;
     let watchdog = time(&mut file, "watchdog_ms", WATCHDOG);
     let watchdog = (!watchdog.is_zero()).then_some(watchdog);
     let admin = admin(&mut file);
@@ -91,6 +105,7 @@ fn config(file: &mut Section<'_>) -> Config {
     let listen = listeners(file);
     Config {
         listen: if listen.is_empty() { usual.listen } else { listen },
+        access: usual.access,
         identify_clients: file.flag("identify_clients").unwrap_or_default(),
         workers: file.number("workers", 0..=WORKERS_MAX).map_or(0, |said| said.value as usize),
         host: file.word("host", &hosts).unwrap_or_default(),
@@ -185,16 +200,28 @@ fn admin(file: &mut Section<'_>) -> Option<ListenAddress> {
     parsed
 }
 
-fn log(file: &mut Section<'_>) -> LogSettings {
-    let Some(mut section) = file.section("log") else { return LogSettings::default() };
+fn log(file: &mut Section<'_>, folder: &Path) -> (LogSettings, AccessLog) {
+    let mut access = AccessLog::default();
+    let Some(mut section) = file.section("log") else { return (LogSettings::default(), access) };
     let level = section.text("level");
     if let Some(said) = &level
         && let Err(error) = said.value.parse::<tracing_subscriber::EnvFilter>()
     {
         section.fault_at(said, format!("no level: {error}"));
     }
+    if let Some(said) = section.text("access") {
+        match said.value.parse() {
+            Ok(AccessTarget::File(path)) => access.to = AccessTarget::File(folder.join(path)),
+            Ok(target) => access.to = target,
+            Err(error) => section.fault_at(&said, error.to_string()),
+        }
+    }
+    access.format = section.word("access_format", &ACCESS_FORMATS).unwrap_or_default();
+    if let Some(said) = section.number("access_queue_bytes_max", ACCESS_QUEUE_BYTES) {
+        access.queue_bytes_max = said.value as usize;
+    }
     section.end();
-    LogSettings { level: level.map(|said| said.value) }
+    (LogSettings { level: level.map(|said| said.value) }, access)
 }
 
 #[cfg(test)]
@@ -252,6 +279,9 @@ mod tests {
             ("[ring]\nbuffers = 3", "-:2:11: `buffers` is a power of two"),
             ("[admin]\nlisten = '192.0.2.1:80'", "-:2:10: the admin listener asks nobody"),
             ("[log]\nlevel = 'loud=very'", "-:2:9: no level: "),
+            ("[log]\naccess = ''", "-:2:10: an access log goes to "),
+            ("[log]\naccess_format = 'xml'", "-:2:17: `access_format` is one of \"combined\""),
+            ("[log]\naccess_queue_bytes_max = 10", "-:2:26: `access_queue_bytes_max` is a number"),
             ("[[route]]", "-:1:1: a route says its `path`"),
             ("[[route]]\npath = '/'", "-:2:8: a route says what is there"),
             ("[[route]]\npath = 'a'\nupgrade = 'echo'", "-:2:8: the route \"a\" must begin"),

@@ -115,9 +115,10 @@ pub enum CloseReason {
     AnswerTimeout,
 }
 
-impl fmt::Display for CloseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl CloseReason {
+    /// The same in words.
+    pub fn as_str(self) -> &'static str {
+        match self {
             CloseReason::Finished => "finished",
             CloseReason::HandlerReset => "reset by its handler",
             CloseReason::HandlerPanicked => "its handler panicked",
@@ -132,7 +133,13 @@ impl fmt::Display for CloseReason {
             CloseReason::ContentTooLarge => "the content was larger than the resource takes",
             CloseReason::ContentTooSlow => "the content came too slowly",
             CloseReason::AnswerTimeout => "the answer did not begin in time",
-        })
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -69,6 +69,10 @@ impl Kernel for Simulation {
         UNIX_SECONDS_AT_START + self.now() / 1000
     }
 
+    fn unix_millis(&self) -> u64 {
+        UNIX_SECONDS_AT_START * 1000 + self.now()
+    }
+
     fn pool(&self) -> &Pool {
         &self.pool
     }
