@@ -224,7 +224,7 @@ fn an_access_log_allocates_nothing_for_a_request() {
             assert_eq!(lines.iter().filter(|byte| **byte == b'\n').count(), 64 * 16);
             allocated
         };
-        (0..3).for_each(|_| drop(round()));
+        (0..3).for_each(|_| _ = round());
         let allocated: u64 = (0..10).map(|_| round()).sum();
         assert_eq!(allocated, 0, "{format:?}");
     }

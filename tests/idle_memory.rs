@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource as Limit, Rlimit, getrlimit, setrlimit};
 use serving::Serving;
 use socket2::{Domain, Socket, Type};
-use upring::config::Config;
+use upring::config::{AccessLog, Config};
 use upring::protocols::echo;
 use upring::resource::Resource;
 use upring::server::{Server, ServerError};
@@ -91,6 +91,24 @@ fn upgraded(server: SocketAddr, protocol: &Protocol, count: usize) -> Vec<TcpStr
     (0..count).map(connect).collect()
 }
 
+/// Has every byte of the queue between the core and the log's writer used once: it is the core's memory,
+/// not its connections'.
+fn fill_the_queue(server: SocketAddr) {
+    let mut stream = TcpStream::connect(server).expect("the server listens");
+    let line_bytes_min = 80;
+    let requests = AccessLog::default().queue_bytes_max / line_bytes_min;
+    let mut answers = vec![0; 64 * 1024];
+    for _ in 0..requests / 64 {
+        let asked = b"GET /plaintext HTTP/1.1\r\nHost: a\r\n\r\n".repeat(64);
+        stream.write_all(&asked).expect("the server reads");
+        let mut seen = Vec::new();
+        while memchr::memmem::find_iter(&seen, b"Hello, World!").count() < 64 {
+            let read = stream.read(&mut answers).expect("the server answers");
+            seen.extend_from_slice(&answers[..read]);
+        }
+    }
+}
+
 fn read_up_to(stream: &mut TcpStream, end: &[u8]) {
     let (mut answer, mut len) = ([0; 512], 0);
     while !answer[..len].ends_with(end) {
@@ -134,6 +152,9 @@ fn an_idle_upgraded_connection_costs_at_most_256_bytes() {
         let arguments = [&["--workers", "1", "--host", host], more].concat();
         let Some(serving) = Serving::start(&arguments) else { return };
         drop(upgraded(serving.address(), &protocol, WARM));
+        if more == logged {
+            fill_the_queue(serving.address());
+        }
         let before = settled_bytes(&serving);
         let connections = upgraded(serving.address(), &protocol, CONNECTIONS);
         let host = format!("{host}, {}, {more:?}", protocol.name);

@@ -51,7 +51,7 @@ fn is_clean(text: &[u8]) -> bool {
 }
 
 fn is_special(byte: u8) -> bool {
-    (byte < b' ') | (byte >= 0x7f) | (byte == b'"') | (byte == b'\\')
+    !(b' '..0x7f).contains(&byte) | (byte == b'"') | (byte == b'\\')
 }
 
 fn write_byte(out: &mut Vec<u8>, byte: u8) {

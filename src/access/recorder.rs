@@ -5,8 +5,9 @@
 //! it takes no memory.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use super::line::{
     Answered, Ended, FIELD_BYTES_MAX, Facts, Page, Place, REQUEST_LINE_BYTES_MAX, fill_in,
@@ -41,7 +42,13 @@ pub struct Recorder {
     /// Requests that wait, by the keys of their connections.
     drafts: HashMap<u64, Draft>,
     switched: Vec<Box<[Exchanged; PAGE]>>,
+    /// What those were asked for by: most by the same few.
+    targets: HashSet<Rc<Target>>,
 }
+
+/// The beginning of a target, or all of it.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Target(Box<[u8]>);
 
 /// What became of a request so far.
 #[derive(Debug, Clone, Copy, Default)]
@@ -69,7 +76,7 @@ struct Exchanged {
     received: u64,
     /// At the switch less than nothing: what waits to be sent then is the answer's.
     sent: u64,
-    target: Box<[u8]>,
+    target: Option<Rc<Target>>,
 }
 
 /// Whose request it is, and since when.
@@ -94,6 +101,7 @@ impl Recorder {
             faulty: Vec::new(),
             drafts: HashMap::new(),
             switched: Vec::new(),
+            targets: HashSet::new(),
         }
     }
 
@@ -212,10 +220,21 @@ impl Recorder {
         while self.switched.len() <= slot / PAGE {
             self.switched.push(Box::new(std::array::from_fn(|_| Exchanged::default())));
         }
+        let target = Some(self.shared(target));
         if let Some(place) = self.exchanged(key) {
-            let target = target.get(..=FIELD_BYTES_MAX).unwrap_or(target);
-            *place = Exchanged { target: target.into(), ..Exchanged::default() };
+            *place = Exchanged { target, ..Exchanged::default() };
         }
+    }
+
+    /// A target that is kept once, however many connections were switched by it.
+    fn shared(&mut self, target: &[u8]) -> Rc<Target> {
+        let target = Target(target.get(..=FIELD_BYTES_MAX).unwrap_or(target).into());
+        if let Some(known) = self.targets.get(&target) {
+            return Rc::clone(known);
+        }
+        let target = Rc::new(target);
+        self.targets.insert(Rc::clone(&target));
+        target
     }
 
     /// So many bytes of a switched connection are its answer's, and not sent yet.
@@ -256,12 +275,19 @@ impl Recorder {
         counters: &Counters,
     ) {
         let exchanged = self.exchanged(whose.key).map(std::mem::take).unwrap_or_default();
+        let target = exchanged.target;
+        if let Some(target) = &target
+            && Rc::strong_count(target) == 2
+        {
+            // Nobody else has it.
+            self.targets.remove(target);
+        }
         if self.has_no_room() {
             return counters.access_lines_dropped.raise();
         }
         let place = self.place(whose.key, whose.client, whose.now);
         let ended = Ended {
-            target: &exchanged.target,
+            target: target.as_ref().map_or(&[], |target| &target.0),
             token: counters.upgrades.name(token),
             bytes_received: exchanged.received,
             // Less than nothing: not even the answer has left.
@@ -335,4 +361,28 @@ impl Draft {
 /// A key's lower half.
 fn slot(key: u64) -> usize {
     (key as u32) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::feeds;
+    use crate::config::AccessLog;
+
+    #[test]
+    fn what_a_switched_connection_keeps_is_small_and_gone_with_it() {
+        assert_eq!(size_of::<Exchanged>(), 24);
+        let (_writer, feeds) = feeds(&AccessLog::default(), 1);
+        let mut recorder = Recorder::new(feeds.into_iter().next().expect("one core"));
+        let counters = Counters::default();
+        for key in 0..1000 {
+            recorder.open(key, if key % 2 == 0 { b"/a" } else { b"/b" });
+        }
+        assert_eq!(recorder.targets.len(), 2);
+        for key in 0..1000 {
+            let whose = Whose { key, client: None, now: 0, since: 0 };
+            recorder.end(whose, 0, TokenSlot::default(), "finished", &counters);
+        }
+        assert_eq!(recorder.targets.len(), 0);
+    }
 }

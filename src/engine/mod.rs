@@ -298,11 +298,11 @@ impl<K: Kernel> Engine<K> {
             Completion::Closed { connection } => self.closed(connection),
             Completion::Identified { connection, result } => self.identified(connection, result),
             Completion::Installed { connection, result } => {
-                self.with(connection, |connection, core, _| {
+                self.with(connection, |connection, core, key| {
                     debug_assert_eq!(connection.phase, Phase::Installing);
                     let (manner, reason) = match result {
                         Ok(socket) => {
-                            connection.session.detached(socket, core);
+                            connection.session.detached(key, socket, core);
                             (Manner::Close, CloseReason::Finished)
                         }
                         // The handler took the connection out: nobody is left to end it in order.

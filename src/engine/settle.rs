@@ -2,7 +2,7 @@
 //! asks of the kernel, apart from the rest of a short send, is asked for here.
 
 use super::connection::{Connection, Phase, Receive, Watch};
-use super::{Engine, STARVED_PAUSE_MS};
+use super::{Engine, STARVED_PAUSE_MS, key};
 use crate::buffer::Size;
 use crate::config::NEVER;
 use crate::ring::{Kernel, Manner, Receipts, Token};
@@ -357,7 +357,7 @@ impl Connection {
     /// Stops what is in flight, tells the session, and closes when the last completion has come.
     fn wind_up<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &mut Core) {
         let Phase::Ending { manner, reason } = self.phase else { return };
-        self.session.close(reason, core);
+        self.session.close(key(token), reason, core);
         self.stop_receive(token, kernel);
         self.stop_watch(token, kernel);
         if self.is_sending && !std::mem::replace(&mut self.is_send_stopped, true) {

@@ -147,7 +147,7 @@ impl Exchange {
             match step {
                 Step::Answered => self.has_begun = false,
                 Step::Switched(handler, token) => {
-                    return Progress::Switched(Switched::now(handler, token, port));
+                    return Progress::Switched(Switched::now(handler, token, port.core));
                 }
                 Step::Begun(waiting) => self.keep(waiting, port.core),
                 Step::Waiting(waiting) if waiting.is_blocked() => {

@@ -21,10 +21,8 @@ impl Port<'_> {
     /// here on is told by [`Port::log_begun`], [`Port::log_gone_on`] or [`Port::log_faulty`].
     #[inline]
     pub(super) fn log_mark(&mut self) -> Option<usize> {
-        match self.core.access {
-            None => None,
-            Some(_) => Some(self.outbox().queued().bytes),
-        }
+        self.core.access.as_ref()?;
+        Some(self.outbox().queued().bytes)
     }
 
     /// A request was looked at for the first time.

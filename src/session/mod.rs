@@ -210,22 +210,22 @@ impl Session {
         self.advance(port);
     }
 
-    /// The connection is over; its handler is told why. No other call follows.
-    pub fn close(&mut self, reason: CloseReason, core: &mut Core) {
+    /// The connection that the engine knows by `key` is over; its handler is told why. No other call follows.
+    pub fn close(&mut self, key: u64, reason: CloseReason, core: &mut Core) {
         self.input.clear();
         match std::mem::replace(&mut self.state, State::Over) {
-            State::Switched(switched) => switched::close(switched, reason, core),
+            State::Switched(switched) => switched::close(switched, key, reason, core),
             State::Http(mut exchange) => exchange.abandon(reason, core),
             State::Preface(_) | State::Over => {}
         }
     }
 
     /// The connection leaves the engine as `socket`.
-    pub fn detached(&mut self, socket: OwnedFd, core: &mut Core) {
+    pub fn detached(&mut self, key: u64, socket: OwnedFd, core: &mut Core) {
         let unread = std::mem::take(&mut self.input);
         let is_ended = self.input_end != InputEnd::Open;
         if let State::Switched(switched) = std::mem::replace(&mut self.state, State::Over) {
-            switched::detach(switched, Detached { socket, unread, is_ended }, core);
+            switched::detach(switched, key, Detached { socket, unread, is_ended }, core);
         }
     }
 

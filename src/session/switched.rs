@@ -13,26 +13,23 @@ pub(super) struct Switched {
     handler: Box<dyn Handler>,
     token: TokenSlot,
     since: Millis,
-    /// What the engine knows the connection by.
-    key: u64,
 }
 
 impl Switched {
     /// A connection was switched in this turn, to a protocol that is counted there.
-    pub(super) fn now(handler: Box<dyn Handler>, token: TokenSlot, port: &Port<'_>) -> Switched {
-        let Port { core, key, .. } = port;
+    pub(super) fn now(handler: Box<dyn Handler>, token: TokenSlot, core: &Core) -> Switched {
         core.counters.upgrades_open.raise();
         core.counters.upgrades.of(token).open.raise();
-        Switched { handler, token, since: core.now, key: *key }
+        Switched { handler, token, since: core.now }
     }
 
     /// It is over: the handler, to part from.
-    fn end(self, reason: &str, core: &mut Core) -> Box<dyn Handler> {
+    fn end(self, key: u64, reason: &str, core: &mut Core) -> Box<dyn Handler> {
         core.counters.upgrades_open.lower();
         core.counters.upgrades.of(self.token).open.lower();
         let took = core.now.saturating_sub(self.since);
         core.counters.switched_times.note(took.saturating_mul(NANOS_PER_MILLI), 1);
-        core.log_end(self.key, self.token, self.since, reason);
+        core.log_end(key, self.token, self.since, reason);
         self.handler
     }
 }
@@ -96,7 +93,8 @@ impl Session {
             port.core.counters.handler_panics.raise();
             self.control.is_reset = true;
             if let State::Switched(switched) = std::mem::replace(&mut self.state, State::Over) {
-                let handler = switched.end(CloseReason::HandlerPanicked.as_str(), port.core);
+                let handler =
+                    switched.end(port.key, CloseReason::HandlerPanicked.as_str(), port.core);
                 fenced(|| drop(handler));
             }
         }
@@ -104,24 +102,25 @@ impl Session {
 }
 
 /// Tells a handler that its connection is over.
-pub(super) fn close(switched: Switched, reason: CloseReason, core: &mut Core) {
-    part_from(switched, reason.as_str(), core, |handler| handler.on_close(reason));
+pub(super) fn close(switched: Switched, key: u64, reason: CloseReason, core: &mut Core) {
+    part_from(switched, key, reason.as_str(), core, |handler| handler.on_close(reason));
 }
 
 /// Gives a handler its connection as a descriptor.
-pub(super) fn detach(switched: Switched, detached: Detached, core: &mut Core) {
-    part_from(switched, "detached", core, |handler| handler.on_detached(detached));
+pub(super) fn detach(switched: Switched, key: u64, detached: Detached, core: &mut Core) {
+    part_from(switched, key, "detached", core, |handler| handler.on_detached(detached));
 }
 
 /// Calls a handler for the last time.
 fn part_from(
     switched: Switched,
+    key: u64,
     reason: &str,
     core: &mut Core,
     call: impl FnOnce(&mut dyn Handler),
 ) {
     let token = switched.token;
-    let mut handler = switched.end(reason, core);
+    let mut handler = switched.end(key, reason, core);
     core.counters.upgrades.call(Calling::Protocol(token));
     let is_fine = fenced(|| {
         call(&mut *handler);

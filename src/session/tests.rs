@@ -196,7 +196,7 @@ fn a_reset_while_the_handler_decides_leaves_nothing_behind() {
         assert_eq!(scene.counters.upgrades_deciding.value(), 1);
         assert_eq!(scene.pool.vacant(), 63, "the early bytes wait where they were received");
         let Scene { session, core, .. } = &mut scene;
-        session.close(CloseReason::PeerReset, core);
+        session.close(1, CloseReason::PeerReset, core);
         let promise = DECISIONS.take().pop().expect("the handler was asked");
         assert!(promise.is_abandoned());
         promise.keep(Decision::switch(Silent));

@@ -209,7 +209,7 @@ fn an_endpoint_is_told_once_how_it_ended() {
         let mut scene = switched(WebSocket::new());
         scene.receive(&bytes);
         let Scene { session, core, .. } = &mut scene;
-        session.close(CloseReason::Finished, core);
+        session.close(1, CloseReason::Finished, core);
         assert_eq!(told(), [expected]);
     }
     for (reason, expected) in [
@@ -218,7 +218,7 @@ fn an_endpoint_is_told_once_how_it_ended() {
     ] {
         let mut scene = switched(WebSocket::new());
         let Scene { session, core, .. } = &mut scene;
-        session.close(reason, core);
+        session.close(1, reason, core);
         assert_eq!(told(), [expected]);
     }
     let mut scene = switched(WebSocket::new());
@@ -279,7 +279,7 @@ fn messages_that_have_not_come_whole_share_the_memory_of_a_core() {
     let mut lost = scene();
     lost.receive(frame(0x01, "m".repeat(3000)));
     let Scene { session, core, .. } = &mut lost;
-    session.close(CloseReason::PeerReset, core);
+    session.close(1, CloseReason::PeerReset, core);
     assert_eq!(held(&lost), 0);
 }
 

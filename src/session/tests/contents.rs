@@ -78,7 +78,7 @@ fn nothing_is_held_any_more_whatever_becomes_of_a_content() {
             "/whole",
             |scene| {
                 let Scene { session, core, .. } = scene;
-                session.close(CloseReason::PeerReset, core);
+                session.close(1, CloseReason::PeerReset, core);
             },
             None,
         ),
@@ -110,7 +110,7 @@ fn a_stopping_server_and_a_session_that_is_dropped_hold_nothing() {
     scene.call(|session, port| session.drain(Duration::from_secs(1), port));
     assert_eq!(held(&scene), 4096, "it may still come");
     let Scene { session, core, .. } = &mut scene;
-    session.close(CloseReason::Drained, core);
+    session.close(1, CloseReason::Drained, core);
     assert_eq!(held(&scene), 0);
 
     next(&mut scene);

@@ -44,7 +44,7 @@ impl Logged {
 
     fn close(&mut self, reason: CloseReason) {
         let Scene { session, core, .. } = &mut self.scene;
-        session.close(reason, core);
+        session.close(1, reason, core);
     }
 }
 

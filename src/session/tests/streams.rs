@@ -462,6 +462,6 @@ fn a_handler_is_told_of_the_drain_and_of_a_lost_connection() {
     let mut scene = scene(Limits::default());
     scene.receive(get("/s?silent"));
     scene.call(|session, port| session.drain(Duration::from_secs(1), port));
-    scene.session.close(CloseReason::PeerReset, &mut scene.core);
+    scene.session.close(1, CloseReason::PeerReset, &mut scene.core);
     assert_eq!(told(), ["open", "end", "drain", "PeerReset"]);
 }

@@ -62,7 +62,7 @@ fn an_accepted_connect_is_a_200_that_nothing_frames_and_a_tunnel_however_it_is_c
             assert_eq!(scene.results(), [("upgrades_switched", 1)]);
             assert_eq!(scene.counters.upgrades_open.value(), 1);
             let Scene { session, core, .. } = &mut scene;
-            session.close(CloseReason::PeerReset, core);
+            session.close(1, CloseReason::PeerReset, core);
             assert_eq!(scene.counters.upgrades_open.value(), 0);
         }
     }

@@ -214,7 +214,7 @@ impl Stage {
             is_closing: control.is_closing,
             is_ended: control.is_ended,
         };
-        self.session.close(CloseReason::Finished, &mut self.core);
+        self.session.close(1, CloseReason::Finished, &mut self.core);
         drop(PUT_OFF.take());
         assert_eq!(self.pool.vacant(), self.pool.count(), "every buffer comes back");
         assert_eq!(self.counters.handler_panics.value(), 0, "a panic ends at the fence");

@@ -117,7 +117,7 @@ impl Connection {
         let control = self.session.control();
         if control.is_reset {
             self.ending = Ending::Reset;
-            self.session.close(CloseReason::HandlerReset, &mut self.core);
+            self.session.close(KEY, CloseReason::HandlerReset, &mut self.core);
         } else if control.is_closing || control.is_ended {
             self.ending = Ending::Finished;
         }
@@ -208,7 +208,7 @@ impl Drop for Connection {
         if std::thread::panicking() {
             return;
         }
-        self.session.close(CloseReason::PeerReset, &mut self.core);
+        self.session.close(KEY, CloseReason::PeerReset, &mut self.core);
         super::assert_all_closed(&self.counters, "the session alone");
         assert_eq!(self.pool.vacant(), self.pool.count(), "every buffer is given back");
     }
