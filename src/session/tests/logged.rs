@@ -166,6 +166,21 @@ fn a_switch_has_a_line_and_its_end_another_with_the_reason() {
 }
 
 #[test]
+fn a_switch_that_is_decided_later_has_both_lines_too() {
+    let mut logged = common();
+    logged.scene.receive(upgrade("/undecided") + "early");
+    assert_eq!(logged.lines(), [""; 0]);
+    DECISIONS.take().pop().expect("it was asked").keep(Decision::switch(Silent));
+    logged.scene.wake();
+    let sent = logged.scene.sent_bytes().len();
+    assert_eq!(logged.lines(), [format!("\"GET /undecided HTTP/1.1\" 101 {sent}")]);
+    logged.close(CloseReason::Finished);
+    assert_eq!(logged.lines(), ["\"END /undecided echo\" 101 -"]);
+    logged.close(CloseReason::Finished);
+    assert_eq!(logged.lines(), [""; 0], "once");
+}
+
+#[test]
 fn json_has_all_that_is_known_and_is_json_whatever_clients_send() {
     let mut logged = Logged::new(AccessFormat::Json, 1 << 20);
     let agent = [b"a\"b\\c\x80\xc3\xa9 ", &[b'x'; 2000][..]].concat();
