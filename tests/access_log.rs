@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -291,6 +291,48 @@ fn a_full_disk_is_counted_said_once_and_keeps_nobody_waiting() {
     assert!(counted(&folder, "access_write_errors") > 1);
     assert_eq!(served.log().matches("cannot write to the access log").count(), 1);
     assert_eq!(served.end().0, Some(0));
+}
+
+// A limit on the size of files has the kernel write a part of the last line, as a full disk does.
+#[test]
+fn a_line_that_was_cut_by_a_full_disk_is_no_part_of_the_next() {
+    let folder = Folder::new("access-cut");
+    let log = folder.0.join("access.log");
+    let mut server = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\"", process::UPRING])
+        .args(["--listen", "127.0.0.1:0", "--workers", "1", "--access-log"])
+        .arg(&log)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("there is a shell");
+    let mut said = BufReader::new(server.stdout.take().expect("piped")).lines();
+    let line = said.find_map(|line| line.ok().filter(|line| line.contains("http://")));
+    let Some(line) = line else {
+        return eprintln!("SKIPPED, the server cannot start here: {:?}", server.wait());
+    };
+    let address = line.split('/').nth(2).expect("a line has an address").trim();
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let length = || fs::metadata(&log).map_or(0, |about| about.len());
+    let deadline = Instant::now() + PATIENCE;
+    while length() % 4096 != 0 || length() == 0 {
+        assert!(Instant::now() < deadline, "{} bytes are no limit", length());
+        (0..16).for_each(|_| drop(get(&mut stream, "/plaintext")));
+        thread::sleep(Duration::from_millis(10));
+    }
+    get(&mut stream, "/plaintext");
+    thread::sleep(Duration::from_millis(50));
+    let text = fs::read_to_string(&log).expect("it is there");
+    assert!(!text.ends_with('\n'), "the last line is cut");
+    fs::OpenOptions::new().write(true).open(&log).expect("ours").set_len(0).expect("it is ours");
+    (0..2).for_each(|_| drop(get(&mut stream, "/plaintext")));
+    let lines = lines(&log, 3);
+    assert!(lines[0].is_empty(), "the end of the line before: {lines:?}");
+    assert!(lines[1..].iter().all(|line| line.starts_with("127.0.0.1 - - [")), "{lines:?}");
+    drop(stream);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&server), Signal::TERM)
+        .expect("it runs");
+    assert_eq!(server.wait().expect("it was started").code(), Some(0));
 }
 
 #[test]

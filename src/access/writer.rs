@@ -137,6 +137,7 @@ impl Writer {
             next: 0,
             sink,
             is_within_line: false,
+            is_torn: false,
             target: target.clone(),
             bell: Arc::clone(&bell),
             counters,
@@ -219,8 +220,10 @@ struct WriterThread {
     /// Whose turn it is: who was stopped in the middle of a line goes on.
     next: usize,
     sink: Option<Sink>,
-    /// The last byte written does not end a line.
+    /// The last byte written does not end a line, whose rest comes next.
     is_within_line: bool,
+    /// The same, but its rest is lost.
+    is_torn: bool,
     target: AccessTarget,
     bell: Arc<Bell>,
     counters: Arc<Counters>,
@@ -292,7 +295,7 @@ impl WriterThread {
 
     /// Writes the first bytes of a queue, and says how many left it.
     fn write_some(&mut self, index: usize, left: usize) -> usize {
-        let WriterThread { queues, sink, is_within_line, counters, .. } = self;
+        let WriterThread { queues, sink, is_within_line, is_torn, counters, .. } = self;
         let Some(queue) = queues.get_mut(index) else { return left };
         let Ok(chunk) = queue.read_chunk(left) else { return left };
         let (front, rest) = chunk.as_slices();
@@ -301,6 +304,9 @@ impl WriterThread {
             chunk.commit_all();
             return left;
         };
+        if *is_torn && matches!(sink.write(b"\n"), Ok(Written::Some(1))) {
+            *is_torn = false;
+        }
         match sink.write(bytes) {
             Ok(Written::Some(count)) => {
                 *is_within_line = bytes.get(..count).is_some_and(|sent| !sent.ends_with(b"\n"));
@@ -314,20 +320,10 @@ impl WriterThread {
                 counters.access_write_errors.raise();
                 counters.access_lines_lost.add(lost as u64);
                 chunk.commit_all();
+                *is_torn |= std::mem::take(is_within_line);
                 self.complain(&error, lost);
-                self.mend_line();
                 left
             }
-        }
-    }
-
-    /// The end of a line is lost: what comes next begins another.
-    fn mend_line(&mut self) {
-        if self.is_within_line
-            && let Some(sink) = &mut self.sink
-            && matches!(sink.write(b"\n"), Ok(Written::Some(1)))
-        {
-            self.is_within_line = false;
         }
     }
 
@@ -347,7 +343,7 @@ impl WriterThread {
     fn reopen(&mut self) {
         match Sink::open(&self.target) {
             Ok(sink) => {
-                self.sink = sink;
+                (self.sink, self.is_torn) = (sink, false);
                 tracing::info!("the access log {} is open anew", self.target);
             }
             Err(error) => {
