@@ -333,6 +333,7 @@ impl Limits {
         let bounds = [
             ("connections_max", self.connections_max == 0),
             ("proxy_header_bytes_max", self.proxy_header_bytes_max < 232),
+            ("idle_timeout_ms", self.idle_timeout_ms == 0),
             ("head_bytes_max", !(1..=65_535).contains(&self.head_bytes_max)),
             ("target_bytes_max", self.target_bytes_max == 0),
             ("fields_max", self.fields_max == 0),

@@ -324,7 +324,7 @@ counters! {
     /// Connections to backends that were made.
     backend_connections_made,
     /// Connections to backends open now, idle ones included.
-    backend_connections_open,
+    backend_connections_open: gauge,
     /// Requests that went to a backend on a connection that had served another before.
     backend_connections_reused,
     /// Connections to backends that were refused, or that no address of theirs took.
@@ -348,7 +348,7 @@ counters! {
     /// Clients that were gone before the backend had an answer for them.
     backend_answers_unwanted,
     /// Tunnels open now.
-    tunnels_open,
+    tunnels_open: gauge,
     /// Tunnels that a backend declined, by another answer than 101.
     tunnels_declined,
     /// Tunnels that ended because one side reset its connection, which the other saw as a reset.

@@ -191,7 +191,10 @@ fn main() -> ExitCode {
     // Nothing that this executes, or is made to execute, gains a right by it. It never fails: the
     // kernel has it since 3.5 (prctl(2)).
     let _ = rustix::thread::set_no_new_privs(true);
-    let Arguments { command, options } = Arguments::parse();
+    let Arguments { command, options } = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return misused(&error),
+    };
     match command {
         None | Some(Command::Serve) => serve::run(&options),
         Some(Command::Check { file }) => check(file, &options),
@@ -237,6 +240,18 @@ fn with_config(options: &Options, tell: impl FnOnce(&Config) -> bool) -> ExitCod
         Ok(site) if tell(site.config()) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(EXIT_UNAVAILABLE),
         Err(faults) => misconfigured(&faults),
+    }
+}
+
+/// Help and version are asked for; all else is wrong usage. `lint` has its own status for it, as its help says.
+fn misused(error: &clap::Error) -> ExitCode {
+    // Whether anybody reads it is not our business.
+    let _ = error.print();
+    let is_lint = std::env::args_os().any(|argument| argument == "lint");
+    match error.use_stderr() {
+        false => ExitCode::SUCCESS,
+        true if is_lint => ExitCode::from(2),
+        true => ExitCode::from(EXIT_USAGE),
     }
 }
 

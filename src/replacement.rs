@@ -55,26 +55,38 @@ impl Place {
         admin: Option<&Admin>,
     ) -> Result<Option<Offered>, ServerError> {
         let Place { predecessor, path, .. } = self;
-        if let Some(predecessor) = predecessor {
-            match predecessor.relieve() {
-                Ok(()) => tracing::info!("took the place of the process before"),
-                Err(error) => {
-                    tracing::warn!("the process before did not say that it stops: {error}")
-                }
+        // Before the predecessor stops anything: what keeps this process from being succeeded is told to
+        // somebody who is still served.
+        let open = path.map(|path| {
+            let offer = Offer::new(path).with(running);
+            let offer = match admin {
+                Some(admin) => admin.offered_by(offer),
+                None => offer,
+            };
+            offer.open()
+        });
+        let open = open.transpose()?;
+        let Some(predecessor) = predecessor else {
+            return Ok(open.map(|open| open.start(relieved)).transpose()?);
+        };
+        match predecessor.relieve() {
+            Ok(()) => tracing::info!("took the place of the process before"),
+            Err(error) => tracing::warn!("the process before did not say that it stops: {error}"),
+        }
+        // From here on nobody else serves: this process goes on, whatever fails.
+        match open.map(|open| open.start(relieved)).transpose() {
+            Ok(offered) => Ok(offered),
+            Err(error) => {
+                tracing::error!("this process cannot be succeeded: {error}");
+                Ok(None)
             }
         }
-        let Some(path) = path else { return Ok(None) };
-        let offer = Offer::new(path).with(running);
-        let offer = match admin {
-            Some(admin) => admin.offered_by(offer),
-            None => offer,
-        };
-        let offered = offer.start(|successor| {
-            service::succeeded_by(successor);
-            tracing::info!("process {successor} has taken over; connections have a while to end");
-        })?;
-        Ok(Some(offered))
     }
+}
+
+fn relieved(successor: u32) {
+    service::succeeded_by(successor);
+    tracing::info!("process {successor} has taken over; connections have a while to end");
 }
 
 /// sd_listen_fds(3).
@@ -107,7 +119,11 @@ pub(crate) fn start() -> Result<(), String> {
     let program = PROGRAM.get().ok_or("it is not known which file this program is")?;
     let mut command = Command::new(program);
     // Sockets that were passed to this process are handed over, not inherited.
-    command.args(env::args_os().skip(1)).env_remove("LISTEN_FDS").env_remove("LISTEN_PID");
+    command.args(env::args_os().skip(1));
+    // And a sign of life is wanted of whoever is the service.
+    for name in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID"] {
+        command.env_remove(name);
+    }
     let shown = program.display();
     let mut successor = command.spawn().map_err(|error| format!("{shown}: {error}"))?;
     tracing::info!("process {} is to take over", successor.id());

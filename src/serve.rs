@@ -2,9 +2,11 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
@@ -27,6 +29,12 @@ const LEVEL: &str = "info";
 
 /// Serves until a signal says to stop.
 pub(crate) fn run(options: &Options) -> ExitCode {
+    // First: from here on a signal does what it is for, and ends nothing by itself.
+    let wanted = [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2];
+    let signals = match Signals::new(wanted) {
+        Ok(signals) => signals,
+        Err(error) => return give_up(&ServerError::Signals(error).to_string()),
+    };
     let catalog = demo::catalog();
     let site = match options.site(&catalog) {
         Ok(site) => site,
@@ -41,8 +49,15 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         Ok(place) => place,
         Err(error) => return give_up(&error),
     };
-    let operator = Operator { options: options.clone(), catalog, log };
-    match serve(&site, server, place, operator) {
+    let log = Arc::new(log);
+    let operator = Operator {
+        options: options.clone(),
+        catalog,
+        log: Arc::clone(&log),
+        started: site.clone(),
+    };
+    let ended = serve(&site, signals, server, place, operator);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Admin(error)) => give_up(&error.to_string()),
         Err(Failure::Server(error)) => give_up_with(&error.to_string(), exit_code(&error)),
@@ -77,10 +92,13 @@ fn server(site: &Site, options: &Options) -> Result<Server, String> {
     Ok(server.route("/*", Resource::new().get(files)))
 }
 
-fn serve(site: &Site, server: Server, mut place: Place, operator: Operator) -> Result<(), Failure> {
-    // Before anybody can connect: from then on a signal has the server drain.
-    let wanted = [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2];
-    let signals = Signals::new(wanted).map_err(ServerError::Signals)?;
+fn serve(
+    site: &Site,
+    signals: Signals,
+    server: Server,
+    mut place: Place,
+    operator: Operator,
+) -> Result<(), Failure> {
     // First: that the server is not ready yet is something to tell.
     let admin = operator.options.admin.as_ref().or(site.admin()).map(|address| {
         let own = place.inherited.split(address);
@@ -110,7 +128,9 @@ fn serve(site: &Site, server: Server, mut place: Place, operator: Operator) -> R
 struct Operator {
     options: Options,
     catalog: Catalog,
-    log: Log,
+    log: Arc<Log>,
+    /// What it was started with.
+    started: Site,
 }
 
 impl Operator {
@@ -138,8 +158,7 @@ impl Operator {
                     is_stopping = true;
                     service::stopping();
                     stopper.stop();
-                    let text = "upring: stopping; connections have a few seconds to end\n";
-                    say(io::stderr(), text);
+                    tracing::info!("stopping; connections have a while to end");
                 }
             }
         }
@@ -158,6 +177,9 @@ impl Operator {
             Ok(site) => site,
             Err(faults) => return not_reloaded(&format!("\n{faults}")),
         };
+        if let Some(what) = self.started.fixed_difference(&site) {
+            return not_reloaded(&ServerError::NeedsRestart { what }.to_string());
+        }
         let reloaded = server(&site, &self.options)
             .and_then(|server| reloader.reload(server).map_err(|error| error.to_string()));
         match reloaded {
@@ -174,22 +196,28 @@ fn not_reloaded(why: &str) {
     tracing::error!("not reloaded, everything stays as it was: {why}");
 }
 
-/// What is written to standard error, and how much of it.
-struct Log(reload::Handle<EnvFilter, Registry>);
+/// What is written to standard error, and how much of it. A thread writes it: no core and no signal waits for
+/// whoever reads it, and what it does not read in time is lost.
+struct Log {
+    filter: reload::Handle<EnvFilter, Registry>,
+    /// Dropped at the end, it has what is queued written.
+    _writer: WorkerGuard,
+}
 
 impl Log {
     fn begin(settings: &LogSettings) -> Log {
         let (filter, handle) = reload::Layer::new(filter(settings));
         // Whether anybody reads the log is not the server's business: told of a failure it would print
         // it, and panic at that.
-        let text = fmt::layer().with_writer(io::stderr).log_internal_errors(false);
+        let (stderr, writer) = tracing_appender::non_blocking(io::stderr());
+        let text = fmt::layer().with_writer(stderr).log_internal_errors(false);
         tracing_subscriber::registry().with(filter).with(text).init();
-        Log(handle)
+        Log { filter: handle, _writer: writer }
     }
 
     fn set(&self, settings: &LogSettings) {
         // It fails only when the subscriber is gone, which it never is.
-        let _ = self.0.reload(filter(settings));
+        let _ = self.filter.reload(filter(settings));
     }
 }
 

@@ -32,7 +32,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::backend::{
-    Backend, Forwarded, Pool, Purpose, Replay, SettingError, client_of, hops_left, spares,
+    Backend, Forwarded, Pool, Purpose, Replay, SettingError, client_of, hops_left, is_plain,
+    odd_path, spares,
 };
 use crate::http::{Framing, Method, MethodSet, Request, Response, Status, framing};
 use crate::resource::{Answer, Reply, Resource, Takes, begin};
@@ -69,6 +70,10 @@ pub struct ProxySettings {
     /// removes what its own clients say. Default false: `Forwarded`, `X-Forwarded-*` and
     /// `X-Real-IP` of a client are dropped.
     pub trust_forwarded: bool,
+    /// Whether paths go on that a backend may read as another one: with dot segments, empty ones, or encoded
+    /// slashes. Routes are found by the path as it came, so that what one of them refuses could be had by
+    /// such a path of another. Default false: 400.
+    pub odd_paths: bool,
     /// The Host that the backend is asked for. Default the client's.
     pub host: Option<String>,
     /// Who this server is in Via (RFC 9110 §7.6.3), in requests and answers, or nobody. Default
@@ -87,6 +92,7 @@ impl Default for ProxySettings {
             idle_connection_timeout_ms: 4000,
             forwarded: Forwarded::default(),
             trust_forwarded: false,
+            odd_paths: false,
             host: None,
             via: Some("upring".to_owned()),
         }
@@ -166,6 +172,9 @@ impl Answer for Proxy {
     fn answer(&self, request: &Request<'_>, _: &[u8], reply: &mut Reply<'_>) {
         if request.method().is_hop_counted() && hops_left(*request) == Some(0) {
             return reply.send(&last_hop(request.method()));
+        }
+        if !self.plan.settings.odd_paths && !is_plain(request.path()) {
+            return reply.send(&odd_path());
         }
         // It was read, or the request would not have come here.
         let framing = framing(request.head()).unwrap_or(Framing::None);

@@ -78,7 +78,7 @@ impl SetupError {
         SetupError::Ring { call, errno, cause: Cause::of_ring(errno) }
     }
 
-    pub(super) fn listener(
+    pub(crate) fn listener(
         call: &'static str,
         address: ListenAddress,
         error: &io::Error,

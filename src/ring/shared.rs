@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{CWD, FileType, Mode, Stat, chmodat, fchmod, lstat, unlink};
+use rustix::fs::{CWD, FileType, Mode, Stat, chmodat, fchmod, lstat, rename, unlink};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
@@ -77,6 +77,17 @@ impl SharedListener {
 
     fn of(socket: OwnedFd, path: &Path, file: (u64, u64)) -> SharedListener {
         SharedListener { socket, path: path.into(), file, is_released: AtomicBool::new(false) }
+    }
+
+    /// The same at another path: clients find it there from now on, whatever was there before.
+    ///
+    /// # Errors
+    /// The folder is not open to us.
+    pub fn move_to(&mut self, path: &Path) -> Result<(), SetupError> {
+        let failed = |error: Errno| SetupError::listener("rename", path.into(), &error.into());
+        rename(&self.path, path).map_err(failed)?;
+        self.path = path.into();
+        Ok(())
     }
 
     /// Leaves the path to another process, which has the same socket.

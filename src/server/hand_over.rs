@@ -46,6 +46,9 @@ const SOCKETS_MAX: usize = 65_536;
 /// How long either side waits for the other's next word, but for that of a successor that starts.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Between two that have failed.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// How long a successor may take to start.
 const START_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -79,20 +82,19 @@ impl Offer {
         self
     }
 
-    /// Listens at the path until a successor is ready: then `relieved` is told its process id, and the servers
-    /// are stopped. What is returned removes the path when it is dropped.
+    /// Listens beside the path: whether it can be is known before a predecessor is relieved.
     ///
     /// # Errors
-    /// Somebody listens there, or its folder is not there or not open to us.
-    pub fn start(self, relieved: impl FnOnce(u32) + Send + 'static) -> Result<Offered, SetupError> {
+    /// The folder of the path is not there or not open to us.
+    pub fn open(self) -> Result<OpenOffer, SetupError> {
+        let mut beside = self.path.clone().into_os_string();
+        beside.push(format!(".{}", std::process::id()));
         // The owner alone: who gets these sockets gets the connections.
-        let address = ListenAddress::Unix(self.path.clone());
+        let beside = PathBuf::from(beside);
+        let address = ListenAddress::Unix(beside.clone());
         let rules = Listener { mode: 0o600, backlog: 8, ..address.into() };
-        let at = Arc::new(SharedListener::listen(&self.path, &rules)?);
-        let listener = UnixListener::from(at.share()?);
-        let offered = Offered(Arc::clone(&at));
-        thread::spawn(move || self.serve(&at, &listener, relieved));
-        Ok(offered)
+        let at = SharedListener::listen(&beside, &rules)?;
+        Ok(OpenOffer { offer: self, at })
     }
 
     fn serve(
@@ -118,7 +120,11 @@ impl Offer {
                     // Last: with nobody left to serve the process ends at once.
                     return self.stoppers.iter().for_each(Stopper::stop);
                 }
-                Err(error) => tracing::warn!("nobody took over, this process goes on: {error}"),
+                Err(error) => {
+                    tracing::warn!("nobody took over, this process goes on: {error}");
+                    // An error may be this process's own, such as no descriptor: it is not asked at once again.
+                    thread::sleep(PAUSE);
+                }
             }
         }
     }
@@ -149,6 +155,31 @@ impl Offer {
     }
 }
 
+/// An offer that nobody has heard of.
+#[derive(Debug)]
+pub struct OpenOffer {
+    offer: Offer,
+    at: SharedListener,
+}
+
+impl OpenOffer {
+    /// Takes the path, whoever had it, until a successor is ready: then `relieved` is told its process id,
+    /// and the servers are stopped. What is returned removes the path when it is dropped.
+    ///
+    /// # Errors
+    /// Somebody listens there, or something else is there, or descriptors have run out.
+    pub fn start(self, relieved: impl FnOnce(u32) + Send + 'static) -> Result<Offered, SetupError> {
+        let OpenOffer { offer, mut at } = self;
+        check_free(&offer.path)?;
+        at.move_to(&offer.path)?;
+        let listener = UnixListener::from(at.share()?);
+        let at = Arc::new(at);
+        let offered = Offered(Arc::clone(&at));
+        thread::spawn(move || offer.serve(&at, &listener, relieved));
+        Ok(offered)
+    }
+}
+
 /// An offer that stands. Dropped, its path is removed, if it is still its own.
 #[derive(Debug)]
 pub struct Offered(Arc<SharedListener>);
@@ -176,6 +207,24 @@ impl Predecessor {
     }
 }
 
+/// What is at a path may be replaced only by a socket, and one that nobody listens on any more.
+fn check_free(path: &Path) -> Result<(), SetupError> {
+    let is_taken = match std::fs::symlink_metadata(path) {
+        Err(_) => false,
+        Ok(there) => {
+            let is_socket = std::os::unix::fs::FileTypeExt::is_socket(&there.file_type());
+            !is_socket || UnixStream::connect(path).is_ok()
+        }
+    };
+    match is_taken {
+        true => {
+            let error = io::Error::from_raw_os_error(rustix::io::Errno::ADDRINUSE.raw_os_error());
+            Err(SetupError::listener("bind", path.into(), &error))
+        }
+        false => Ok(()),
+    }
+}
+
 /// Takes the sockets of the process that offers them at `path`, if there is one.
 ///
 /// # Errors
@@ -195,9 +244,23 @@ pub fn take_over(path: &Path) -> io::Result<Option<(Inherited, Predecessor)>> {
     };
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    greet(&stream)?;
+    greet(&stream).map_err(unanswered)?;
     let sockets = receive_sockets(&stream)?;
     Ok(Some((Inherited::of(sockets)?, Predecessor { stream })))
+}
+
+/// What an operator can do about a process that does not answer.
+fn unanswered(error: io::Error) -> io::Error {
+    let text = match error.kind() {
+        io::ErrorKind::WouldBlock => {
+            "it does not answer: another process may be about to take over; try again in a minute"
+        }
+        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => {
+            "it refuses: it gives its sockets to its own user and to root alone, as its log says"
+        }
+        _ => return error,
+    };
+    io::Error::new(error.kind(), text)
 }
 
 fn greet(stream: &UnixStream) -> io::Result<()> {

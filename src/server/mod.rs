@@ -13,7 +13,7 @@ mod watchdog;
 mod worker;
 
 pub use error::ServerError;
-pub use hand_over::{Offer, Offered, Predecessor, take_over};
+pub use hand_over::{Offer, Offered, OpenOffer, Predecessor, take_over};
 pub use inherit::Inherited;
 pub use watchdog::{Finding, Watchdog};
 

@@ -28,6 +28,7 @@ pub(super) fn tunnel(options: &mut Section<'_>) -> Result<Protocol, String> {
     );
     let told = told(options, settings.via);
     (settings.forwarded, settings.trust_forwarded) = (told.forwarded, told.trust_forwarded);
+    settings.odd_paths = options.flag("odd_paths").unwrap_or_default();
     (settings.host, settings.via) = (told.host, told.via);
     let protocol = options.text("protocol");
     let name = protocol.as_ref().map_or("websocket", |said| said.value.as_str());
@@ -63,6 +64,7 @@ pub(super) fn proxy(options: &mut Section<'_>) -> Option<Proxy> {
     count("idle_connections_max", 0, &mut settings.idle_connections_max);
     let told = told(options, settings.via);
     (settings.forwarded, settings.trust_forwarded) = (told.forwarded, told.trust_forwarded);
+    settings.odd_paths = options.flag("odd_paths").unwrap_or_default();
     (settings.host, settings.via) = (told.host, told.via);
     match Proxy::to(backend?).with(settings) {
         Ok(proxy) => Some(proxy),

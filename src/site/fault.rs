@@ -10,6 +10,9 @@ use crate::privilege::refused_to;
 /// Bytes of a line that are shown of it.
 const SHOWN_CHARS_MAX: usize = 120;
 
+/// Faults of one file that are told: who has more has another kind of file.
+const FAULTS_MAX: usize = 100;
+
 /// What is wrong with one file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Faults {
@@ -88,6 +91,12 @@ impl<'a> Notes<'a> {
 
     /// Notes what is wrong with the bytes `at` of the file.
     pub(super) fn add(&self, at: Range<usize>, message: impl Into<String>) {
+        if self.count() >= FAULTS_MAX {
+            return;
+        }
+        if self.count() == FAULTS_MAX - 1 {
+            return self.add_to_all("and more: what is above comes first");
+        }
         let place = Some(place(self.text, at.clone()));
         let fault = Fault { message: message.into(), place };
         self.found.borrow_mut().push((at.start, fault));

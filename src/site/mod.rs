@@ -34,7 +34,7 @@ use crate::server::Server;
 pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// What a configuration file says.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Site {
     config: Config,
     registry: Registry,
@@ -110,6 +110,17 @@ impl Site {
     /// Where a process that takes the place of this one asks for its sockets.
     pub fn hand_over(&self) -> Option<&Path> {
         self.hand_over.as_deref()
+    }
+
+    /// The first key in which `other` differs of those that are neither the server's nor to be changed while
+    /// it runs.
+    pub fn fixed_difference(&self, other: &Site) -> Option<&'static str> {
+        let differences = [
+            ("admin.listen", self.admin != other.admin),
+            ("hand_over", self.hand_over != other.hand_over),
+            ("watchdog_ms", self.watchdog != other.watchdog),
+        ];
+        differences.into_iter().find(|(_, differs)| *differs).map(|(what, _)| what)
     }
 
     /// How often to look whether a core is stuck, if at all.

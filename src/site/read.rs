@@ -15,7 +15,7 @@ use super::section::Section;
 use super::{FILE_BYTES_MAX, LogSettings, Site};
 use crate::config::{
     AccessFormat, AccessLog, AccessTarget, Config, DrainTimes, HostKind, LimitError, Limits,
-    ListenAddress, RingConfig,
+    ListenAddress, Listener, RingConfig,
 };
 use crate::privilege::Account;
 
@@ -41,12 +41,20 @@ const ACCESS_QUEUE_BYTES: std::ops::RangeInclusive<u64> = 64 * 1024..=1 << 30;
 /// The text of a file.
 pub(super) fn text_of(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    let read = File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    let read = open_file(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
     if read as u64 > FILE_BYTES_MAX {
         let text = format!("it is larger than {FILE_BYTES_MAX} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
     }
     Ok(text)
+}
+
+/// Opens a file that is one: a pipe or a device might keep who reads it for ever.
+pub(super) fn open_file(path: &Path) -> io::Result<File> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    File::open(path)
 }
 
 pub(super) fn site(
@@ -91,6 +99,9 @@ fn read(
     }
     if let Err(error) = Account::find(&config) {
         notes.add_to_all(error.to_string());
+    }
+    if admin.as_ref().is_some_and(|admin| config.listen.iter().any(|at| is_same(admin, at))) {
+        notes.add_to_all("`admin.listen` is one of the addresses that the server listens on");
     }
     let mut routing = Routing::new(notes, catalog, folder, config.host);
     routing.add_all(&mut file);
@@ -200,11 +211,28 @@ fn admin(file: &mut Section<'_>) -> Option<ListenAddress> {
     parsed
 }
 
+/// Whether what is listened on is the admin listener's, too: a port of all addresses is that of one.
+fn is_same(admin: &ListenAddress, listener: &Listener) -> bool {
+    match (admin, &listener.address) {
+        (ListenAddress::Tcp(admin), ListenAddress::Tcp(at)) => {
+            let is_any = at.ip().is_unspecified() || at.ip() == admin.ip();
+            admin.port() == at.port() && admin.port() != 0 && is_any
+        }
+        (admin, at) => admin == at,
+    }
+}
+
 fn log(file: &mut Section<'_>, folder: &Path) -> (LogSettings, AccessLog) {
     let mut access = AccessLog::default();
     let Some(mut section) = file.section("log") else { return (LogSettings::default(), access) };
     let level = section.text("level");
     if let Some(said) = &level
+        && let Some(word) = said.value.split(',').find(|part| !is_level(part))
+    {
+        let text =
+            format!("{word:?} is no level: error, warn, info, debug, trace, off, or MODULE=LEVEL");
+        section.fault_at(said, text);
+    } else if let Some(said) = &level
         && let Err(error) = said.value.parse::<tracing_subscriber::EnvFilter>()
     {
         section.fault_at(said, format!("no level: {error}"));
@@ -222,6 +250,13 @@ fn log(file: &mut Section<'_>, folder: &Path) -> (LogSettings, AccessLog) {
     }
     section.end();
     (LogSettings { level: level.map(|said| said.value) }, access)
+}
+
+/// Whether it is a level, or says one of a module. Any other word would be a module, of which all is said, and
+/// nothing of the others.
+fn is_level(part: &str) -> bool {
+    let part = part.trim();
+    part.contains('=') || part.parse::<tracing_subscriber::filter::LevelFilter>().is_ok()
 }
 
 #[cfg(test)]
@@ -282,6 +317,11 @@ mod tests {
             ("[log]\naccess = ''", "-:2:10: an access log goes to "),
             ("[log]\naccess_format = 'xml'", "-:2:17: `access_format` is one of \"combined\""),
             ("[log]\naccess_queue_bytes_max = 10", "-:2:26: `access_queue_bytes_max` is a number"),
+            ("[log]\nlevel = 'inof'", "-:2:9: \"inof\" is no level"),
+            (
+                "[admin]\nlisten = '127.0.0.1:80'\n[[listen]]\naddress = '0.0.0.0:80'",
+                "-: `admin.listen` is one of the addresses that the server listens on",
+            ),
             ("[[route]]", "-:1:1: a route says its `path`"),
             ("[[route]]\npath = '/'", "-:2:8: a route says what is there"),
             ("[[route]]\npath = 'a'\nupgrade = 'echo'", "-:2:8: the route \"a\" must begin"),

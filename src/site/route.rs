@@ -1,12 +1,14 @@
 //! Routes: what a configuration file has at its paths.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::Served;
 use super::backend;
 use super::catalog::Catalog;
 use super::fault::Notes;
+use super::read::open_file;
 use super::section::{Placed, Section, TextOrSection};
 use crate::config::HostKind;
 use crate::files::Files;
@@ -277,7 +279,9 @@ impl<'a> Routing<'a> {
             (Some(text), None) => Some(text.value.into_bytes()),
             (None, Some(file)) => {
                 let path: PathBuf = self.folder.join(&file.value);
-                let read = std::fs::read(&path);
+                let mut bytes = Vec::new();
+                let read = open_file(&path).and_then(|mut file| file.read_to_end(&mut bytes));
+                let read = read.map(|_| bytes);
                 read.map_err(|error| {
                     let why = refused_to(&error);
                     answer.fault_at(&file, format!("cannot read {}: {why}", path.display()));

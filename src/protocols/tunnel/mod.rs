@@ -43,6 +43,10 @@ pub struct TunnelSettings {
     /// removes what its own clients say. Default false: `Forwarded`, `X-Forwarded-*` and
     /// `X-Real-IP` of a client are dropped.
     pub trust_forwarded: bool,
+    /// Whether paths go on that a backend may read as another one: with dot segments, empty ones, or encoded
+    /// slashes. Routes are found by the path as it came, so that what one of them refuses could be had by
+    /// such a path of another. Default false: 400.
+    pub odd_paths: bool,
     /// The Host that the backend is asked for. Default the client's.
     pub host: Option<String>,
     /// Who this server is in Via (RFC 9110 §7.6.3), or nobody. Default `upring`.
@@ -58,6 +62,7 @@ impl Default for TunnelSettings {
             half_closed_timeout_ms: 60_000,
             forwarded: Forwarded::default(),
             trust_forwarded: false,
+            odd_paths: false,
             host: None,
             via: Some("upring".to_owned()),
         }

@@ -11,7 +11,7 @@ use super::Plan;
 use super::relay::{Ends, relay};
 use crate::backend::{
     AnswerContent, AnswerHead, BackendError, Connection, Either, Late, Purpose, client_of,
-    final_head, first, spares,
+    final_head, first, is_plain, odd_path, spares,
 };
 use crate::buffer::Spares;
 use crate::counters::Counters;
@@ -44,6 +44,9 @@ enum Answered {
 /// Has the backend decide.
 pub(super) fn decide(plan: &Arc<Plan>, opening: &Opening<'_>) -> Decision {
     let (request, content) = (*opening.request(), opening.content());
+    if !plan.settings.odd_paths && !is_plain(request.path()) {
+        return Decision::Answer(odd_path());
+    }
     let purpose = Purpose::Switch {
         protocol: &plan.protocol,
         version: opening.version(),
