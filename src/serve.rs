@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
@@ -23,6 +23,9 @@ use crate::{
     replacement, say, service,
 };
 use replacement::Place;
+
+/// Lines of the log that may wait to be written; what finds no room is lost.
+const LINES_MAX: usize = 4096;
 
 /// What is said if neither the environment nor the configuration says it.
 const LEVEL: &str = "info";
@@ -209,7 +212,8 @@ impl Log {
         let (filter, handle) = reload::Layer::new(filter(settings));
         // Whether anybody reads the log is not the server's business: told of a failure it would print
         // it, and panic at that.
-        let (stderr, writer) = tracing_appender::non_blocking(io::stderr());
+        let builder = NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX);
+        let (stderr, writer) = builder.finish(io::stderr());
         let text = fmt::layer().with_writer(stderr).log_internal_errors(false);
         tracing_subscriber::registry().with(filter).with(text).init();
         Log { filter: handle, _writer: writer }
