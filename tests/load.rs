@@ -223,21 +223,40 @@ fn an_echo_that_belongs_to_another_connection_is_found_out() {
         ("echo --lock-step --threads 2", 2, 1),
         ("echo --lock-step --threads 2 --token websocket", 2, 1),
     ] {
-        let target = cross(connections, apart);
-        let count = format!("--requests {connections} --connections {connections} --limit 20");
-        let output = load(&format!("{arguments} {count}"), target);
-        assert_eq!(output.status.code(), Some(1), "{arguments}, {apart}: {output:?}");
-        assert!(said(&output).contains("of the echo differs"), "{arguments}: {output:?}");
-        assert_eq!(report(&output)["errors"], 2, "{arguments}, {apart}: {output:?}");
+        assert_crossing_is_found(arguments, connections, apart, 0);
     }
     // Crossed with itself, nothing is wrong.
-    let output = load("echo --lock-step --requests 18 --connections 18", cross(18, 0));
+    let output = load("echo --lock-step --requests 18 --connections 18", cross(18, 0, 64, 0));
     assert!(output.status.success(), "{output:?}");
 }
 
+/// A buffer that is used again behind its first bytes: each message begins as it has to.
+#[test]
+fn the_tail_of_an_echo_that_belongs_to_another_connection_is_found_out() {
+    for protocol in ["", " --token websocket"] {
+        for bytes in [1024, 4096] {
+            let arguments = format!("echo --lock-step --bytes {bytes}{protocol}");
+            assert_crossing_is_found(&arguments, 18, 17, 8);
+        }
+    }
+}
+
+/// That both are found whose messages are crossed behind their first `from` bytes.
+fn assert_crossing_is_found(arguments: &str, connections: usize, apart: usize, from: usize) {
+    let words: Vec<&str> = arguments.split_whitespace().collect();
+    let bytes = words.iter().position(|word| *word == "--bytes");
+    let bytes = bytes.map_or(64, |place| words[place + 1].parse().expect("a number"));
+    let target = cross(connections, apart, bytes, from);
+    let count = format!("--requests {connections} --connections {connections} --limit 20");
+    let output = load(&format!("{arguments} {count}"), target);
+    assert_eq!(output.status.code(), Some(1), "{arguments}, {apart}: {output:?}");
+    assert!(said(&output).contains("of the echo differs"), "{arguments}: {output:?}");
+    assert_eq!(report(&output)["errors"], 2, "{arguments}, {apart}: {output:?}");
+}
+
 /// A server that has the first of so many connections get what another one said, and that one what
-/// the first did.
-fn cross(connections: usize, apart: usize) -> SocketAddr {
+/// the first did: of messages of so many bytes all that is behind the first `from`.
+fn cross(connections: usize, apart: usize, bytes: usize, from: usize) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
     let target = listener.local_addr().expect("it is bound");
     thread::spawn(move || {
@@ -247,20 +266,28 @@ fn cross(connections: usize, apart: usize) -> SocketAddr {
             stream.write_all(&switch(&head).unwrap_or_default()).unwrap_or_default();
             streams.push((stream, head.contains("Sec-WebSocket-Key")));
         }
-        let mut echoes: Vec<Vec<u8>> = Vec::new();
+        let mut echoes: Vec<[Vec<u8>; 2]> = Vec::new();
         for (stream, is_framed) in &mut streams {
-            echoes.push(if *is_framed {
+            let (mut head, payload) = if *is_framed {
                 let (first, payload) = frame(stream).unwrap_or_default();
-                [&header(first, payload.len())[..], &payload].concat()
+                (header(first, payload.len()), payload)
             } else {
-                let mut bytes = vec![0; 64];
-                stream.read_exact(&mut bytes).unwrap_or_default();
-                bytes
-            });
+                let mut payload = vec![0; bytes];
+                stream.read_exact(&mut payload).unwrap_or_default();
+                (Vec::new(), payload)
+            };
+            let (front, tail) = payload.split_at(from.min(payload.len()));
+            head.extend_from_slice(front);
+            echoes.push([head, tail.to_vec()]);
         }
-        echoes.swap(0, apart);
+        let [_, first] = &mut echoes[0];
+        let first = std::mem::take(first);
+        let other = std::mem::replace(&mut echoes[apart][1], first);
+        if apart > 0 {
+            echoes[0][1] = other;
+        }
         for ((stream, _), echo) in streams.iter_mut().zip(echoes) {
-            stream.write_all(&echo).unwrap_or_default();
+            stream.write_all(&echo.concat()).unwrap_or_default();
         }
         for (mut stream, _) in streams {
             let _ = stream.read_to_end(&mut Vec::new());

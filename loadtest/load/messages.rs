@@ -2,11 +2,13 @@
 //! same. Made once, before the first is sent; `rounds.rs` sends them, `echo.rs` compares with them.
 //!
 //! ```text
-//!   header of a frame, if there are frames │ stamp, 8 bytes: connection and message │ filler
+//!   header, if there are frames │ stamp, 8 bytes │ filler, 504 bytes │ stamp │ filler │ …
 //! ```
 //!
-//! Only the stamp is made for each message. The filler is one of seventeen, masked before the run
-//! begins: what a message costs the generator is a write, a read and a comparison.
+//! Only the stamps are made for each message, of connection, message and where they stand: no piece
+//! of 520 bytes is another message's, so that what a server crosses is found, the tails of two
+//! messages, too. The filler is one of seventeen, masked before the run begins: what a message costs
+//! the generator is a copy, a write, a read and a comparison.
 
 use upring::buffer::Payload;
 
@@ -15,16 +17,16 @@ use crate::websocket::{self, MASKED};
 
 /// Bytes of a stamp.
 const STAMP: usize = 8;
+/// Bytes of a masking key.
+const KEY: usize = 4;
 /// A prime: a lost, repeated or reordered byte of the filler shows wherever a receive is cut.
 const PERIOD: usize = 251;
 /// Fillers, each of which begins a byte later: a prime, so that rounds of any depth are different.
 const DISTINCT: usize = 17;
-/// A filler that is longer is sent from where it lies.
-const COPIED_MAX: usize = 2048;
-/// So many messages are written at once without looking for more room.
-const COPIED_COUNT: usize = 16;
-/// Bytes of a header with its masking key, and of a stamp.
-const HEADER_MAX: usize = 14 + STAMP;
+/// From one stamp of a message to the next.
+const SPACING: usize = 512;
+/// Messages are put together up to so many bytes, and one that is longer is by itself.
+const TOGETHER_BYTES: usize = 64 * 1024;
 
 /// Messages of one length.
 pub(crate) struct Messages {
@@ -43,7 +45,7 @@ struct Frames {
 
 /// A filler as a client sends it.
 struct Masked {
-    key: [u8; 4],
+    key: [u8; KEY],
     filler: Vec<u8>,
 }
 
@@ -78,45 +80,55 @@ impl Messages {
 
     /// Sends the next `count` messages of a connection that has said `said` before.
     pub(crate) fn send(
-        &'static self,
+        &self,
         connection: u64,
         said: u64,
         count: usize,
         mut send: impl FnMut(Payload),
     ) {
-        let short_bytes = COPIED_MAX.min(self.bytes) + HEADER_MAX;
-        let mut text = Vec::with_capacity(short_bytes * count.min(COPIED_COUNT));
-        for number in said..said + count as u64 {
-            let filler = self.begin(connection, number, &mut text);
-            if filler.len() <= COPIED_MAX {
-                text.extend_from_slice(filler);
-            } else {
-                send(std::mem::take(&mut text).into());
-                send(filler.into());
+        let message_bytes = self.sent_bytes();
+        let mut left = count;
+        let mut number = said;
+        while left > 0 {
+            let together = (TOGETHER_BYTES / message_bytes.max(1)).clamp(1, left);
+            let mut text = Vec::with_capacity(together * message_bytes);
+            for _ in 0..together {
+                self.write(connection, number, &mut text);
+                number += 1;
             }
-        }
-        if !text.is_empty() {
-            send(text.into());
+            left -= together;
+            if !text.is_empty() {
+                send(text.into());
+            }
         }
     }
 
-    /// Writes header and stamp of a message; the filler that is to follow.
-    fn begin(&self, connection: u64, number: u64, text: &mut Vec<u8>) -> &[u8] {
-        let stamp = stamp(connection, number);
-        let stamp_bytes = self.stamp_bytes();
+    /// Bytes of a message as it is sent.
+    fn sent_bytes(&self) -> usize {
+        let around = self.frames.as_ref().map_or(0, |frames| frames.sent_header.len() + KEY);
+        around + self.bytes
+    }
+
+    fn write(&self, connection: u64, number: u64, text: &mut Vec<u8>) {
         let place = place(connection, number);
-        let Some(Frames { sent_header, masked, .. }) = &self.frames else {
-            text.extend_from_slice(&stamp[..stamp_bytes]);
-            return &self.filler[place..][..self.bytes - stamp_bytes];
+        let (mask, filler) = match &self.frames {
+            None => (0, &self.filler[place..][..self.bytes]),
+            Some(Frames { sent_header, masked, .. }) => {
+                let Masked { key, filler } = &masked[place];
+                text.extend_from_slice(sent_header);
+                text.extend_from_slice(key);
+                let [a, b, c, d] = *key;
+                (u64::from_be_bytes([a, b, c, d, a, b, c, d]), &filler[..])
+            }
         };
-        let Masked { key, filler } = &masked[place];
-        let [a, b, c, d] = *key;
-        let mask = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-        let stamp = (u64::from_ne_bytes(stamp) ^ mask).to_ne_bytes();
-        text.extend_from_slice(sent_header);
-        text.extend_from_slice(key);
-        text.extend_from_slice(&stamp[..stamp_bytes]);
-        filler
+        let begin = text.len();
+        text.extend_from_slice(filler);
+        let first = stamp(connection, number);
+        for (block, bytes) in text[begin..].chunks_mut(SPACING).enumerate() {
+            let stamp = (stamp_of(first, block) ^ mask).to_be_bytes();
+            let stamp_bytes = STAMP.min(bytes.len());
+            bytes[..stamp_bytes].copy_from_slice(&stamp[..stamp_bytes]);
+        }
     }
 
     /// Compares bytes of the payload of a message with what they have to be, the first of them
@@ -131,31 +143,33 @@ impl Messages {
         at: usize,
         bytes: &[u8],
     ) -> Result<(), usize> {
-        let stamp_bytes = self.stamp_bytes();
-        let (front, back) = bytes.split_at(stamp_bytes.saturating_sub(at).min(bytes.len()));
-        let stamp = &stamp(connection, number)[at.min(stamp_bytes)..][..front.len()];
-        let filler = &self.filler[place(connection, number)..][at.max(stamp_bytes) - stamp_bytes..];
-        let filler = &filler[..back.len()];
-        if front == stamp && back == filler {
-            return Ok(());
+        let filler = &self.filler[place(connection, number)..];
+        let first = stamp(connection, number);
+        let mut same = 0;
+        while same < bytes.len() {
+            let (block, within) = ((at + same) / SPACING, (at + same) % SPACING);
+            let stamp = stamp_of(first, block).to_be_bytes();
+            let end = if within < STAMP { STAMP } else { SPACING };
+            let piece = &bytes[same..][..(end - within).min(bytes.len() - same)];
+            let due = if within < STAMP { &stamp[within..] } else { &filler[at + same..] };
+            let due = &due[..piece.len()];
+            if piece != due {
+                let right = piece.iter().zip(due).take_while(|(came, due)| came == due);
+                return Err(same + right.count());
+            }
+            same += piece.len();
         }
-        let due = stamp.iter().chain(filler);
-        Err(bytes.iter().zip(due).take_while(|(came, due)| came == due).count())
-    }
-
-    fn stamp_bytes(&self) -> usize {
-        STAMP.min(self.bytes)
+        Ok(())
     }
 }
 
 impl Masked {
-    /// What is behind the stamp in a payload of `bytes`: the stamp's end is the key's, too.
+    /// The filler of a payload of `bytes`. Where a stamp is to be, the key begins anew.
     fn of(filler: &[u8], bytes: usize) -> Masked {
-        const { assert!(STAMP.is_multiple_of(4)) };
+        const { assert!(STAMP.is_multiple_of(KEY) && SPACING.is_multiple_of(KEY)) };
         // Of the bytes of a filler, where it begins.
         let key = (u32::from(filler[0]) + 1).wrapping_mul(0x9e37_79b9).to_be_bytes();
-        let filler = &filler[..bytes.saturating_sub(STAMP)];
-        let masked = filler.iter().zip(key.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+        let masked = filler[..bytes].iter().zip(key.iter().cycle()).map(|(byte, mask)| byte ^ mask);
         Masked { key, filler: masked.collect() }
     }
 }
@@ -167,8 +181,15 @@ fn place(connection: u64, number: u64) -> usize {
 
 /// No two messages have the same, up to four thousand millions of connections and as many messages
 /// on each. A message too short for all of it has its beginning, which is as good as drawn by lot.
-fn stamp(connection: u64, number: u64) -> [u8; STAMP] {
-    mixed((connection << 32) | (number & 0xffff_ffff)).to_be_bytes()
+fn stamp(connection: u64, number: u64) -> u64 {
+    mixed((connection << 32) | (number & 0xffff_ffff))
+}
+
+/// The stamp of a block of a message whose first is `first`: no two messages have the same in one
+/// block, nor a message in two.
+fn stamp_of(first: u64, block: usize) -> u64 {
+    // An odd number, of which no multiple below 2^64 is another's.
+    first.wrapping_add((block as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 /// A number that looks like any other, and is no other's: the last steps of splitmix64.
@@ -206,7 +227,7 @@ mod tests {
 
     #[test]
     fn what_is_sent_is_what_has_to_come_back_but_for_the_mask() {
-        for bytes in [1, 7, 8, 9, 64, 1000, 2056, 2057, 70_000] {
+        for bytes in [1, 7, 8, 9, 64, 511, 512, 513, 1000, 2056, 65_536, 70_000] {
             let raw = messages(&Protocol::named("echo"), bytes);
             let sent_raw = sent(raw, 16, 3);
             let framed = messages(&Protocol::WebSocket, bytes);
@@ -222,7 +243,7 @@ mod tests {
                     .map(|(byte, mask)| byte ^ mask)
                     .collect();
                 assert_eq!(payload, sent_raw[place * bytes..][..bytes]);
-                for cut in [0, 1, bytes / 2, bytes] {
+                for cut in [0, 1, bytes / 3, bytes / 2, bytes] {
                     let (front, back) = payload.split_at(cut);
                     let number = 16 + place as u64;
                     assert_eq!(raw.compare(5, number, 0, front), Ok(()), "{bytes}");
@@ -234,8 +255,8 @@ mod tests {
 
     #[test]
     fn the_first_byte_that_differs_is_told() {
-        let messages = messages(&Protocol::named("echo"), 64);
-        for wrong in [0, 7, 8, 63] {
+        let messages = messages(&Protocol::named("echo"), 1028);
+        for wrong in [0, 7, 8, 511, 512, 519, 520, 1024, 1027] {
             let mut bytes = sent(messages, 0, 1);
             bytes[wrong] ^= 1;
             assert_eq!(messages.compare(5, 0, 0, &bytes), Err(wrong));
@@ -252,7 +273,28 @@ mod tests {
             }
         }
         // A byte is little, and yet few of two connections are the same.
-        let same = (0..10_000).filter(|number| stamp(0, *number)[0] == stamp(17, *number)[0]);
+        let byte = |connection, number| stamp(connection, number) >> 56;
+        let same = (0..10_000).filter(|number| byte(0, *number) == byte(17, *number));
         assert!(same.count() < 100);
+    }
+
+    #[test]
+    fn no_piece_of_520_bytes_is_another_messages() {
+        const BYTES: usize = 2000;
+        const PIECE: usize = SPACING + STAMP;
+        let messages = messages(&Protocol::named("echo"), BYTES);
+        let sent = sent(messages, 0, 18);
+        // The same filler, seventeen messages or connections apart.
+        let (own, other) = (&sent[..BYTES], &sent[17 * BYTES..]);
+        for at in 0..=BYTES - PIECE {
+            assert_eq!(messages.compare(5, 0, at, &own[at..][..PIECE]), Ok(()));
+            for connection in [5, 22, 5 + 17 * 251] {
+                let found = messages.compare(connection, 0, at, &other[at..][..PIECE]);
+                assert!(found.is_err(), "{connection}, {at}");
+            }
+            // Nor is it the same message's, from another place.
+            let elsewhere = (at + SPACING) % (BYTES - PIECE + 1);
+            assert!(messages.compare(5, 0, at, &own[elsewhere..][..PIECE]).is_err(), "{at}");
+        }
     }
 }
