@@ -3,7 +3,7 @@
 
 use httparse::{Response, Status};
 
-use crate::content::{CONTENT_BYTES_MAX, Content};
+use crate::content::{CONTENT_BYTES_MAX, Content, Place};
 use crate::fault::Fault;
 
 pub(crate) const FIELDS_MAX: usize = 64;
@@ -42,13 +42,16 @@ impl Head {
                 _ => {}
             }
         }
-        Ok(Head::Final { bytes, body: Body { at: 0, is_last: is_last(&response), framing } })
+        Ok(Head::Final {
+            bytes,
+            body: Body { place: Place::default(), is_last: is_last(&response), framing },
+        })
     }
 }
 
 /// A content, as far as it has come.
 pub(crate) struct Body {
-    at: usize,
+    place: Place,
     /// Whether the server closes behind it.
     pub(crate) is_last: bool,
     framing: Framing,
@@ -85,15 +88,14 @@ impl Body {
         let is_whole = *left == 0;
         self.take(&bytes[..came], content)?;
         if is_whole {
-            content.end(self.at)?;
+            content.end(&mut self.place)?;
         }
         Ok((came, is_whole))
     }
 
     fn take(&mut self, bytes: &[u8], content: &Content) -> Result<(), Fault> {
         if !bytes.is_empty() {
-            content.take(self.at, bytes)?;
-            self.at += bytes.len();
+            content.take(&mut self.place, bytes)?;
         }
         Ok(())
     }
@@ -110,7 +112,7 @@ impl Body {
                     let Some((line_bytes, size)) = read_size(rest)? else {
                         return Ok((used, false));
                     };
-                    content.check_end(size.saturating_add(self.at as u64))?;
+                    content.check_end(&self.place, size)?;
                     *chunk = if size == 0 { Chunk::Trailers } else { Chunk::Data { left: size } };
                     used += line_bytes;
                 }
@@ -138,7 +140,7 @@ impl Body {
                     let Some(trailer_bytes) = read_trailers(rest)? else {
                         return Ok((used, false));
                     };
-                    content.end(self.at)?;
+                    content.end(&mut self.place)?;
                     return Ok((used + trailer_bytes, true));
                 }
             }
