@@ -8,9 +8,8 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The state of a socket that listens, as `/proc/net/tcp` has it.
+/// The state of a socket that listens, as `/proc/PID/net/tcp` has it (proc_net(5)).
 const LISTENING: &str = "0A";
-const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 
 /// Why a server is not the one that is meant.
 #[derive(Debug)]
@@ -47,19 +46,39 @@ impl std::error::Error for Problem {}
 /// Says if these processes are not the only ones that listen at the address.
 pub(crate) fn check(processes: &[u32], address: SocketAddr) -> Result<(), Problem> {
     let owned = sockets_of(processes)?;
+    let server = processes.first().copied().unwrap_or_default();
+    if address.ip().is_loopback() && !shares_network(server)? {
+        return Err(Problem::Deaf(address));
+    }
     let mut listening = Vec::new();
-    for table in TABLES {
-        match fs::read_to_string(table) {
-            Ok(table) => listening.extend(sockets(&table, address)),
-            // Without IPv6.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(Problem::Kernel(error)),
-        }
+    if address.is_ipv4() {
+        listening = sockets(&table(server, "tcp")?, address);
+    }
+    // To an IPv4 address the kernel prefers a socket of IPv4. Where there is one, a wildcard of IPv6
+    // gets nothing, if it takes IPv4 at all (IPV6_V6ONLY, ipv6(7)): the table does not say it.
+    if listening.is_empty() {
+        listening = sockets(&table(server, "tcp6")?, address);
     }
     match listening.iter().filter(|inode| owned.contains(inode)).count() {
         0 => Err(Problem::Deaf(address)),
         own if own < listening.len() => Err(Problem::Shared(address)),
         _ => Ok(()),
+    }
+}
+
+/// Whether what this process calls loopback is the same to that one (network_namespaces(7)).
+fn shares_network(pid: u32) -> Result<bool, Problem> {
+    let network = |process: &str| fs::read_link(format!("/proc/{process}/ns/net"));
+    let (own, other) = (network("self"), network(&pid.to_string()));
+    Ok(own.map_err(Problem::Kernel)? == other.map_err(Problem::Kernel)?)
+}
+
+/// The sockets of the network that a process is in: `tcp`, `tcp6`.
+fn table(pid: u32, name: &str) -> Result<String, Problem> {
+    match fs::read_to_string(format!("/proc/{pid}/net/{name}")) {
+        // Without IPv6.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        table => table.map_err(Problem::Kernel),
     }
 }
 
@@ -84,7 +103,8 @@ fn sockets_of(processes: &[u32]) -> Result<Vec<String>, Problem> {
     Ok(owned)
 }
 
-/// The inodes of those that listen at the address, or at any with its port.
+/// The inodes of those that listen at the address, or at any with its port. A socket of IPv6 may
+/// listen at an IPv4 address, too: as `::ffff:127.0.0.1`, or at all of both.
 fn sockets(table: &str, address: SocketAddr) -> Vec<String> {
     let listens = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -117,7 +137,10 @@ fn endpoint(text: &str) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::OwnedFd;
     use std::process::Command;
+
+    use socket2::{Domain, Socket, Type};
 
     use super::*;
 
@@ -151,6 +174,41 @@ mod tests {
             let address = SocketAddr::new(address.parse().unwrap(), port);
             check(&[std::process::id()], address).unwrap();
         }
+    }
+
+    #[test]
+    fn who_listens_everywhere_by_ipv6_alone_does_not_listen_by_ipv4() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()));
+        let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+        socket.set_only_v6(true).unwrap();
+        if socket.bind(&everywhere.into()).is_err() {
+            eprintln!("SKIPPED, this machine is without IPv6");
+            return;
+        }
+        socket.listen(1).unwrap();
+        // It is the standard input of a process that does not read it, and of that one alone.
+        let mut sleep = Command::new("sleep");
+        let mut other = sleep.arg("60").stdin(OwnedFd::from(socket)).spawn().unwrap();
+        drop(sleep);
+        let (own, stranger) = (std::process::id(), other.id());
+        check(&[own], address).unwrap();
+        assert!(matches!(check(&[stranger], address), Err(Problem::Deaf(_))));
+        let by_ipv6 = SocketAddr::from((Ipv6Addr::LOCALHOST, address.port()));
+        check(&[stranger], by_ipv6).unwrap();
+        assert!(matches!(check(&[own], by_ipv6), Err(Problem::Deaf(_))));
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+
+    #[test]
+    fn who_listens_everywhere_by_ipv4_does_not_listen_by_ipv6() {
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        check(&[std::process::id()], SocketAddr::from((Ipv4Addr::LOCALHOST, port))).unwrap();
+        let by_ipv6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+        assert!(matches!(check(&[std::process::id()], by_ipv6), Err(Problem::Deaf(_))));
     }
 
     #[test]
