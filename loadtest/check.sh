@@ -3,7 +3,14 @@
 # by itself. With --debug it takes what the tests have built already: nothing here is a time.
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/common.sh"
-if [ "${1-}" = --debug ]; then built=$target/debug; fi
+while [ $# -gt 0 ]; do
+  case $1 in
+    --debug) built=$target/debug ;;
+    --help | -h) about && exit ;;
+    *) refuse "there is no option $1" ;;
+  esac
+  shift
+done
 build
 cd "$built"
 files=$(mktemp -d)

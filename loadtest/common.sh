@@ -44,8 +44,13 @@ server='' port=''
 names=() notes=()
 declare -A arguments=() kind=()
 
-usage() {
+# about: what is said at the top of the script.
+about() {
   sed -n '/^# shellcheck /d; 2,/^[^#]/s/^# \{0,1\}//p' "$0"
+}
+
+usage() {
+  about
   cat <<'TEXT'
 
   --server NAME@ADDR:PORT,PID   measure this server, too, which runs already (may be repeated; pin it by `taskset -c 0`)

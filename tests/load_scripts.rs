@@ -40,3 +40,17 @@ fn a_peer_that_is_not_installed_is_in_the_notes_of_the_record() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "left out: nginx, not installed\n");
     assert!(String::from_utf8_lossy(&output.stderr).contains("LEFT OUT: nginx"), "{output:?}");
 }
+
+#[test]
+fn the_check_does_nothing_that_it_is_not_asked_for() {
+    let output = bash(&["check.sh", "--help"]);
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let help = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(help.starts_with("A short load") && help.contains("--debug"), "{help}");
+    for arguments in [&["check.sh", "--debugger"][..], &["check.sh", "--debug", "now"]] {
+        let output = bash(arguments);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.starts_with("there is no option "), "{said}");
+    }
+}
