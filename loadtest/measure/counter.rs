@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
+use crate::ending;
+
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Names the files of the counts.
 static COUNTINGS: AtomicU64 = AtomicU64::new(0);
@@ -79,14 +81,15 @@ impl Counting {
 /// back a line, they are on.
 fn attach_perf(pids: &[u32], output: &PathBuf) -> Result<Child, Box<dyn Error>> {
     let pids = pids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
-    let mut child = Command::new("perf")
+    let mut command = Command::new("perf");
+    command
         .args(["stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-p", &pids, "-o"])
         .arg(output)
         .args(["--", "cat"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
+        .stderr(Stdio::null());
+    let mut child = ending::start(&mut command)?;
     // A refused perf has ended, and its pipe is broken.
     let (Some(input), Some(answer)) = (&mut child.stdin, &mut child.stdout) else {
         return Err("perf was given no pipes".into());
@@ -110,13 +113,14 @@ fn perf_count(text: &str) -> Option<u64> {
 }
 
 fn attach_strace(pids: &[u32], output: &PathBuf) -> Result<Child, Box<dyn Error>> {
-    let mut child = Command::new("strace")
+    let mut command = Command::new("strace");
+    command
         .args(["-f", "-c", "-U", "calls,name", "-o"])
         .arg(output)
         .args(pids.iter().map(|pid| format!("--attach={pid}")))
         .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
+        .stderr(Stdio::null());
+    let mut child = ending::start(&mut command)?;
     let started = Instant::now();
     while !is_traced(pids)? {
         if child.try_wait()?.is_some() || started.elapsed() > ATTACH_TIMEOUT {

@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::remote_option;
+use crate::{ending, remote_option};
 
 /// A generator whose connections are all open.
 pub(crate) struct Generator {
@@ -58,15 +58,16 @@ impl Generator {
         target: SocketAddr,
         arguments: &str,
     ) -> Result<Generator, Box<dyn Error>> {
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(arguments.split_whitespace())
             .args(["--target", &target.to_string(), "--wait", "--json"])
             .args(remote_option(target))
             // A signal for this tool is not one for what it has started.
             .process_group(0)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
+            .stdout(Stdio::piped());
+        let mut child = ending::start(&mut command)
             .map_err(|error| format!("{}: {error}", program.display()))?;
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().expect("it was asked for a pipe"));

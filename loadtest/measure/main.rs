@@ -184,7 +184,7 @@ fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
     process::pin_to_core(GENERATOR_CORE).map_err(|error| {
         format!("core {GENERATOR_CORE}, of this tool and the generator: {error}")
     })?;
-    ending::end_with_signals()?;
+    let _ending = ending::end_with_signals()?;
     let generator = match options.generator {
         Some(generator) => generator,
         None => beside_examples("upring-load")?,

@@ -17,7 +17,7 @@
 
 use std::error::Error;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use clap::Args;
 use serde_json::Value;
@@ -25,7 +25,7 @@ use serde_json::Value;
 use crate::profile::{Plan, Profile};
 use crate::record::Table;
 use crate::target::{Policy, Server, Target};
-use crate::{Finding, pages, remote_option};
+use crate::{Finding, ending, pages, remote_option};
 
 /// All but the first two are the generator's words.
 const COLUMNS: [&str; 10] = [
@@ -128,12 +128,17 @@ fn bytes(report: &Value) -> i64 {
 /// What the generator reports of a server it has held its connections to.
 fn hold(generator: &Path, target: &Target, profile: &Profile) -> Result<Value, Box<dyn Error>> {
     let server = Server::start(target, Policy::Usual)?;
-    let output = Command::new(generator)
+    let mut command = Command::new(generator);
+    command
         .args(profile.arguments.split_whitespace())
         .args(["--target", &server.address.to_string(), "--pid", &server.pid().to_string()])
         .arg("--json")
         .args(remote_option(server.address))
-        .output()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let output = ending::start(&mut command)
+        .and_then(Child::wait_with_output)
         .map_err(|error| format!("{}: {error}", generator.display()))?;
     let line = String::from_utf8_lossy(&output.stdout);
     match serde_json::from_str::<Value>(&line) {

@@ -220,7 +220,7 @@ fn spawn_pinned(command: &str, policy: Policy) -> io::Result<Child> {
         if policy == Policy::Idle {
             process::schedule_as(libc::SCHED_IDLE, 0)?;
         }
-        command.spawn()
+        ending::start(&mut command)
     };
     thread::spawn(start).join().expect("starting a process does not panic")
 }
