@@ -54,8 +54,8 @@ pub(crate) fn check(processes: &[u32], address: SocketAddr) -> Result<(), Proble
     if address.is_ipv4() {
         listening = sockets(&table(server, "tcp")?, address);
     }
-    // To an IPv4 address the kernel prefers a socket of IPv4. Where there is one, a wildcard of IPv6
-    // gets nothing, if it takes IPv4 at all (IPV6_V6ONLY, ipv6(7)): the table does not say it.
+    // To an IPv4 address the kernel prefers a socket of IPv4. Where there is one, a wildcard of
+    // IPv6 gets nothing, if it takes IPv4 at all (IPV6_V6ONLY, ipv6(7)): the table does not say it.
     if listening.is_empty() {
         listening = sockets(&table(server, "tcp6")?, address);
     }

@@ -1,5 +1,5 @@
-//! Heads of answers, and contents as they come, however they are cut: nothing is read twice but what
-//! is left of a line. Called by `expect.rs`.
+//! Heads of answers, and contents as they come, however they are cut: nothing is read twice but
+//! what is left of a line. Called by `expect.rs`.
 
 use httparse::{Response, Status};
 
@@ -73,8 +73,8 @@ enum Chunk {
 }
 
 impl Body {
-    /// Compares what came of it: how many bytes that was, and whether all is there now. What is left
-    /// is the beginning of a line.
+    /// Compares what came of it: how many bytes that was, and whether all is there now. What is
+    /// left is the beginning of a line.
     pub(crate) fn receive(
         &mut self,
         bytes: &[u8],

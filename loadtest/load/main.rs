@@ -8,8 +8,9 @@
 //!                                                └──► tally ──► report
 //! ```
 //!
-//! Whether it is right says `expect.rs`: `switching.rs` of a 101, `answers.rs` and `content.rs` of an
-//! answer, `echo.rs` of messages, which are made in `messages.rs`; why it is not is in `fault.rs`.
+//! Whether it is right says `expect.rs`: `switching.rs` of a 101, `answers.rs` and `content.rs` of
+//! an answer, `echo.rs` of messages, which are made in `messages.rs`; why it is not is in
+//! `fault.rs`.
 //!
 //! `idle.rs` holds connections, `storm.rs` misbehaves; both are on `clients.rs`, too.
 //!

@@ -7,8 +7,8 @@
 //!
 //! Only the stamps are made for each message, of connection, message and where they stand: no piece
 //! of 520 bytes is another message's, so that what a server crosses is found, the tails of two
-//! messages, too. The filler is one of seventeen, masked before the run begins: what a message costs
-//! the generator is a copy, a write, a read and a comparison.
+//! messages, too. The filler is one of seventeen, masked before the run begins: what a message
+//! costs the generator is a copy, a write, a read and a comparison.
 
 use upring::buffer::Payload;
 
