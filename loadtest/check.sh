@@ -37,11 +37,11 @@ done
 
 examples/measure syscalls --target "$hosted" --target "$native" \
   --limit hosted=4.0,0.6,0.12 --limit native=2.0,0.3,0.08
-both=(--target "$hosted" --target "$native")
-if [ "$built" = "$target/debug" ]; then both=(--target "$hosted"); fi
+both=(--target "$hosted" --target "$native") attackers=5000
+if [ "$built" = "$target/debug" ]; then both=(--target "$hosted") attackers=2000; fi
 examples/measure memory "${both[@]}" --limit 256 \
   --profile echo='idle --connections 15000' --profile websocket='idle --connections 15000 --token websocket'
-examples/measure faults --seconds 1 --connections 5000 --failed-max 0 "${both[@]}"
+examples/measure faults --seconds 1 --connections "$attackers" --failed-max 0 "${both[@]}"
 if [ "$built" = "$target/debug" ]; then exit; fi
 examples/measure load --rounds 3 --seconds 0.2 --target "$hosted" --target "$native" --target "$baseline" \
   --profile plaintext='http' --profile pipeline='http --depth 16' --profile switch='switch' \
