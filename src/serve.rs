@@ -2,7 +2,6 @@
 
 use std::io;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
@@ -43,7 +42,8 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         Ok(site) => site,
         Err(faults) => return misconfigured(&faults),
     };
-    let log = Log::begin(site.log());
+    // Not the operator's, who stays until the process is gone.
+    let (log, _writer) = Log::begin(site.log());
     let server = match server(&site, options) {
         Ok(server) => server,
         Err(why) => return give_up(&why),
@@ -52,13 +52,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         Ok(place) => place,
         Err(error) => return give_up(&error),
     };
-    let log = Arc::new(log);
-    let operator = Operator {
-        options: options.clone(),
-        catalog,
-        log: Arc::clone(&log),
-        started: site.clone(),
-    };
+    let operator = Operator { options: options.clone(), catalog, log, started: site.clone() };
     let ended = serve(&site, signals, server, place, operator);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -131,7 +125,7 @@ fn serve(
 struct Operator {
     options: Options,
     catalog: Catalog,
-    log: Arc<Log>,
+    log: Log,
     /// What it was started with.
     started: Site,
 }
@@ -160,8 +154,9 @@ impl Operator {
                 _ => {
                     is_stopping = true;
                     service::stopping();
-                    stopper.stop();
                     tracing::info!("stopping; connections have a while to end");
+                    // Last: with nobody left to serve the process ends at once.
+                    stopper.stop();
                 }
             }
         }
@@ -203,12 +198,11 @@ fn not_reloaded(why: &str) {
 /// whoever reads it, and what it does not read in time is lost.
 struct Log {
     filter: reload::Handle<EnvFilter, Registry>,
-    /// Dropped at the end, it has what is queued written.
-    _writer: WorkerGuard,
 }
 
 impl Log {
-    fn begin(settings: &LogSettings) -> Log {
+    /// And what has the queued lines written when it is dropped, at the end.
+    fn begin(settings: &LogSettings) -> (Log, WorkerGuard) {
         let (filter, handle) = reload::Layer::new(filter(settings));
         // Whether anybody reads the log is not the server's business: told of a failure it would print
         // it, and panic at that.
@@ -216,7 +210,7 @@ impl Log {
         let (stderr, writer) = builder.finish(io::stderr());
         let text = fmt::layer().with_writer(stderr).log_internal_errors(false);
         tracing_subscriber::registry().with(filter).with(text).init();
-        Log { filter: handle, _writer: writer }
+        (Log { filter: handle }, writer)
     }
 
     fn set(&self, settings: &LogSettings) {

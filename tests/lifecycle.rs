@@ -122,6 +122,18 @@ fn while_it_ends_nobody_is_let_in_and_whoever_was_is_answered() {
     }
 }
 
+/// With nobody to serve it ends at once: what is logged last must be written before that.
+#[test]
+fn the_last_words_of_a_process_are_heard() {
+    for _ in 0..20 {
+        let arguments = ["--listen", "127.0.0.1:0", "--workers", "1"];
+        let Some(mut served) = Served::start(&arguments, &[]) else { return };
+        served.signal(Signal::TERM);
+        assert!(served.process.wait().expect("it was started").success(), "{}", served.log());
+        served.hears("stopping", 1);
+    }
+}
+
 #[test]
 fn a_second_signal_ends_it_at_once_with_status_1() {
     let arguments = ["--listen", "127.0.0.1:0", "--workers", "1"];
