@@ -15,7 +15,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Every Rust file below a folder, its path relative to the package, its text.
+/// Every Rust file below a folder, its path relative to the package, its text; not what a build has left.
 fn sources(folder: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
@@ -23,7 +23,7 @@ fn sources(folder: &str) -> Vec<(String, String)> {
         for entry in fs::read_dir(folder).expect("the folder is part of the package") {
             let path: PathBuf = entry.expect("it can be listed").path();
             if path.is_dir() {
-                folders.push(path);
+                folders.extend(Some(path).filter(|path| !path.ends_with("target")));
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let name = path.strip_prefix(root()).expect("it is below").display().to_string();
                 found.push((name, fs::read_to_string(&path).expect("it is text")));
