@@ -1,19 +1,21 @@
 //! Listeners over real sockets, on both hosts and both tiers of descriptors: Unix sockets, PROXY protocol
 //! headers, IPv6 for both families. Skipped, loudly, where io_uring is denied.
 
+#[path = "support/folder.rs"]
+mod folder;
 #[path = "support/loopback.rs"]
 #[allow(dead_code, reason = "each test takes the part of it that it needs")]
 mod loopback;
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use folder::Folder;
 use loopback::{PATIENCE, connect, start, wait_until};
 use upring::config::{DrainTimes, ListenAddress, Listener, ProxyProtocol};
 use upring::http::{Request, Response, Status};
@@ -30,28 +32,6 @@ const WAYS: [(HostKind, bool); 4] = [
     (HostKind::Native, false),
     (HostKind::Native, true),
 ];
-
-/// A folder of its own, removed with all that is in it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let name = format!("upring-listeners-{name}-{}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
-        fs::create_dir_all(&folder).expect("there is room for temporary files");
-        Folder(folder)
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.0.join("socket")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn config(listener: Listener, (host, is_plain): (HostKind, bool)) -> Config {
     let mut config = Config { listen: vec![listener], workers: 1, host, ..Config::default() };
@@ -107,7 +87,7 @@ fn ask(mut client: impl Read + Write, what: &[u8]) -> String {
 
 #[test]
 fn a_unix_socket_is_served_as_any_other_connection_is() {
-    let folder = Folder::new("served");
+    let folder = Folder::new("listeners-served");
     for way in WAYS {
         let path = folder.socket();
         let Some(running) = start(server(config(unix(&path), way))) else { return };
@@ -139,7 +119,7 @@ fn a_unix_socket_is_served_as_any_other_connection_is() {
 /// broken off, its framing has to say so.
 #[test]
 fn a_broken_answer_on_a_unix_socket_ends_without_the_end_of_its_chunks() {
-    let folder = Folder::new("broken");
+    let folder = Folder::new("listeners-broken");
     for way in WAYS {
         let path = folder.socket();
         let Some(running) = start(server(config(unix(&path), way))) else { return };
@@ -153,7 +133,7 @@ fn a_broken_answer_on_a_unix_socket_ends_without_the_end_of_its_chunks() {
 
 #[test]
 fn all_workers_accept_what_comes_on_a_unix_socket() {
-    let folder = Folder::new("workers");
+    let folder = Folder::new("listeners-workers");
     for host in [HostKind::Hosted, HostKind::Native] {
         let path = folder.socket();
         let config = Config { workers: 2, ..config(unix(&path), (host, false)) };
@@ -171,7 +151,7 @@ fn all_workers_accept_what_comes_on_a_unix_socket() {
 
 #[test]
 fn a_second_server_does_not_take_the_socket_of_the_first() {
-    let folder = Folder::new("second");
+    let folder = Folder::new("listeners-second");
     let path = folder.socket();
     let way = (HostKind::Native, false);
     let Some(running) = start(server(config(unix(&path), way))) else { return };
@@ -251,7 +231,7 @@ fn what_is_no_header_or_comes_from_elsewhere_is_reset_without_an_answer() {
 
 #[test]
 fn a_load_balancer_on_a_unix_socket_needs_no_address_to_be_believed() {
-    let folder = Folder::new("balancer");
+    let folder = Folder::new("listeners-balancer");
     for way in WAYS {
         let path = folder.socket();
         let listener = Listener { proxy_protocol: ProxyProtocol::Any, ..unix(&path) };
@@ -359,7 +339,7 @@ fn is_serving(server: &mut Child) -> bool {
 
 #[test]
 fn the_binary_listens_on_a_path_that_a_killed_one_has_left_and_removes_it_at_the_end() {
-    let folder = Folder::new("binary");
+    let folder = Folder::new("listeners-binary");
     let path = folder.socket();
     let mut killed = spawn(&path);
     if !is_serving(&mut killed) {

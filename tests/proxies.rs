@@ -1,6 +1,8 @@
 //! Load balancers that others wrote, in front of a server that takes their PROXY protocol headers. One
 //! that is not installed is skipped, aloud; so is all of it where io_uring is denied.
 
+#[path = "support/folder.rs"]
+mod folder;
 #[path = "support/loopback.rs"]
 #[allow(dead_code, reason = "each test takes the part of it that it needs")]
 mod loopback;
@@ -9,11 +11,12 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use folder::Folder;
 use loopback::{PATIENCE, start, wait_until};
 use upring::config::{ListenAddress, Listener, ProxyProtocol};
 use upring::http::{Request, Response, Status};
@@ -21,28 +24,6 @@ use upring::resource::{Reply, Resource, from_head};
 use upring::{Config, HostKind, Running, Server};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-
-/// A folder of its own, removed with all that is in it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let name = format!("upring-proxies-{name}-{}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
-        fs::create_dir_all(&folder).expect("there is room for temporary files");
-        Folder(folder)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A load balancer, ended with the test.
 struct Balancer(Child);
@@ -110,7 +91,7 @@ fn answer(mut client: impl Read + Write) -> String {
 
 /// Runs HAProxy between a port of each family, or a Unix socket, and the server.
 fn haproxy(folder: &Folder, port: u16, server: &str, options: &str) -> Balancer {
-    let front = folder.path("front");
+    let front = folder.0.join("front");
     let text = format!(
         "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 5s\n  timeout server 5s\n\
          frontend front\n  bind 127.0.0.1:{port}\n  bind ::1:{port}\n  bind unix@{}\n  \
@@ -118,7 +99,7 @@ fn haproxy(folder: &Folder, port: u16, server: &str, options: &str) -> Balancer 
          backend back\n  server upring {server} {options}\n",
         front.display()
     );
-    let file = folder.path("haproxy.cfg");
+    let file = folder.0.join("haproxy.cfg");
     fs::write(&file, text).expect("the folder is there");
     let mut haproxy = Command::new("haproxy");
     let haproxy = haproxy.args(["-db", "-q", "-f"]).arg(file).stderr(Stdio::null());
@@ -130,14 +111,14 @@ fn haproxy_names_its_clients_in_either_version_with_every_vector_it_has() {
     if !is_installed("haproxy") {
         return;
     }
-    let folder = Folder::new("haproxy");
+    let folder = Folder::new("proxies-haproxy");
     for (protocol, options) in [
         (ProxyProtocol::V1, "send-proxy"),
         (ProxyProtocol::V2, "send-proxy-v2"),
         (ProxyProtocol::Any, "send-proxy-v2 proxy-v2-options crc32c,unique-id"),
         (ProxyProtocol::Any, "send-proxy-v2-ssl-cn proxy-v2-options crc32c,authority"),
     ] {
-        let unix = folder.path("back");
+        let unix = folder.0.join("back");
         let Some(running) = serve(HostKind::Hosted, protocol, &unix) else { return };
         for server in [running.addresses()[0].to_string(), format!("unix@{}", unix.display())] {
             let told = format!("{options} {server}");
@@ -148,7 +129,7 @@ fn haproxy_names_its_clients_in_either_version_with_every_vector_it_has() {
                 assert_eq!(answered, own, "{told}");
             }
             // Of a client that it cannot name, the peer is as good as there is.
-            let client = UnixStream::connect(folder.path("front")).expect("it is up");
+            let client = UnixStream::connect(folder.0.join("front")).expect("it is up");
             let answered = answer(client);
             match server.starts_with("unix@") {
                 true => assert_eq!(answered, "nobody", "{told}"),
@@ -165,11 +146,11 @@ fn haproxy_looks_whether_the_server_is_there_without_being_a_fault() {
     if !is_installed("haproxy") {
         return;
     }
-    let folder = Folder::new("checks");
+    let folder = Folder::new("proxies-checks");
     for (protocol, options) in
         [(ProxyProtocol::V1, "send-proxy"), (ProxyProtocol::V2, "send-proxy-v2")]
     {
-        let unix = folder.path("back");
+        let unix = folder.0.join("back");
         let Some(running) = serve(HostKind::Native, protocol, &unix) else { return };
         let server = running.addresses()[0].to_string();
         let options = format!("{options} check inter 20ms");
@@ -192,13 +173,13 @@ fn nginx_names_its_clients() {
     if !is_installed("nginx") {
         return;
     }
-    let folder = Folder::new("nginx");
+    let folder = Folder::new("proxies-nginx");
     let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
     let load = match Path::new(module).exists() {
         true => format!("load_module {module};\n"),
         false => String::new(),
     };
-    let unix = folder.path("back");
+    let unix = folder.0.join("back");
     let Some(running) = serve(HostKind::Hosted, ProxyProtocol::Any, &unix) else { return };
     for server in [running.addresses()[0].to_string(), format!("unix:{}", unix.display())] {
         let port = free_port();
@@ -208,7 +189,7 @@ fn nginx_names_its_clients() {
              proxy_pass {server}; proxy_protocol on; }} }}\n",
             folder.0.display()
         );
-        let file = folder.path("nginx.conf");
+        let file = folder.0.join("nginx.conf");
         fs::write(&file, text).expect("the folder is there");
         let nginx = |more: &[&str]| {
             let mut nginx = Command::new("nginx");
