@@ -79,13 +79,17 @@ impl SharedListener {
         SharedListener { socket, path: path.into(), file, is_released: AtomicBool::new(false) }
     }
 
-    /// The same at another path: clients find it there from now on, whatever was there before.
+    /// The same at another path: clients find it there from now on. A socket that was left behind there is
+    /// removed first.
     ///
     /// # Errors
-    /// The folder is not open to us.
+    /// As of [`SharedListener::listen`].
     pub fn move_to(&mut self, path: &Path) -> Result<(), SetupError> {
-        let failed = |error: Errno| SetupError::listener("rename", path.into(), &error.into());
-        rename(&self.path, path).map_err(failed)?;
+        let failed =
+            |(call, error): (_, Errno)| SetupError::listener(call, path.into(), &error.into());
+        let address = SocketAddrUnix::new(path).map_err(|error| failed(("rename", error)))?;
+        clear(path, &address).map_err(failed)?;
+        rename(&self.path, path).map_err(|error| failed(("rename", error)))?;
         self.path = path.into();
         Ok(())
     }

@@ -163,14 +163,13 @@ pub struct OpenOffer {
 }
 
 impl OpenOffer {
-    /// Takes the path, whoever had it, until a successor is ready: then `relieved` is told its process id,
+    /// Takes the path until a successor is ready: then `relieved` is told its process id,
     /// and the servers are stopped. What is returned removes the path when it is dropped.
     ///
     /// # Errors
     /// Somebody listens there, or something else is there, or descriptors have run out.
     pub fn start(self, relieved: impl FnOnce(u32) + Send + 'static) -> Result<Offered, SetupError> {
         let OpenOffer { offer, mut at } = self;
-        check_free(&offer.path)?;
         at.move_to(&offer.path)?;
         let listener = UnixListener::from(at.share()?);
         let at = Arc::new(at);
@@ -204,24 +203,6 @@ impl Predecessor {
     pub fn relieve(mut self) -> io::Result<()> {
         self.stream.write_all(&[READY])?;
         expect(&mut self.stream, YOURS)
-    }
-}
-
-/// What is at a path may be replaced only by a socket, and one that nobody listens on any more.
-fn check_free(path: &Path) -> Result<(), SetupError> {
-    let is_taken = match std::fs::symlink_metadata(path) {
-        Err(_) => false,
-        Ok(there) => {
-            let is_socket = std::os::unix::fs::FileTypeExt::is_socket(&there.file_type());
-            !is_socket || UnixStream::connect(path).is_ok()
-        }
-    };
-    match is_taken {
-        true => {
-            let error = io::Error::from_raw_os_error(rustix::io::Errno::ADDRINUSE.raw_os_error());
-            Err(SetupError::listener("bind", path.into(), &error))
-        }
-        false => Ok(()),
     }
 }
 
