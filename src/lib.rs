@@ -30,7 +30,7 @@ pub mod session;
 pub mod site;
 pub mod upgrade;
 
-pub use backend::{Backend, BackendAddressError, Forwarded, SettingError};
+pub use backend::{Backend, BackendAddressError, Forwarded, SettingError, Terms};
 pub use buffer::{Lease, LeaseQueue, Payload};
 pub use config::{AccessFormat, AccessLog, AccessTarget};
 pub use config::{Config, HostKind, Limits, ListenAddress, Listener, ProxyProtocol};

@@ -18,8 +18,8 @@ use backends::{Behind, KINDS, Kind, Peer, free_path};
 use loopback::{PATIENCE, config, connect, pattern, read_head, read_to_end, start, wait_until};
 use socket2::SockRef;
 use upring::{
-    Backend, Config, Forwarded, HostKind, Proxy, ProxySettings, Resource, Running, Server, Tunnel,
-    TunnelSettings,
+    Backend, Config, Forwarded, HostKind, Proxy, ProxySettings, Resource, Running, Server, Terms,
+    Tunnel, TunnelSettings,
 };
 
 const MEBIBYTE: usize = 1024 * 1024;
@@ -43,8 +43,7 @@ fn quiet() -> ProxySettings {
         connect_timeout_ms: 300,
         answer_timeout_ms: 300,
         idle_timeout_ms: 300,
-        forwarded: Forwarded::Off,
-        via: None,
+        terms: Terms { forwarded: Forwarded::Off, via: None, ..Terms::default() },
         ..ProxySettings::default()
     }
 }
@@ -803,9 +802,10 @@ fn a_backend_is_told_who_the_client_is_where_that_is_asked_for() {
             tell.send(peer.read_head()).expect("the test waits");
             let _ = peer.write_all(OK.as_bytes());
         });
-        let tunnel = TunnelSettings { forwarded, ..TunnelSettings::default() };
+        let terms = Terms { forwarded, ..Terms::default() };
+        let tunnel = TunnelSettings { terms: terms.clone(), ..TunnelSettings::default() };
         let tunnel = Tunnel::to(behind.backend.clone()).with(tunnel).expect("they can be sent");
-        let proxy = ProxySettings { forwarded, ..ProxySettings::default() };
+        let proxy = ProxySettings { terms, ..ProxySettings::default() };
         let proxy = Proxy::to(behind.backend.clone()).with(proxy).expect("they can be sent");
         let resource = proxy.resource().upgrade(tunnel.protocol("t"));
         let server = Server::new(Config { identify_clients: true, ..config() });

@@ -22,7 +22,7 @@ use loopback::{
 };
 use socket2::{Domain, SockRef, Socket, Type};
 use upring::{
-    Backend, Config, Forwarded, HostKind, Protocol, Resource, Running, Server, Tunnel,
+    Backend, Config, Forwarded, HostKind, Protocol, Resource, Running, Server, Terms, Tunnel,
     TunnelSettings,
 };
 
@@ -50,8 +50,7 @@ fn impatient() -> TunnelSettings {
     TunnelSettings {
         connect_timeout_ms: 200,
         answer_timeout_ms: 200,
-        forwarded: Forwarded::Off,
-        via: None,
+        terms: Terms { forwarded: Forwarded::Off, via: None, ..Terms::default() },
         ..TunnelSettings::default()
     }
 }
@@ -313,12 +312,13 @@ fn the_request_is_replayed_and_the_101_of_the_backend_is_the_clients() {
                     Set-Cookie: a=b\r\n\r\n";
         peer.write_all(head.as_bytes()).expect("the server reads");
     });
-    let settings = TunnelSettings {
+    let terms = Terms {
         forwarded: Forwarded::Rfc7239,
         host: Some("app:1".to_owned()),
         via: Some("edge".to_owned()),
-        ..TunnelSettings::default()
+        ..Terms::default()
     };
+    let settings = TunnelSettings { terms, ..TunnelSettings::default() };
     let tunnel = Tunnel::to(behind.backend.clone()).with(settings).expect("they can be sent");
     let Some(running) = serve(config(), tunnel.protocol("websocket")) else { return };
     let mut client = connect(running.addresses()[0]);

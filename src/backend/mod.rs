@@ -3,7 +3,7 @@
 //! neither.
 //!
 //! ```text
-//!   Request ──► Replay ──► head ──► Connection ──► backend
+//!   Request ──► Terms ──► head ──► Connection ──► backend
 //!   client  ◄── Payload ◄── AnswerContent ◄── AnswerHead ◄──┘
 //! ```
 //!
@@ -43,10 +43,9 @@ pub(crate) use answer::{AnswerHead, Extent, final_head};
 pub(crate) use connection::Connection;
 pub(crate) use content::AnswerContent;
 pub(crate) use error::{BackendError, Late};
-pub(crate) use path::{is_plain, odd_path};
 pub(crate) use pool::{Pool, Pooled};
-pub use replay::Forwarded;
-pub(crate) use replay::{Purpose, Replay, hops_left};
+pub use replay::{Forwarded, Terms};
+pub(crate) use replay::{Purpose, hops_left};
 pub use settings::SettingError;
 pub(crate) use together::{Either, Side, beside, both, first};
 

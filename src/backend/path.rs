@@ -1,18 +1,9 @@
 //! Which paths go to a backend. Routes are found by the path as it came; a backend may read it as another
 //! one, behind a route that would have been refused. Such paths do not go on unless that is asked for.
 
-use crate::http::{Response, Status};
-
-/// What is answered instead.
-pub(crate) fn odd_path() -> Response {
-    let text = "The path has segments that servers read in different ways: `.`, `..`, empty or with an encoded \
-                slash (odd_paths).\n";
-    Response::text(Status::BAD_REQUEST, text)
-}
-
 /// Whether every server reads a path as the same one: without dot segments (RFC 3986 §5.2.4), also encoded or
 /// with parameters, empty segments but the last, backslashes, and slashes that are encoded.
-pub(crate) fn is_plain(path: &[u8]) -> bool {
+pub(super) fn is_plain(path: &[u8]) -> bool {
     let Some(path) = path.strip_prefix(b"/") else { return path == b"*" };
     let mut segments = path.split(|&byte| byte == b'/').peekable();
     while let Some(segment) = segments.next() {

@@ -5,7 +5,8 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use super::hops::{Hops, is_hop_by_hop};
-use crate::http::{Framing, Request, TargetForm, Version};
+use super::path::is_plain;
+use crate::http::{Framing, Request, Response, Status, TargetForm, Version};
 
 /// How a backend is told who its client is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,16 +20,38 @@ pub enum Forwarded {
     Off,
 }
 
-/// The terms on which requests go to a backend.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Replay {
-    /// Instead of the client's.
-    pub(crate) host: Option<Box<str>>,
-    pub(crate) forwarded: Forwarded,
-    /// Whether what the client says of earlier hops is believed, and passed on.
-    pub(crate) is_trusting: bool,
-    /// Who this server is in Via.
-    pub(crate) via: Option<Box<str>>,
+/// The terms on which requests go to a backend, as an operator sets them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// How the backend is told who the client is, as far as the server knows: see
+    /// [`Config::identify_clients`](crate::config::Config::identify_clients). Default
+    /// `X-Forwarded-*`.
+    pub forwarded: Forwarded,
+    /// Whether what the client itself says of earlier hops is passed on: only behind a proxy that
+    /// removes what its own clients say. Default false: `Forwarded`, `X-Forwarded-*` and
+    /// `X-Real-IP` of a client are dropped.
+    pub trust_forwarded: bool,
+    /// Whether paths go on that a backend may read as another one: with dot segments, empty ones, or
+    /// encoded slashes. Routes are found by the path as it came, so that what one of them refuses
+    /// could be had by such a path of another. Default false: 400.
+    pub odd_paths: bool,
+    /// The Host that the backend is asked for. Default the client's.
+    pub host: Option<String>,
+    /// Who this server is in Via (RFC 9110 §7.6.3), or nobody: in requests, and in answers of a proxy.
+    /// Default `upring`.
+    pub via: Option<String>,
+}
+
+impl Default for Terms {
+    fn default() -> Terms {
+        Terms {
+            forwarded: Forwarded::default(),
+            trust_forwarded: false,
+            odd_paths: false,
+            host: None,
+            via: Some("upring".to_owned()),
+        }
+    }
 }
 
 /// What a request asks for.
@@ -40,22 +63,44 @@ pub(crate) enum Purpose<'a> {
     Answer { framing: Framing, is_waiting: bool },
 }
 
-/// The request has more connection options than are looked at.
+/// Why a request does not go to a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OptionsTooMany;
+pub(crate) enum Unfit {
+    /// Servers read its path in different ways.
+    PathOdd,
+    /// It has more connection options than are looked at.
+    OptionsTooMany,
+}
 
-impl Replay {
+impl Unfit {
+    /// What its client is answered.
+    pub(crate) fn response(self) -> Response {
+        let text = match self {
+            Unfit::PathOdd => {
+                "The path has segments that servers read in different ways: `.`, `..`, empty or with an \
+                 encoded slash (odd_paths).\n"
+            }
+            Unfit::OptionsTooMany => "Connection has too many options.\n",
+        };
+        Response::text(Status::BAD_REQUEST, text)
+    }
+}
+
+impl Terms {
     /// The head of `request` for the backend; `client` is who sent it, if that is known.
     ///
     /// # Errors
-    /// The request has too many connection options.
+    /// It is not to go there.
     pub(crate) fn head(
         &self,
         request: Request<'_>,
         purpose: Purpose<'_>,
         client: Option<IpAddr>,
-    ) -> Result<Vec<u8>, OptionsTooMany> {
-        let hops = Hops::of(request.fields_named("connection")).ok_or(OptionsTooMany)?;
+    ) -> Result<Vec<u8>, Unfit> {
+        if !self.odd_paths && !is_plain(request.path()) {
+            return Err(Unfit::PathOdd);
+        }
+        let hops = Hops::of(request.fields_named("connection")).ok_or(Unfit::OptionsTooMany)?;
         let mut out = Vec::with_capacity(1024);
         self.write_start(request, &mut out);
         let keeps_trailer = matches!(purpose, Purpose::Answer { framing: Framing::Chunked, .. });
@@ -114,7 +159,7 @@ impl Replay {
             Forwarded::Rfc7239 => is_named(name, "forwarded"),
             Forwarded::Off => false,
         };
-        is_any && (!self.is_trusting || is_written)
+        is_any && (!self.trust_forwarded || is_written)
     }
 
     /// Whether a backend that is given fields as variables, by CGI's rule or a like one, would take
@@ -130,7 +175,7 @@ impl Replay {
 
     fn write_client(&self, request: Request<'_>, client: Option<IpAddr>, out: &mut Vec<u8>) {
         let said = |name: &str| -> Vec<u8> {
-            let lines: Vec<&[u8]> = match self.is_trusting {
+            let lines: Vec<&[u8]> = match self.trust_forwarded {
                 true => request.fields_named(name).collect(),
                 false => Vec::new(),
             };
@@ -254,11 +299,7 @@ mod tests {
     use crate::http::{HeadLimits, framing, read_head};
 
     /// What a backend gets of a request, without the request line; the address is the client's.
-    fn replayed(
-        replay: &Replay,
-        text: &str,
-        client: Option<&str>,
-    ) -> Result<String, OptionsTooMany> {
+    fn replayed(terms: &Terms, text: &str, client: Option<&str>) -> Result<String, Unfit> {
         let mut fields = Vec::new();
         let head = read_head(text.as_bytes(), &mut fields, &HeadLimits::default()).unwrap();
         let request = Request::new(text.as_bytes(), &head, &fields);
@@ -270,11 +311,15 @@ mod tests {
             },
         };
         let client = client.map(|client| client.parse().unwrap());
-        replay.head(request, purpose, client).map(|head| String::from_utf8(head).unwrap())
+        terms.head(request, purpose, client).map(|head| String::from_utf8(head).unwrap())
     }
 
-    fn off() -> Replay {
-        Replay { forwarded: Forwarded::Off, ..Replay::default() }
+    fn unnamed() -> Terms {
+        Terms { via: None, ..Terms::default() }
+    }
+
+    fn off() -> Terms {
+        Terms { forwarded: Forwarded::Off, ..unnamed() }
     }
 
     #[test]
@@ -334,7 +379,7 @@ mod tests {
                             x-forwarded-proto: https\r\nX-Forwarded-Port: 443\r\n\
                             X-Real-IP: 1.1.1.1\r\nForwarded: for=1.1.1.1\r\n\r\n";
         let none = "GET / HTTP/1.1\r\nHost: a\r\n";
-        for (forwarded, is_trusting, client, expected) in [
+        for (forwarded, trust_forwarded, client, expected) in [
             (Forwarded::Off, false, Some("::1"), ""),
             (
                 Forwarded::XForwarded,
@@ -372,9 +417,9 @@ mod tests {
             ),
             (Forwarded::Rfc7239, false, None, "Forwarded: for=unknown;host=\"a\";proto=http\r\n"),
         ] {
-            let replay = Replay { forwarded, is_trusting, ..Replay::default() };
-            let head = replayed(&replay, SAID, client).unwrap();
-            assert_eq!(head, format!("{none}{expected}\r\n"), "{forwarded:?} {is_trusting}");
+            let terms = Terms { forwarded, trust_forwarded, ..unnamed() };
+            let head = replayed(&terms, SAID, client).unwrap();
+            assert_eq!(head, format!("{none}{expected}\r\n"), "{forwarded:?} {trust_forwarded}");
         }
     }
 
@@ -391,12 +436,9 @@ mod tests {
 
     #[test]
     fn host_and_via_are_written_if_that_is_asked_for() {
-        let replay = Replay {
-            host: Some("app.internal".into()),
-            via: Some("front".into()),
-            ..Replay::default()
-        };
-        let head = replayed(&replay, "GET / HTTP/1.0\r\nHost: a\r\nVia: 1.1 b\r\n\r\n", None);
+        let terms =
+            Terms { host: Some("app.internal".into()), via: Some("front".into()), ..unnamed() };
+        let head = replayed(&terms, "GET / HTTP/1.0\r\nHost: a\r\nVia: 1.1 b\r\n\r\n", None);
         assert_eq!(
             head.unwrap(),
             "GET / HTTP/1.1\r\nHost: app.internal\r\nVia: 1.1 b\r\nX-Forwarded-Host: a\r\n\
@@ -408,6 +450,6 @@ mod tests {
     fn more_options_than_are_looked_at_are_refused() {
         let options = vec!["a"; 33].join(",");
         let text = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: {options}\r\n\r\n");
-        assert_eq!(replayed(&off(), &text, None), Err(OptionsTooMany));
+        assert_eq!(replayed(&off(), &text, None), Err(Unfit::OptionsTooMany));
     }
 }

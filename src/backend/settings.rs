@@ -1,6 +1,6 @@
 //! The terms on which requests are replayed, as an operator sets them.
 
-use super::{Forwarded, Replay};
+use super::Terms;
 use crate::http::list::{is_token, is_value_byte};
 
 /// A setting that cannot be sent to a backend.
@@ -11,27 +11,21 @@ pub struct SettingError {
     pub name: &'static str,
 }
 
-impl Replay {
-    /// From settings of these names.
+impl Terms {
+    /// Whether they can be sent.
     ///
     /// # Errors
-    /// One of them cannot be sent.
-    pub(crate) fn new(
-        host: Option<&str>,
-        forwarded: Forwarded,
-        is_trusting: bool,
-        via: Option<&str>,
-    ) -> Result<Replay, SettingError> {
+    /// One of them cannot.
+    pub(crate) fn check(&self) -> Result<(), SettingError> {
         let is_fit = |byte: u8| is_value_byte(byte) && !b" \t\"\\,".contains(&byte);
-        let is_host = |host: &str| !host.is_empty() && host.bytes().all(is_fit);
-        if !host.is_none_or(is_host) {
+        let is_host = |host: &String| !host.is_empty() && host.bytes().all(is_fit);
+        if !self.host.as_ref().is_none_or(is_host) {
             return Err(SettingError { name: "host" });
         }
-        if !via.is_none_or(|via| is_token(via.as_bytes())) {
+        if !self.via.as_ref().is_none_or(|via| is_token(via.as_bytes())) {
             return Err(SettingError { name: "via" });
         }
-        let (host, via) = (host.map(Box::from), via.map(Box::from));
-        Ok(Replay { host, forwarded, is_trusting, via })
+        Ok(())
     }
 }
 
@@ -50,8 +44,10 @@ mod tests {
             (None, Some("a b"), Some("via")),
             (None, Some(""), Some("via")),
         ] {
-            let fault = Replay::new(host, Forwarded::Off, false, via).err();
-            assert_eq!(fault.map(|fault| fault.name), expected, "{host:?} {via:?}");
+            let (host, via) = (host.map(str::to_owned), via.map(str::to_owned));
+            let terms = Terms { host, via, ..Terms::default() };
+            let fault = terms.check().err();
+            assert_eq!(fault.map(|fault| fault.name), expected, "{terms:?}");
         }
     }
 }

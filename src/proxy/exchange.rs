@@ -169,7 +169,7 @@ impl Local {
         if head.status() == Status::SWITCHING_PROTOCOLS {
             return Err(BackendError::SwitchedUnasked);
         }
-        let response = head.response(self.plan.replay.via.as_deref())?;
+        let response = head.response(self.plan.settings.terms.via.as_deref())?;
         let response = head.with_protocols(response);
         let length = match extent {
             Extent::Length(bytes) => Some(bytes),

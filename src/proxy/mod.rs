@@ -31,10 +31,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::backend::{
-    Backend, Forwarded, Pool, Purpose, Replay, SettingError, client_of, hops_left, is_plain,
-    odd_path, spares,
-};
+use crate::backend::{Backend, Pool, Purpose, SettingError, Terms, client_of, hops_left, spares};
 use crate::http::{Framing, Method, MethodSet, Request, Response, Status, framing};
 use crate::resource::{Answer, Reply, Resource, Takes, begin};
 use crate::upgrade::Mailbox;
@@ -62,23 +59,8 @@ pub struct ProxySettings {
     /// Milliseconds for which they are kept. Default 4000: less than the backends that close theirs
     /// first, most of which wait for 5 s or more.
     pub idle_connection_timeout_ms: u64,
-    /// How the backend is told who the client is, as far as the server knows: see
-    /// [`Config::identify_clients`](crate::config::Config::identify_clients). Default
-    /// `X-Forwarded-*`.
-    pub forwarded: Forwarded,
-    /// Whether what the client itself says of earlier hops is passed on: only behind a proxy that
-    /// removes what its own clients say. Default false: `Forwarded`, `X-Forwarded-*` and
-    /// `X-Real-IP` of a client are dropped.
-    pub trust_forwarded: bool,
-    /// Whether paths go on that a backend may read as another one: with dot segments, empty ones, or encoded
-    /// slashes. Routes are found by the path as it came, so that what one of them refuses could be had by
-    /// such a path of another. Default false: 400.
-    pub odd_paths: bool,
-    /// The Host that the backend is asked for. Default the client's.
-    pub host: Option<String>,
-    /// Who this server is in Via (RFC 9110 §7.6.3), in requests and answers, or nobody. Default
-    /// `upring`.
-    pub via: Option<String>,
+    /// How requests go to the backend.
+    pub terms: Terms,
 }
 
 impl Default for ProxySettings {
@@ -90,11 +72,7 @@ impl Default for ProxySettings {
             connections_max: 1024,
             idle_connections_max: 32,
             idle_connection_timeout_ms: 4000,
-            forwarded: Forwarded::default(),
-            trust_forwarded: false,
-            odd_paths: false,
-            host: None,
-            via: Some("upring".to_owned()),
+            terms: Terms::default(),
         }
     }
 }
@@ -118,15 +96,12 @@ pub struct Proxy {
 struct Plan {
     backend: Backend,
     settings: ProxySettings,
-    replay: Replay,
 }
 
 impl Proxy {
     /// Of this backend, with the usual settings.
     pub fn to(backend: Backend) -> Proxy {
-        let settings = ProxySettings::default();
-        let replay = Replay { via: settings.via.as_deref().map(Box::from), ..Replay::default() };
-        Proxy { plan: Arc::new(Plan { backend, settings, replay }) }
+        Proxy { plan: Arc::new(Plan { backend, settings: ProxySettings::default() }) }
     }
 
     /// With these settings.
@@ -134,10 +109,9 @@ impl Proxy {
     /// # Errors
     /// One of them cannot be sent to a backend.
     pub fn with(self, settings: ProxySettings) -> Result<Proxy, SettingError> {
-        let ProxySettings { forwarded, trust_forwarded, host, via, .. } = &settings;
-        let replay = Replay::new(host.as_deref(), *forwarded, *trust_forwarded, via.as_deref())?;
+        settings.terms.check()?;
         let backend = self.plan.backend.clone();
-        Ok(Proxy { plan: Arc::new(Plan { backend, settings, replay }) })
+        Ok(Proxy { plan: Arc::new(Plan { backend, settings }) })
     }
 
     /// A resource that leaves every method to the backend, but CONNECT and those that the server
@@ -173,17 +147,15 @@ impl Answer for Proxy {
         if request.method().is_hop_counted() && hops_left(*request) == Some(0) {
             return reply.send(&last_hop(request.method()));
         }
-        if !self.plan.settings.odd_paths && !is_plain(request.path()) {
-            return reply.send(&odd_path());
-        }
         // It was read, or the request would not have come here.
         let framing = framing(request.head()).unwrap_or(Framing::None);
         let has_content = !matches!(framing, Framing::None | Framing::Length(0));
         let is_waiting = has_content && request.head().expects_continue;
         let purpose = Purpose::Answer { framing, is_waiting };
-        let Ok(head) = self.plan.replay.head(*request, purpose, client_of(*request)) else {
-            let text = "Connection has too many options.\n";
-            return reply.send(&Response::text(Status::BAD_REQUEST, text));
+        let terms = &self.plan.settings.terms;
+        let head = match terms.head(*request, purpose, client_of(*request)) {
+            Ok(head) => head,
+            Err(unfit) => return reply.send(&unfit.response()),
         };
         let asked = Asked {
             head,
@@ -245,7 +217,8 @@ mod tests {
     #[test]
     fn settings_that_cannot_be_sent_are_refused() {
         let proxy = Proxy::to("127.0.0.1:9".parse().unwrap());
-        let settings = ProxySettings { via: Some("a b".to_owned()), ..ProxySettings::default() };
+        let terms = Terms { via: Some("a b".to_owned()), ..Terms::default() };
+        let settings = ProxySettings { terms, ..ProxySettings::default() };
         assert_eq!(proxy.with(settings).unwrap_err().name, "via");
     }
 }

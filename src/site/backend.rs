@@ -1,7 +1,7 @@
 //! Tunnels and proxies: what a configuration file says of servers behind this one.
 
 use super::section::Section;
-use crate::backend::{Backend, Forwarded};
+use crate::backend::{Backend, Forwarded, Terms};
 use crate::protocols::tunnel::{Tunnel, TunnelSettings};
 use crate::proxy::{Proxy, ProxySettings};
 use crate::upgrade::Protocol;
@@ -13,7 +13,7 @@ const FORWARDED: [(&str, Forwarded); 3] = [
 ];
 
 /// A tunnel with these options: `to` says where, `protocol` which token it is registered by (`websocket` if
-/// nothing is said), the others are the fields of [`TunnelSettings`].
+/// nothing is said), the others are the fields of [`TunnelSettings`] and [`Terms`].
 pub(super) fn tunnel(options: &mut Section<'_>) -> Result<Protocol, String> {
     let mut settings = TunnelSettings::default();
     let backend = backend(options);
@@ -26,10 +26,7 @@ pub(super) fn tunnel(options: &mut Section<'_>) -> Result<Protocol, String> {
             ("half_closed_timeout_ms", &mut settings.half_closed_timeout_ms),
         ],
     );
-    let told = told(options, settings.via);
-    (settings.forwarded, settings.trust_forwarded) = (told.forwarded, told.trust_forwarded);
-    settings.odd_paths = options.flag("odd_paths").unwrap_or_default();
-    (settings.host, settings.via) = (told.host, told.via);
+    settings.terms = terms(options);
     let protocol = options.text("protocol");
     let name = protocol.as_ref().map_or("websocket", |said| said.value.as_str());
     if let Some(said) = &protocol
@@ -42,7 +39,7 @@ pub(super) fn tunnel(options: &mut Section<'_>) -> Result<Protocol, String> {
     Ok(tunnel.with(settings).map_err(|error| error.to_string())?.protocol(name))
 }
 
-/// A proxy with these options: `to` says where, the others are the fields of [`ProxySettings`].
+/// A proxy with these options: `to` says where, the others are the fields of [`ProxySettings`] and [`Terms`].
 pub(super) fn proxy(options: &mut Section<'_>) -> Option<Proxy> {
     let mut settings = ProxySettings::default();
     let backend = backend(options);
@@ -62,10 +59,7 @@ pub(super) fn proxy(options: &mut Section<'_>) -> Option<Proxy> {
     };
     count("connections_max", 1, &mut settings.connections_max);
     count("idle_connections_max", 0, &mut settings.idle_connections_max);
-    let told = told(options, settings.via);
-    (settings.forwarded, settings.trust_forwarded) = (told.forwarded, told.trust_forwarded);
-    settings.odd_paths = options.flag("odd_paths").unwrap_or_default();
-    (settings.host, settings.via) = (told.host, told.via);
+    settings.terms = terms(options);
     match Proxy::to(backend?).with(settings) {
         Ok(proxy) => Some(proxy),
         Err(error) => {
@@ -102,21 +96,16 @@ fn times<const N: usize>(options: &mut Section<'_>, keys: [(&'static str, &mut u
     }
 }
 
-/// What the backend is told of whom it is asked by.
-struct Told {
-    forwarded: Forwarded,
-    trust_forwarded: bool,
-    host: Option<String>,
-    via: Option<String>,
-}
-
-fn told(options: &mut Section<'_>, via: Option<String>) -> Told {
-    Told {
-        forwarded: options.word("forwarded", &FORWARDED).unwrap_or_default(),
-        trust_forwarded: options.flag("trust_forwarded").unwrap_or_default(),
+/// How requests go to the backend: an empty `via` is nobody's.
+fn terms(options: &mut Section<'_>) -> Terms {
+    let usual = Terms::default();
+    Terms {
+        forwarded: options.word("forwarded", &FORWARDED).unwrap_or(usual.forwarded),
+        trust_forwarded: options.flag("trust_forwarded").unwrap_or(usual.trust_forwarded),
+        odd_paths: options.flag("odd_paths").unwrap_or(usual.odd_paths),
         host: options.text("host").map(|said| said.value),
         via: match options.text("via") {
-            None => via,
+            None => usual.via,
             Some(said) => Some(said.value).filter(|via| !via.is_empty()),
         },
     }

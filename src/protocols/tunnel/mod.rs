@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{Backend, Forwarded, Replay, SettingError};
+use crate::backend::{Backend, SettingError, Terms};
 use crate::upgrade::{Opening, Protocol};
 
 /// Time that a decision may take beyond what its parts may, in milliseconds: those say better what
@@ -35,22 +35,8 @@ pub struct TunnelSettings {
     /// The same once one side has ended its direction. Default 60 000: of a TCP connection that is
     /// closed no more can be seen than that.
     pub half_closed_timeout_ms: u64,
-    /// How the backend is told who the client is, as far as the server knows: see
-    /// [`Config::identify_clients`](crate::config::Config::identify_clients). Default
-    /// `X-Forwarded-*`.
-    pub forwarded: Forwarded,
-    /// Whether what the client itself says of earlier hops is passed on: only behind a proxy that
-    /// removes what its own clients say. Default false: `Forwarded`, `X-Forwarded-*` and
-    /// `X-Real-IP` of a client are dropped.
-    pub trust_forwarded: bool,
-    /// Whether paths go on that a backend may read as another one: with dot segments, empty ones, or encoded
-    /// slashes. Routes are found by the path as it came, so that what one of them refuses could be had by
-    /// such a path of another. Default false: 400.
-    pub odd_paths: bool,
-    /// The Host that the backend is asked for. Default the client's.
-    pub host: Option<String>,
-    /// Who this server is in Via (RFC 9110 §7.6.3), or nobody. Default `upring`.
-    pub via: Option<String>,
+    /// How requests go to the backend.
+    pub terms: Terms,
 }
 
 impl Default for TunnelSettings {
@@ -60,11 +46,7 @@ impl Default for TunnelSettings {
             answer_timeout_ms: 10_000,
             idle_timeout_ms: 3_600_000,
             half_closed_timeout_ms: 60_000,
-            forwarded: Forwarded::default(),
-            trust_forwarded: false,
-            odd_paths: false,
-            host: None,
-            via: Some("upring".to_owned()),
+            terms: Terms::default(),
         }
     }
 }
@@ -82,14 +64,12 @@ impl Default for TunnelSettings {
 pub struct Tunnel {
     backend: Backend,
     settings: TunnelSettings,
-    replay: Replay,
 }
 
 /// What the tunnels of all cores share.
 struct Plan {
     backend: Backend,
     settings: TunnelSettings,
-    replay: Replay,
     /// The token, as it is registered.
     protocol: Box<str>,
 }
@@ -97,9 +77,7 @@ struct Plan {
 impl Tunnel {
     /// To this backend, with the usual settings.
     pub fn to(backend: Backend) -> Tunnel {
-        let settings = TunnelSettings::default();
-        let replay = Replay { via: settings.via.as_deref().map(Box::from), ..Replay::default() };
-        Tunnel { backend, settings, replay }
+        Tunnel { backend, settings: TunnelSettings::default() }
     }
 
     /// With these settings.
@@ -107,9 +85,8 @@ impl Tunnel {
     /// # Errors
     /// One of them cannot be sent to a backend.
     pub fn with(self, settings: TunnelSettings) -> Result<Tunnel, SettingError> {
-        let TunnelSettings { forwarded, trust_forwarded, host, via, .. } = &settings;
-        let replay = Replay::new(host.as_deref(), *forwarded, *trust_forwarded, via.as_deref())?;
-        Ok(Tunnel { settings, replay, ..self })
+        settings.terms.check()?;
+        Ok(Tunnel { settings, ..self })
     }
 
     /// The tunnel as the protocol of this token: what is asked of the backend, and must stand in
@@ -121,10 +98,10 @@ impl Tunnel {
     /// # Panics
     /// If `name` is not a token (RFC 9110 §5.6.2).
     pub fn protocol(&self, name: &str) -> Protocol {
-        let Tunnel { backend, settings, replay } = self.clone();
+        let Tunnel { backend, settings } = self.clone();
         let parts_ms = settings.connect_timeout_ms.saturating_add(settings.answer_timeout_ms);
         let timeout = Duration::from_millis(parts_ms.saturating_add(DECISION_SLACK_MS));
-        let plan = Arc::new(Plan { backend, settings, replay, protocol: name.into() });
+        let plan = Arc::new(Plan { backend, settings, protocol: name.into() });
         Protocol::new(name, move |opening: &Opening<'_>| opening::decide(&plan, opening))
             .needs_runtime()
             .decision_timeout(timeout)
@@ -152,7 +129,8 @@ mod tests {
 
     #[test]
     fn settings_that_cannot_be_sent_are_refused() {
-        let settings = TunnelSettings { host: Some("a b".to_owned()), ..TunnelSettings::default() };
+        let terms = Terms { host: Some("a b".to_owned()), ..Terms::default() };
+        let settings = TunnelSettings { terms, ..TunnelSettings::default() };
         let tunnel = Tunnel::to("127.0.0.1:9".parse().unwrap());
         assert_eq!(tunnel.with(settings).unwrap_err().name, "host");
     }

@@ -11,7 +11,7 @@ use super::Plan;
 use super::relay::{Ends, relay};
 use crate::backend::{
     AnswerContent, AnswerHead, BackendError, Connection, Either, Late, Purpose, client_of,
-    final_head, first, is_plain, odd_path, spares,
+    final_head, first, spares,
 };
 use crate::buffer::Spares;
 use crate::counters::Counters;
@@ -44,17 +44,14 @@ enum Answered {
 /// Has the backend decide.
 pub(super) fn decide(plan: &Arc<Plan>, opening: &Opening<'_>) -> Decision {
     let (request, content) = (*opening.request(), opening.content());
-    if !plan.settings.odd_paths && !is_plain(request.path()) {
-        return Decision::Answer(odd_path());
-    }
     let purpose = Purpose::Switch {
         protocol: &plan.protocol,
         version: opening.version(),
         content_bytes: content.len(),
     };
-    let Ok(head) = plan.replay.head(request, purpose, client_of(request)) else {
-        let text = "Connection has too many options.\n";
-        return Decision::Answer(Response::text(Status::BAD_REQUEST, text));
+    let head = match plan.settings.terms.head(request, purpose, client_of(request)) {
+        Ok(head) => head,
+        Err(unfit) => return Decision::Answer(unfit.response()),
     };
     let asked = Asked {
         plan: Arc::clone(plan),
