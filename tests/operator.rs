@@ -58,11 +58,12 @@ fn address(process: &mut Child) -> Option<String> {
 }
 
 // Some workers start and others cannot: the ones that did must not keep the process alive, nor
-// serve alone.
+// serve alone. Which call is the one that fails depends on what whoever started us has left open, so that
+// all limits are tried.
 #[test]
 fn a_start_that_runs_out_of_descriptors_ends_and_says_so() {
     for host in ["hosted", "native"] {
-        for descriptors in [12, 20, 24, 30, 40, 50] {
+        for descriptors in 12..=50 {
             let told = format!("{host}, {descriptors} descriptors");
             let server = start(Some(descriptors), &["--workers", "16", "--host", host]);
             let output = end(server, &told);

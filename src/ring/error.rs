@@ -105,6 +105,14 @@ impl SetupError {
 }
 
 impl Cause {
+    /// What the error of a call means that a start cannot do without.
+    pub(crate) fn of_call(error: &io::Error) -> Cause {
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => Cause::Descriptors(Limit::descriptors()),
+            _ => Cause::Unknown,
+        }
+    }
+
     /// What an errno of a ring's set-up means on this host.
     pub(super) fn of_ring(errno: Errno) -> Cause {
         match errno.0 {

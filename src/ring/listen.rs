@@ -91,8 +91,19 @@ fn set_defer_accept(socket: &Socket, seconds: u32) -> io::Result<()> {
 ///
 /// # Errors
 /// It is no TCP listener.
-pub fn local_address(listener: impl AsFd) -> io::Result<SocketAddr> {
-    Ok(SocketAddr::try_from(rustix::net::getsockname(listener)?)?)
+pub fn local_address(listener: impl AsFd) -> Result<SocketAddr, SetupError> {
+    let address = rustix::net::getsockname(listener).and_then(SocketAddr::try_from);
+    address.map_err(|error| SetupError::ring("getsockname", &error.into()))
+}
+
+/// Another descriptor of what listens on `address`.
+///
+/// # Errors
+/// Descriptors have run out.
+pub fn duplicate(listener: &OwnedFd, address: &ListenAddress) -> Result<OwnedFd, SetupError> {
+    listener
+        .try_clone()
+        .map_err(|error| SetupError::listener("fcntl(F_DUPFD_CLOEXEC)", address.clone(), &error))
 }
 
 /// Finds out whether anybody listens on `address`: [`listen`] would share it with whoever of the same
@@ -111,8 +122,7 @@ pub fn check_free(address: SocketAddr) -> Result<(), SetupError> {
 /// # Errors
 /// The kernel does not know the option.
 pub fn steer(listener: &OwnedFd, cpu: usize) -> Result<(), SetupError> {
-    let address =
-        local_address(listener).map_err(|error| SetupError::ring("getsockname", &error))?;
+    let address = local_address(listener)?;
     SockRef::from(listener).set_cpu_affinity(cpu).map_err(|error| {
         SetupError::listener("setsockopt(SO_INCOMING_CPU)", address.into(), &error)
     })

@@ -39,7 +39,7 @@ mod user_data;
 pub use completion::{Completion, Errno, Handle, ListenerId, Token};
 pub use control::Control;
 pub use error::{Cause, SetupError};
-pub use listen::{check_free, listen, local_address, steer};
+pub use listen::{check_free, duplicate, listen, local_address, steer};
 pub use probe::Features;
 pub use shared::SharedListener;
 pub use tier::Tier;

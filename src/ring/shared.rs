@@ -6,7 +6,6 @@
 //!     └─ a socket nobody listens on: removed
 //! ```
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +19,7 @@ use rustix::net::{
 };
 
 use super::error::SetupError;
+use super::listen::duplicate;
 use crate::config::{ListenAddress, Listener};
 
 /// How often somebody is asked whether they still listen there, and how long apart: the kernel takes down the
@@ -113,9 +113,7 @@ impl SharedListener {
     /// # Errors
     /// Descriptors have run out.
     pub fn share(&self) -> Result<OwnedFd, SetupError> {
-        self.socket.try_clone().map_err(|error: io::Error| {
-            SetupError::listener("fcntl(F_DUPFD_CLOEXEC)", self.path.as_path().into(), &error)
-        })
+        duplicate(&self.socket, &self.path.as_path().into())
     }
 
     /// Its path.

@@ -7,7 +7,7 @@ use crate::access::AccessLogError;
 use crate::config::{ListenAddress, ListenerFault};
 use crate::privilege::PrivilegeError;
 use crate::resource::RouteError;
-use crate::ring::SetupError;
+use crate::ring::{Cause, SetupError};
 
 /// A server that cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -60,11 +60,8 @@ pub enum ServerError {
     /// The set of processors could not be read, or not be pinned to.
     #[error("cannot read or set which processors to run on: {0}")]
     Affinity(io::Error),
-    /// The kernel did not say which address a listener has.
-    #[error("cannot read a listener's address: {0}")]
-    Address(io::Error),
     /// No signal handler could be set.
-    #[error("cannot wait for signals: {0}")]
+    #[error("cannot wait for signals: {0}; {cause}", cause = Cause::of_call(.0))]
     Signals(io::Error),
     /// No thread could be made.
     #[error("cannot start a worker thread: {0}; the limit on processes (ulimit -u) may be reached")]

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::ServerError;
 use super::inherit::Inherited;
 use crate::config::{Config, ListenAddress, Listener};
-use crate::ring::{SharedListener, listen, local_address, steer};
+use crate::ring::{SetupError, SharedListener, duplicate, listen, local_address, steer};
 
 /// What is listened on.
 #[derive(Debug, Default)]
@@ -49,8 +49,8 @@ impl Kept {
         kept.iter().map(OwnedFd::try_clone).collect()
     }
 
-    fn keep(&self, socket: &OwnedFd) -> Result<(), ServerError> {
-        let copy = socket.try_clone().map_err(ServerError::Address)?;
+    fn keep(&self, listening: &Listening) -> Result<(), SetupError> {
+        let copy = duplicate(&listening.socket, &listening.rules.address)?;
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(copy);
         Ok(())
     }
@@ -108,9 +108,8 @@ impl Listeners {
                 .iter()
                 .cycle()
                 .take(workers.saturating_sub(own.len()))
-                .map(OwnedFd::try_clone)
-                .collect::<Result<_, _>>()
-                .map_err(ServerError::Address)?,
+                .map(|socket| duplicate(socket, &rules.address))
+                .collect::<Result<_, _>>()?,
         };
         let is_shared = !copies.is_empty();
         for (index, socket) in own.into_iter().chain(copies).enumerate() {
@@ -126,7 +125,7 @@ impl Listeners {
             }
             for socket in sockets {
                 // Port 0 is the one that the kernel has chosen for the first.
-                address = local_address(&socket).map_err(ServerError::Address)?;
+                address = local_address(&socket)?;
                 self.add(worker, Listening { socket, rules: rules.clone(), is_shared })?;
             }
         }
@@ -150,7 +149,7 @@ impl Listeners {
     }
 
     fn add(&mut self, worker: usize, listening: Listening) -> Result<(), ServerError> {
-        self.kept.keep(&listening.socket)?;
+        self.kept.keep(&listening)?;
         self.by_worker[worker].push(listening);
         Ok(())
     }
