@@ -4,11 +4,13 @@
 
 mod access;
 mod listener;
+mod tls;
 
 pub use access::{AccessFormat, AccessLog, AccessTarget, AccessTargetError};
 pub use listener::{
     ListenAddress, ListenAddressError, Listener, ListenerFault, ProxyProtocol, UNIX_PATH_BYTES_MAX,
 };
+pub use tls::{ClientCertificate, Identity, Pem, TlsSettings, TlsVersion};
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -155,6 +157,12 @@ pub struct Limits {
     /// a segment can always carry (§2 of the protocol); one with the client's certificate takes more. At
     /// least 232, what the largest addresses take.
     pub proxy_header_bytes_max: u32,
+    /// Milliseconds from the beginning of a TLS connection to the end of its handshake. Over it: a close.
+    /// Default 10 000.
+    pub tls_handshake_timeout_ms: u64,
+    /// TLS handshakes that are under way on one core at once. Over it, new connections wait to be received
+    /// on, those in the clear aside. Default 512.
+    pub tls_handshakes_max: u32,
     /// Bytes of a request head, empty line included. Over it: 414 inside the request line, else
     /// 431. Default 32 KiB: a request line of 8000 octets must work (RFC 9112 §3). At most 65 535.
     pub head_bytes_max: usize,
@@ -229,6 +237,8 @@ impl Default for Limits {
             connections_max: 16_384,
             connections_per_client_max: 0,
             proxy_header_bytes_max: 536,
+            tls_handshake_timeout_ms: 10_000,
+            tls_handshakes_max: 512,
             head_bytes_max: 32 * 1024,
             target_bytes_max: 8192,
             fields_max: 100,
@@ -288,6 +298,8 @@ limits_by_name! {
     connections_max
     connections_per_client_max
     proxy_header_bytes_max
+    tls_handshake_timeout_ms
+    tls_handshakes_max
     head_bytes_max
     target_bytes_max
     fields_max

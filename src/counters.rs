@@ -269,6 +269,18 @@ counters! {
     timeouts_sent,
     /// Connections closed because the peer did not end its direction in time after ours.
     timeouts_linger,
+    /// TLS connections whose handshake was not over in time.
+    timeouts_handshakes,
+    /// TLS handshakes that are over, and were right.
+    tls_handshakes,
+    /// TLS handshakes that are under way.
+    tls_handshakes_open: gauge,
+    /// TLS connections that could not go on, in the handshake or behind it.
+    tls_faults,
+    /// TLS connections that the peer ended without a close_notify.
+    tls_truncated,
+    /// Requests without TLS to a port that speaks it, answered with a 400 in the clear.
+    tls_plain_http,
     /// Connections closed because the peer sent too much after the end of our direction.
     linger_overflows,
     /// Connections reset because more waited to be sent than may.

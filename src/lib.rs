@@ -28,6 +28,7 @@ pub mod scan;
 pub mod server;
 pub mod session;
 pub mod site;
+pub mod tls;
 pub mod upgrade;
 
 pub use backend::{Backend, BackendAddressError, Forwarded, SettingError, Terms};

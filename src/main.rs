@@ -4,6 +4,7 @@
 mod demo;
 mod linting;
 mod replacement;
+mod self_signed;
 mod serve;
 mod service;
 mod top;
@@ -92,6 +93,10 @@ struct Options {
     #[arg(long, global = true, value_name = "NAME=VALUE", value_parser = limit)]
     #[arg(env = "UPRING_LIMIT", value_delimiter = ',')]
     limit: Vec<(String, u64)>,
+    /// Speak TLS with a certificate that is made for the occasion, on every TCP listener that has none: to try
+    /// things out.
+    #[arg(long, global = true)]
+    tls_self_signed: bool,
     /// Do without direct descriptors, as on kernels before 6.8.
     #[arg(long, global = true)]
     without_direct_descriptors: bool,
@@ -161,6 +166,12 @@ impl Options {
     fn apply(&self, config: &mut Config) {
         if !self.listen.is_empty() {
             config.listen = self.listen.iter().cloned().map(Listener::from).collect();
+        }
+        if self.tls_self_signed {
+            let tcp = config.listen.iter_mut().filter(|listener| !listener.is_unix());
+            tcp.for_each(|listener| {
+                listener.tls.get_or_insert_with(self_signed::settings);
+            });
         }
         if let Some(workers) = self.workers {
             config.workers = usize::from(workers);

@@ -233,10 +233,10 @@ fn introduction(running: &Running, site: &Site) -> String {
     };
     let version = env!("CARGO_PKG_VERSION");
     let mut text = format!("upring {version}: {} workers, {host}\n", running.workers());
-    for address in running.addresses() {
+    for (address, scheme) in running.addresses().iter().zip(schemes(site)) {
         for Served { host, pattern, about } in site.served() {
             let authority = host.clone().unwrap_or_else(|| address.to_string());
-            text += &format!("  {:<32} {about}\n", format!("http://{authority}{pattern}"));
+            text += &format!("  {:<32} {about}\n", format!("{scheme}://{authority}{pattern}"));
         }
     }
     for address in running.listening() {
@@ -256,6 +256,12 @@ fn introduction(running: &Running, site: &Site) -> String {
         );
     }
     text
+}
+
+/// How what is listened on over TCP is addressed, in the order of the configuration.
+fn schemes(site: &Site) -> impl Iterator<Item = &'static str> {
+    let tcp = site.config().listen.iter().filter(|listener| !listener.is_unix());
+    tcp.map(|listener| if listener.tls.is_some() { "https" } else { "http" })
 }
 
 fn admin_introduction(admin: &Admin) -> String {

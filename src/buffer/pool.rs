@@ -361,6 +361,40 @@ impl Lease {
         lease
     }
 
+    /// A lease on no bytes yet, with room for so many in memory of its own.
+    pub(crate) fn with_room(bytes: usize) -> Lease {
+        let room = u32::try_from(bytes).expect("what one connection has unread is far less");
+        let Some(vacant) = Pool::new(1, room.max(1)).take() else {
+            unreachable!("it was just made")
+        };
+        vacant.lease(0)
+    }
+
+    /// Appends a copy of `bytes` to a lease [with room](Lease::with_room); room that is wanting is made
+    /// fourfold, but not beyond `bytes_expected` if that is enough.
+    ///
+    /// # Panics
+    /// If others have leases on the same buffer.
+    pub(crate) fn append(&mut self, bytes: &[u8], bytes_expected: usize) {
+        let holders = self.pool.memory.holders[usize::from(self.buffer)].get();
+        assert!(holders == 1 && !self.is_shared(), "it is written to by its only owner");
+        let wanted = self.len() + bytes.len();
+        let room = self.pool.memory.shelf_of(self.buffer).bytes as usize;
+        if self.start as usize + wanted > room {
+            let mut roomier = Lease::with_room((4 * wanted).min(bytes_expected.max(wanted)));
+            roomier.append(self, 0);
+            *self = roomier;
+        }
+        let end = self.start as usize + self.len();
+        // SAFETY: there is room for `bytes` behind the end (made above); the buffer is this lease's alone
+        // (asserted), so that nothing else points into it.
+        unsafe {
+            let end = self.pool.address(self.buffer).add(end);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), end, bytes.len());
+        }
+        self.len = u32::try_from(wanted).expect("what one connection has unread is far less");
+    }
+
     /// Whether it is on a buffer of the same pool as `other`.
     pub(super) fn is_beside(&self, pool: &Pool) -> bool {
         Rc::ptr_eq(&self.pool.memory, &pool.memory)

@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
+use super::TlsSettings;
+
 /// Bytes of the path of a Unix socket: `sun_path` is 108 with the zero behind it (unix(7)).
 pub const UNIX_PATH_BYTES_MAX: usize = 107;
 
@@ -138,6 +140,8 @@ pub struct Listener {
     /// TCP: from where such headers are taken; a connection from elsewhere is closed at once. Whoever may
     /// send them can claim any address, so that nobody may by default. Of a Unix socket, `mode` says who.
     pub proxy_from: Vec<IpNet>,
+    /// Connections are inside TLS. Default none: they are in the clear.
+    pub tls: Option<TlsSettings>,
 }
 
 /// Why a [`Listener`] makes no sense.
@@ -212,6 +216,7 @@ impl From<ListenAddress> for Listener {
             mode: 0o660,
             proxy_protocol: ProxyProtocol::Off,
             proxy_from: Vec::new(),
+            tls: None,
         }
     }
 }

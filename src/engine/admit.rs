@@ -10,6 +10,7 @@
 //! The two in the middle are for listeners whose connections begin with a PROXY protocol header.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::connection::{Appetite, Phase};
 use super::{Connection, Engine, key, token};
@@ -17,6 +18,7 @@ use crate::config::{Listener, REFUSING_MAX};
 use crate::http::{Response, Status};
 use crate::ring::{Errno, Handle, Kernel, ListenerId, Manner, Token};
 use crate::session::Session;
+use crate::tls::Acceptor;
 use crate::upgrade::CloseReason;
 
 /// New connections that are received on from one turn on: what waits is served long before a client
@@ -59,12 +61,19 @@ pub(super) struct Admission {
     is_shared: Vec<bool>,
     /// Handlers want to know whose all of them are.
     is_identifying: bool,
+    /// Of each, whether its connections are inside TLS.
+    acceptors: Vec<Option<Arc<Acceptor>>>,
 }
 
 impl Admission {
     /// The rules of a listener; `None` if it is one like any other.
     fn of(&self, listener: ListenerId) -> Option<&Listener> {
         self.listeners.get(usize::from(listener.0))
+    }
+
+    /// The TLS side of a listener, if it has one.
+    fn acceptor(&self, listener: ListenerId) -> Option<Arc<Acceptor>> {
+        self.acceptors.get(usize::from(listener.0)).cloned().flatten()
     }
 
     /// Whether other cores accept on the same socket. The kernel gives a connection to whoever has waited
@@ -93,6 +102,13 @@ impl<K: Kernel> Engine<K> {
         self
     }
 
+    /// The same core, which speaks TLS where it is said of a listener.
+    #[must_use]
+    pub fn securing(mut self, acceptors: &[Option<Arc<Acceptor>>]) -> Engine<K> {
+        self.admission.acceptors = acceptors.into();
+        self
+    }
+
     pub(super) fn open(&mut self, handle: Handle, listener: ListenerId) {
         self.core.counters.connections_accepted.raise();
         self.core.counters.connections_open.raise();
@@ -109,7 +125,14 @@ impl<K: Kernel> Engine<K> {
             self.refuse(token, Refusal::CoreFull);
         } else {
             let is_asked_for = self.is_asked_for(listener);
+            let acceptor = self.admission.acceptor(listener);
             if let Some(connection) = self.connections.of(token) {
+                // Behind a header that comes first.
+                if connection.session.expecting().is_none()
+                    && let Some(acceptor) = acceptor
+                {
+                    connection.secure(&acceptor, &self.core);
+                }
                 connection.is_in_line = true;
                 self.line.push_back(token);
                 if is_asked_for {
@@ -181,10 +204,31 @@ impl<K: Kernel> Engine<K> {
         while let Some(introduced) = self.core.introduced.pop() {
             let token = token(introduced);
             let phase = self.connections.of(token).map(|connection| connection.phase);
-            if phase == Some(Phase::Open) && self.count(token) {
+            if phase == Some(Phase::Open) && self.count(token) && !self.secure_introduced(token) {
                 self.attend(token, Session::admitted);
             }
         }
+    }
+
+    /// Begins TLS behind a header, if the listener speaks it: what lies behind the header is its first.
+    fn secure_introduced(&mut self, token: Token) -> bool {
+        let Some(connection) = self.connections.of(token) else { return false };
+        let listener = connection.session.preceded_on().map(ListenerId);
+        let Some(acceptor) = listener.and_then(|listener| self.admission.acceptor(listener)) else {
+            return false;
+        };
+        let mut rest = connection.session.take_input();
+        let is_ended = connection.session.is_input_ended();
+        connection.secure(&acceptor, &self.core);
+        self.with(token, |connection, core, key| {
+            while let Some(bytes) = rest.pop() {
+                connection.take(bytes, core, key);
+            }
+            if is_ended {
+                connection.take_end(core, key);
+            }
+        });
+        true
     }
 
     /// Counts a connection as its client's, if that is known and there is a limit to them; false if it is
@@ -211,7 +255,9 @@ impl<K: Kernel> Engine<K> {
         self.refusing += 1;
         self.with(token, |connection, core, key| {
             connection.is_refused = true;
-            if is_told && connection.session.is_unused() {
+            // No handshake is made only to refuse.
+            let is_clear = connection.layer.is_none();
+            if is_told && is_clear && connection.session.is_unused() {
                 connection.call(core, key, |session, port| session.refuse(&why.response(), port));
             } else {
                 connection.end(Manner::Close, CloseReason::Finished);

@@ -13,10 +13,13 @@ use crate::buffer::{Batch, Load};
 use crate::config::{Millis, NEVER};
 use crate::ring::{Handle, Manner, Receipts};
 use crate::session::Session;
+use crate::tls::Layer;
 use crate::upgrade::CloseReason;
 
 pub(super) struct Connection {
     pub(super) session: Session,
+    /// What is between the session and the kernel, if it is not in the clear.
+    pub(super) layer: Option<Box<Layer>>,
     /// What the session writes in this turn.
     pub(super) batch: Option<Box<Batch>>,
     /// What the kernel holds of it, small: every idle connection pays for its size.
@@ -148,6 +151,7 @@ impl Connection {
     pub(super) fn new(handle: Handle, session: Session) -> Connection {
         Connection {
             session,
+            layer: None,
             batch: None,
             in_flight_bytes: 0,
             in_flight_leases: 0,
@@ -197,7 +201,10 @@ impl Connection {
     /// When it has to be looked at even if nothing happens.
     pub(super) fn deadline(&self) -> Millis {
         match self.phase {
-            Phase::Open => self.peer_deadline.min(self.session.control().deadline),
+            Phase::Open => {
+                let handshake = self.layer.as_ref().map_or(NEVER, |layer| layer.deadline());
+                self.peer_deadline.min(self.session.control().deadline).min(handshake)
+            }
             Phase::Lingering | Phase::Detaching => self.peer_deadline,
             Phase::Ending { .. } | Phase::Closing | Phase::Installing => NEVER,
         }

@@ -12,6 +12,7 @@ mod admit;
 mod clients;
 mod connection;
 mod drain;
+mod secure;
 mod settle;
 mod slots;
 #[cfg(test)]
@@ -378,11 +379,9 @@ impl<K: Kernel> Engine<K> {
             }
             match (connection.phase, result) {
                 (Phase::Open | Phase::Detaching, Ok(Some(bytes))) => {
-                    connection.call(core, key, |session, port| session.received(bytes, port));
+                    connection.take(bytes, core, key);
                 }
-                (Phase::Open | Phase::Detaching, Ok(None)) => {
-                    connection.call(core, key, |session, port| session.ended(port));
-                }
+                (Phase::Open | Phase::Detaching, Ok(None)) => connection.take_end(core, key),
                 (Phase::Lingering, Ok(Some(bytes))) => {
                     core.counters.bytes_received.add(bytes.len() as u64);
                     connection.discard(bytes.len(), core);
@@ -448,6 +447,9 @@ impl<K: Kernel> Engine<K> {
             !connection.is_in_flight(),
             "a slot is freed when nothing of it is in flight"
         );
+        if connection.layer.as_ref().is_some_and(|layer| layer.is_handshaking()) {
+            self.core.counters.tls_handshakes_open.lower();
+        }
         self.timers.set(token.slot, NEVER);
         self.clients.leave(token.slot);
         self.core.addresses.forget(key(token));
@@ -519,6 +521,9 @@ impl<K: Kernel> Engine<K> {
                 // Times are set lazily: this one may have moved since. Settling sets it anew.
                 if connection.peer_deadline <= now {
                     connection.peer_timed_out(core);
+                } else if connection.is_handshake_over_time(now) {
+                    core.counters.timeouts_handshakes.raise();
+                    connection.end(Manner::Close, CloseReason::HandshakeTimeout);
                 } else if connection.phase == Phase::Open
                     && connection.session.control().deadline <= now
                 {
@@ -603,6 +608,18 @@ impl<K: Kernel> Engine<K> {
 impl Connection {
     /// Has the session handle something.
     fn call(
+        &mut self,
+        core: &mut Core,
+        key: u64,
+        handle: impl FnOnce(&mut Session, &mut Port<'_>),
+    ) {
+        self.call_session(core, key, handle);
+        if self.layer.is_some() {
+            self.pump(core, key);
+        }
+    }
+
+    fn call_session(
         &mut self,
         core: &mut Core,
         key: u64,

@@ -34,7 +34,7 @@ impl<K: Kernel> Engine<K> {
             Phase::Closing | Phase::Installing => {}
         }
         if connection.phase == Phase::Open
-            && connection.session.has_more()
+            && connection.has_more()
             && !std::mem::replace(&mut connection.is_ready, true)
         {
             ready.push_back(token);
@@ -111,7 +111,7 @@ impl<K: Kernel> Engine<K> {
         let (mut aside, mut holders) = (0, Vec::new());
         for token in &all {
             let Some(connection) = self.connections.of(*token) else { continue };
-            aside += connection.session.bytes_aside();
+            aside += connection.bytes_aside();
             holders.push((connection.held(), *token));
         }
         holders.sort_unstable_by_key(|(held, token)| (std::cmp::Reverse(*held), token.slot));
@@ -121,9 +121,9 @@ impl<K: Kernel> Engine<K> {
                 break;
             }
             let Some(connection) = self.connections.of(token) else { continue };
-            let before = connection.session.bytes_aside();
+            let before = connection.bytes_aside();
             connection.give_buffers_back();
-            let more = connection.session.bytes_aside() - before;
+            let more = connection.bytes_aside() - before;
             self.core.counters.bytes_set_aside.add(more as u64);
             aside += more;
         }
@@ -175,13 +175,19 @@ impl Connection {
     fn held(&self) -> usize {
         let unsent = self.batch.as_ref().map_or(0, |batch| batch.load().leases);
         match self.phase {
-            Phase::Open | Phase::Detaching => self.session.held() + usize::from(unsent),
+            Phase::Open | Phase::Detaching => {
+                let sealed = self.layer.as_ref().map_or(0, |layer| layer.held());
+                self.session.held() + sealed + usize::from(unsent)
+            }
             _ => 0,
         }
     }
 
     fn give_buffers_back(&mut self) {
         self.session.set_aside();
+        if let Some(layer) = &mut self.layer {
+            layer.set_aside();
+        }
         if let Some(batch) = &mut self.batch {
             batch.give_buffers_back();
         }
@@ -205,7 +211,7 @@ impl Connection {
         if self.is_sending {
             return;
         }
-        let Some(batch) = self.batch.take() else { return };
+        let Some(batch) = self.outgoing(core) else { return };
         if batch.is_empty() {
             core.recycle(batch);
         } else {
@@ -225,6 +231,8 @@ impl Connection {
     fn awaits_send(&self) -> bool {
         let control = self.session.control();
         self.phase != Phase::Open
+            // What is sealed is not always all that was written.
+            || self.batch.is_some()
             || control.is_closing
             || control.is_ended
             || control.is_detaching
@@ -238,7 +246,12 @@ impl Connection {
             return;
         }
         let control = self.session.control();
-        if control.is_detaching {
+        if self.has_failed_layer() {
+            self.linger(token, kernel, core);
+        } else if control.is_detaching && self.layer.is_some() {
+            // As a descriptor it would be of no use: the keys are here.
+            self.end(Manner::Reset, CloseReason::InsideTls);
+        } else if control.is_detaching {
             if control.is_ended {
                 self.shut(token, kernel);
             }
@@ -248,14 +261,18 @@ impl Connection {
         {
             self.end(Manner::Close, CloseReason::Finished);
         } else if control.is_closing {
-            self.phase = Phase::Lingering;
-            self.peer_deadline = core.now.saturating_add(core.limits.linger_timeout_ms);
-            self.linger_bytes_left =
-                u32::try_from(core.limits.linger_bytes_max).unwrap_or(u32::MAX);
-            self.shut(token, kernel);
+            self.linger(token, kernel, core);
         } else if control.is_ended {
             self.shut(token, kernel);
         }
+    }
+
+    /// Ends our direction, and waits for the peer to end theirs.
+    fn linger<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &Core) {
+        self.phase = Phase::Lingering;
+        self.peer_deadline = core.now.saturating_add(core.limits.linger_timeout_ms);
+        self.linger_bytes_left = u32::try_from(core.limits.linger_bytes_max).unwrap_or(u32::MAX);
+        self.shut(token, kernel);
     }
 
     fn shut<K: Kernel>(&mut self, token: Token, kernel: &mut K) {
@@ -267,7 +284,7 @@ impl Connection {
 
     fn wants_receive(&self, core: &Core) -> bool {
         let is_open = matches!(self.phase, Phase::Open | Phase::Lingering);
-        let has_room = self.phase == Phase::Lingering || self.session.has_room(&core.limits);
+        let has_room = self.phase == Phase::Lingering || self.has_room(core);
         // Nothing is read of a client that is not known yet: it may be one too many.
         let is_known = !self.is_identifying && !self.is_in_line;
         let is_wanted = is_open && is_known && !self.session.is_input_ended();
@@ -287,7 +304,7 @@ impl Connection {
             // The kernel hears of a stop only after it has delivered many: one that had to be stopped
             // gets one buffer at a time until it has caught up.
             let was_held = self.is_held;
-            self.is_held = was_held && self.session.unread() > 0;
+            self.is_held = was_held && self.unread() > 0;
             let receipts = match receipts {
                 Receipts::Many if self.is_held => Receipts::One,
                 Receipts::Many if self.is_for_large(kernel) => Receipts::Large,
@@ -302,7 +319,7 @@ impl Connection {
             }
         } else if let Receive::Armed(receipts) = self.receive
             && self.phase == Phase::Open
-            && (self.session.is_full(&core.limits) || (is_slowed && receipts == Receipts::Many))
+            && (self.is_full(core) || (is_slowed && receipts == Receipts::Many))
         {
             core.counters.backpressure.raise();
             self.is_held = true;
@@ -325,7 +342,7 @@ impl Connection {
     fn is_for_large<K: Kernel>(&self, kernel: &K) -> bool {
         self.gulps.are_large()
             && self.phase == Phase::Open
-            && self.session.unread() == 0
+            && self.unread() == 0
             && kernel.receivable(Size::Large) > 0
     }
 

@@ -8,6 +8,7 @@ use crate::config::{ListenAddress, ListenerFault};
 use crate::privilege::PrivilegeError;
 use crate::resource::RouteError;
 use crate::ring::{Cause, SetupError};
+use crate::tls::CertificateError;
 
 /// A server that cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,9 @@ pub enum ServerError {
     /// The user that was configured cannot be run as.
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
+    /// A certificate, or what belongs to it, cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// The access log cannot be opened.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),

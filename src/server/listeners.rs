@@ -10,6 +10,7 @@ use super::ServerError;
 use super::inherit::Inherited;
 use crate::config::{Config, ListenAddress, Listener};
 use crate::ring::{SetupError, SharedListener, duplicate, listen, local_address, steer};
+use crate::tls::Acceptor;
 
 /// What is listened on.
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ pub(super) struct Listeners {
     pub(super) shared: Vec<Arc<SharedListener>>,
     pub(super) by_worker: Vec<Vec<Listening>>,
     pub(super) kept: Kept,
+    /// The TLS sides of those that have one.
+    pub(super) acceptors: Vec<Arc<Acceptor>>,
 }
 
 /// One socket of a worker, and by what rules it accepts.
@@ -28,6 +31,8 @@ pub(super) struct Listeners {
 pub(super) struct Listening {
     pub(super) socket: OwnedFd,
     pub(super) rules: Listener,
+    /// Its TLS side, if it has one.
+    pub(super) acceptor: Option<Arc<Acceptor>>,
     /// Other workers accept on it, too.
     pub(super) is_shared: bool,
 }
@@ -68,10 +73,12 @@ impl Listeners {
         listeners.by_worker.resize_with(cpus.len(), Vec::new);
         for rules in &config.listen {
             let own = inherited.take(&rules.address);
+            let acceptor = rules.tls.clone().map(Acceptor::new).transpose()?.map(Arc::new);
+            listeners.acceptors.extend(acceptor.clone());
             match &rules.address {
                 ListenAddress::Tcp(address) => {
                     let cpus = config.steer.then_some(cpus);
-                    listeners.open_tcp(*address, rules, cpus, own)?;
+                    listeners.open_tcp(*address, rules, acceptor, cpus, own)?;
                 }
                 ListenAddress::Unix(path) => {
                     let shared = match own.into_iter().next() {
@@ -79,7 +86,7 @@ impl Listeners {
                         None => SharedListener::listen(path, rules)?,
                     };
                     listeners.listening.push(rules.address.clone());
-                    listeners.share(rules, &Arc::new(shared))?;
+                    listeners.share(rules, acceptor, &Arc::new(shared))?;
                 }
             }
         }
@@ -92,6 +99,7 @@ impl Listeners {
         &mut self,
         mut address: SocketAddr,
         rules: &Listener,
+        acceptor: Option<Arc<Acceptor>>,
         cpus: Option<&[usize]>,
         own: Vec<OwnedFd>,
     ) -> Result<(), ServerError> {
@@ -126,7 +134,8 @@ impl Listeners {
             for socket in sockets {
                 // Port 0 is the one that the kernel has chosen for the first.
                 address = local_address(&socket)?;
-                self.add(worker, Listening { socket, rules: rules.clone(), is_shared })?;
+                let (rules, acceptor) = (rules.clone(), acceptor.clone());
+                self.add(worker, Listening { socket, rules, acceptor, is_shared })?;
             }
         }
         self.addresses.push(address);
@@ -134,10 +143,15 @@ impl Listeners {
         Ok(())
     }
 
-    fn share(&mut self, rules: &Listener, shared: &Arc<SharedListener>) -> Result<(), ServerError> {
+    fn share(
+        &mut self,
+        rules: &Listener,
+        acceptor: Option<Arc<Acceptor>>,
+        shared: &Arc<SharedListener>,
+    ) -> Result<(), ServerError> {
         for worker in 0..self.by_worker.len() {
-            let (socket, rules) = (shared.share()?, rules.clone());
-            let listening = Listening { socket, rules, is_shared: true };
+            let (rules, acceptor) = (rules.clone(), acceptor.clone());
+            let listening = Listening { socket: shared.share()?, rules, acceptor, is_shared: true };
             match worker {
                 // One descriptor of it is enough.
                 0 => self.add(worker, listening)?,

@@ -31,6 +31,7 @@ use crate::metrics::{CoreView, Metrics};
 use crate::privilege::Account;
 use crate::resource::{Registry, Resource};
 use crate::ring::{Control, SharedListener, affinity};
+use crate::tls::Acceptor;
 use crate::upgrade::Protocol;
 use listeners::{Kept, Listeners, Listening};
 use worker::{Started, Worker};
@@ -125,7 +126,7 @@ impl Server {
         let workers = if config.workers == 0 { cpus.len() } else { config.workers };
         let cpus: Vec<_> = (0..workers).map(|index| cpus[index % cpus.len()]).collect();
         let listeners = Listeners::open(&config, &cpus, &mut inherited)?;
-        let Listeners { addresses, listening, shared, by_worker, kept } = listeners;
+        let Listeners { addresses, listening, shared, by_worker, kept, acceptors } = listeners;
         let (tell, started) = mpsc::channel();
         let (end, ended) = mpsc::channel();
         let mut cores = Vec::new();
@@ -152,8 +153,18 @@ impl Server {
         drop((tell, end));
         metrics.install(cores.iter().map(RunningCore::view).collect());
         let (ended, access) = (Mutex::new(ended), None);
-        let mut running =
-            Running { config, addresses, listening, shared, kept, cores, metrics, ended, access };
+        let mut running = Running {
+            config,
+            addresses,
+            listening,
+            shared,
+            kept,
+            acceptors,
+            cores,
+            metrics,
+            ended,
+            access,
+        };
         let made = spawned.and(running.hear(&started));
         let ready = made
             .and_then(|()| account.as_ref().map_or(Ok(()), assume))
@@ -234,6 +245,7 @@ pub struct Running {
     listening: Vec<ListenAddress>,
     shared: Vec<Arc<SharedListener>>,
     kept: Kept,
+    acceptors: Vec<Arc<Acceptor>>,
     cores: Vec<RunningCore>,
     metrics: Metrics,
     /// How each core has ended, in the order in which they do. Locked by nobody: it lets threads
@@ -319,6 +331,7 @@ impl Stopper {
 #[derive(Debug, Clone)]
 pub struct Reloader {
     config: Config,
+    acceptors: Vec<Arc<Acceptor>>,
     cores: Vec<Reach>,
 }
 
@@ -336,6 +349,10 @@ impl Reloader {
         if let Some(what) = self.config.fixed_difference(&config) {
             return Err(ServerError::NeedsRestart { what });
         }
+        // Whatever can fail comes first.
+        let acceptors = &self.acceptors;
+        let read = acceptors.iter().map(|one| one.read_anew()).collect::<Result<Vec<_>, _>>()?;
+        acceptors.iter().zip(read).for_each(|(acceptor, read)| acceptor.renew(read));
         let (limits, drain) = (config.limits, config.drain);
         for Reach { remote, control, .. } in &self.cores {
             let (registry, limits) = (registry.clone(), limits.clone());
@@ -390,7 +407,8 @@ impl Running {
 
     /// A handle that gives this server something else to serve.
     pub fn reloader(&self) -> Reloader {
-        Reloader { config: self.config.clone(), cores: self.within_reach() }
+        let (config, acceptors) = (self.config.clone(), self.acceptors.clone());
+        Reloader { config, acceptors, cores: self.within_reach() }
     }
 
     /// A handle that has the file of the access log opened anew; `None` if there is no log.

@@ -61,6 +61,7 @@ impl Worker {
         };
         let count = u16::try_from(listeners.len()).unwrap_or(u16::MAX);
         let is_shared: Vec<_> = listeners.iter().map(|listening| listening.is_shared).collect();
+        let acceptors: Vec<_> = listeners.iter().map(|one| one.acceptor.clone()).collect();
         let (sockets, rules): (Vec<_>, Vec<_>) =
             listeners.into_iter().map(|Listening { socket, rules, .. }| (socket, rules)).unzip();
         let ring = Ring::new(&mut uring, &config.ring, &config.limits, sockets)
@@ -93,7 +94,8 @@ impl Worker {
         core.mailbox.set_core(CoreWaker::new(move || reach.notify()));
         let mut engine = Engine::new(ring, core, count, remote, config.drain)
             .admitting(&rules, is_identifying)
-            .sharing(&is_shared);
+            .sharing(&is_shared)
+            .securing(&acceptors);
         ready(Ok(control));
         gate.pass();
         match runtime {

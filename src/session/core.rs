@@ -42,6 +42,8 @@ pub struct Core {
     pub access: Option<Box<Recorder>>,
     /// Connections whose header has come, by their keys: the engine says whether they are let in.
     pub introduced: Vec<u64>,
+    /// Steps of TLS handshakes that were made in this turn.
+    pub(crate) handshakes_in_turn: u32,
     /// Who wants attention.
     pub mailbox: Rc<Mailbox>,
     /// Runs futures on this core, if the host has a runtime.
@@ -102,6 +104,7 @@ impl Core {
             times: Times::new(),
             turn: 0,
             spent_in_turn: 0,
+            handshakes_in_turn: 0,
             is_crowded: false,
             is_short_of_buffers: false,
             addresses: Addresses::default(),
@@ -137,7 +140,7 @@ impl Core {
         self.now = now.millis;
         self.times.begin(now.nanos);
         self.turn = self.turn.wrapping_add(1);
-        self.spent_in_turn = 0;
+        (self.spent_in_turn, self.handshakes_in_turn) = (0, 0);
     }
 
     /// Whether so much was done in this half of the turn that the rest had better wait: who comes next
@@ -222,13 +225,18 @@ impl Core {
     }
 
     /// What the handler of one connection may do now, in [costs](Core::spend).
-    pub(super) fn cost_per_connection(&self) -> u32 {
+    pub(crate) fn cost_per_connection(&self) -> u32 {
         u32::from(self.requests_per_connection()) * REQUEST_COST
     }
 
     /// Notes that a request was begun, or a connection.
     pub(crate) fn note_begun(&mut self) {
         self.spend(REQUEST_COST);
+    }
+
+    /// What was [spent](Core::spend) in this half of the turn.
+    pub(crate) fn spent(&self) -> u32 {
+        self.spent_in_turn
     }
 
     /// Notes work of so many tenths of a microsecond, as a rule of thumb.

@@ -120,6 +120,14 @@ impl Session {
         }
     }
 
+    /// The listener it came by, if a PROXY protocol header was to come first, and HTTP has not begun.
+    pub(crate) fn preceded_on(&self) -> Option<u16> {
+        match &self.state {
+            State::Preface(preface) => Some(preface.listener()),
+            _ => None,
+        }
+    }
+
     /// The connection is not to be served: it is answered before it has asked.
     pub fn refuse(&mut self, response: &Response, port: &mut Port<'_>) {
         let form = Form { head_only: false, persistence: Persistence::Close, advertise: None };
@@ -258,6 +266,19 @@ impl Session {
     /// much as sixteen others.
     pub fn is_full(&self, limits: &Limits) -> bool {
         self.input.len() >= usize::from(limits.leases_max) || self.input.begins_large()
+    }
+
+    /// Whether what it has is enough for now: nothing more is opened for it.
+    pub(crate) fn is_behind(&self) -> bool {
+        let control = &self.control;
+        let is_held = control.is_paused || control.is_closing || control.is_detaching;
+        let is_over = control.is_reset || matches!(self.state, State::Over);
+        is_held || is_over || self.has_more || self.is_blocked || !self.input.is_empty()
+    }
+
+    /// Gives up what was received and not used: it belongs to a layer beneath.
+    pub(crate) fn take_input(&mut self) -> LeaseQueue {
+        std::mem::take(&mut self.input)
     }
 
     /// Pieces of what was received that wait unread.

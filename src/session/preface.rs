@@ -37,6 +37,11 @@ impl Preface {
         Box::new(Preface { protocol, listener, assembly: Vec::new(), is_introduced: false })
     }
 
+    /// Its listener.
+    pub(super) fn listener(&self) -> u16 {
+        self.listener
+    }
+
     /// Its listener, until it is introduced.
     pub(super) fn expecting_on(&self) -> Option<u16> {
         (!self.is_introduced).then_some(self.listener)

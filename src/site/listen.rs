@@ -1,9 +1,13 @@
 //! Listeners: where a configuration file has its server listen, and how.
 
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use super::section::{Placed, Section};
-use crate::config::{ListenAddress, Listener, ProxyProtocol};
+use crate::config::{
+    ClientCertificate, Identity, ListenAddress, Listener, ProxyProtocol, TlsSettings, TlsVersion,
+};
+use crate::tls::{Acceptor, CertificateError};
 
 /// What the kernel takes for an option: an `int`.
 const OPTION: RangeInclusive<u64> = 0..=i32::MAX as u64;
@@ -15,8 +19,13 @@ const PROXY_PROTOCOLS: [(&str, ProxyProtocol); 4] = [
     ("any", ProxyProtocol::Any),
 ];
 
+const CLIENT_CERTIFICATES: [(&str, ClientCertificate); 2] =
+    [("required", ClientCertificate::Required), ("optional", ClientCertificate::Optional)];
+
+const VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
+
 /// Every `[[listen]]`.
-pub(super) fn listeners(file: &mut Section<'_>) -> Vec<Listener> {
+pub(super) fn listeners(file: &mut Section<'_>, folder: &Path) -> Vec<Listener> {
     let mut listeners = Vec::<Listener>::new();
     for mut section in file.sections("listen") {
         let Some(said) = section.text("address") else {
@@ -25,11 +34,11 @@ pub(super) fn listeners(file: &mut Section<'_>) -> Vec<Listener> {
             continue;
         };
         let listener = match said.value.parse() {
-            Ok(address) => listener(address, &mut section),
+            Ok(address) => listener(address, &mut section, folder),
             Err(error) => {
                 section.fault_at(&said, format!("{error}"));
                 // Whatever else is wrong is told, too.
-                listener(ListenAddress::Unix("".into()), &mut section);
+                listener(ListenAddress::Unix("".into()), &mut section, folder);
                 section.end();
                 continue;
             }
@@ -46,7 +55,7 @@ pub(super) fn listeners(file: &mut Section<'_>) -> Vec<Listener> {
     listeners
 }
 
-fn listener(address: ListenAddress, section: &mut Section<'_>) -> Listener {
+fn listener(address: ListenAddress, section: &mut Section<'_>, folder: &Path) -> Listener {
     let mut listener = Listener::from(address);
     if let Some(said) = section.number("backlog", 1..=*OPTION.end()) {
         listener.backlog = i32::try_from(said.value).unwrap_or(i32::MAX);
@@ -71,7 +80,45 @@ fn listener(address: ListenAddress, section: &mut Section<'_>) -> Listener {
             }
         }
     }
+    listener.tls = section.section("tls").and_then(|section| tls(section, folder));
     listener
+}
+
+fn tls(mut section: Section<'_>, folder: &Path) -> Option<TlsSettings> {
+    let mut settings = TlsSettings::default();
+    for mut certificate in section.sections("certificates") {
+        let mut path = |key| certificate.text(key).map(|said| folder.join(said.value));
+        let (chain, key, ocsp) = (path("chain"), path("key"), path("ocsp"));
+        match (chain, key) {
+            (Some(chain), Some(key)) => {
+                settings.identities.push(Identity {
+                    certificate: chain.into(),
+                    key: key.into(),
+                    ocsp,
+                });
+            }
+            _ => {
+                certificate.fault("a certificate says its `chain` and its `key`, two files in PEM")
+            }
+        }
+        certificate.end();
+    }
+    let roots = section.text("client_roots");
+    settings.client_roots = roots.map(|said| folder.join(said.value).into());
+    settings.client_certificate =
+        section.word("client_certificate", &CLIENT_CERTIFICATES).unwrap_or_default();
+    settings.oldest = section.word("oldest", &VERSIONS).unwrap_or_default();
+    settings.without_tickets = section.flag("tickets").is_some_and(|are_given| !are_given);
+    if let Err(error) = Acceptor::new(settings.clone()) {
+        section.fault(match error {
+            CertificateError::None => {
+                "TLS takes `certificates`: [{ chain = \"cert.pem\", key = \"key.pem\" }]".into()
+            }
+            error => error.to_string(),
+        });
+    }
+    section.end();
+    Some(settings)
 }
 
 fn parse_network(text: &Placed<String>) -> Option<ipnet::IpNet> {

@@ -85,7 +85,7 @@ fn read(
         }
     };
     let mut file = Section::new(notes, table.span(), table.into_inner());
-    let mut config = config(&mut file);
+    let mut config = config(&mut file, folder);
     let (log, access) = log(&mut file, folder);
     config.access = access;
     let watchdog = time(&mut file, "watchdog_ms", WATCHDOG);
@@ -110,10 +110,10 @@ fn read(
     Some(Site { config, registry, log, watchdog, admin, hand_over, served })
 }
 
-fn config(file: &mut Section<'_>) -> Config {
+fn config(file: &mut Section<'_>, folder: &Path) -> Config {
     let usual = Config::default();
     let hosts = [("hosted", HostKind::Hosted), ("native", HostKind::Native)];
-    let listen = listeners(file);
+    let listen = listeners(file, folder);
     Config {
         listen: if listen.is_empty() { usual.listen } else { listen },
         access: usual.access,

@@ -113,6 +113,15 @@ pub enum CloseReason {
     ContentTooSlow,
     /// The answer to the request did not begin in time.
     AnswerTimeout,
+    /// TLS: the handshake was not over in time.
+    HandshakeTimeout,
+    /// TLS: it could not go on, for what the peer sent or said.
+    TlsFault,
+    /// TLS: the peer ended the connection beneath, and did not say that this was its end (RFC 8446 §6.1): some
+    /// of what it had to say may be missing.
+    Truncated,
+    /// The handler asked for the connection as a descriptor, and it is inside TLS.
+    InsideTls,
 }
 
 impl CloseReason {
@@ -133,6 +142,10 @@ impl CloseReason {
             CloseReason::ContentTooLarge => "the content was larger than the resource takes",
             CloseReason::ContentTooSlow => "the content came too slowly",
             CloseReason::AnswerTimeout => "the answer did not begin in time",
+            CloseReason::HandshakeTimeout => "the TLS handshake was not over in time",
+            CloseReason::TlsFault => "TLS could not go on",
+            CloseReason::Truncated => "the peer ended the connection without ending TLS",
+            CloseReason::InsideTls => "it is inside TLS, and was asked for as a descriptor",
         }
     }
 }

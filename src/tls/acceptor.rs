@@ -1,0 +1,138 @@
+//! What a listener needs to speak TLS: made at the start, made anew at a reload, asked once a handshake.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::crypto::ring as provider;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
+
+use super::certificates::{ByName, Certificate, CertificateError, chain};
+use crate::config::{ClientCertificate, TlsSettings, TlsVersion};
+
+/// The protocol inside (RFC 7301 §6).
+pub(super) const PROTOCOL: &str = "http/1.1";
+
+/// Both, the newest first.
+static VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
+
+/// When a certificate ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expiry {
+    /// The name it is for; the first, if there are several.
+    pub name: String,
+    /// Seconds since 1970.
+    pub not_after: i64,
+}
+
+/// The TLS side of a listener, shared by all cores. What it holds is replaced whole; a handshake that has
+/// begun goes on with what it began with.
+#[derive(Debug)]
+pub struct Acceptor {
+    settings: TlsSettings,
+    // Locked for a moment once a handshake, which takes a thousand times as long.
+    current: RwLock<Current>,
+}
+
+/// What is to take the place of what an [`Acceptor`] has.
+#[derive(Debug)]
+pub struct Renewed(Current);
+
+#[derive(Debug)]
+struct Current {
+    config: Arc<ServerConfig>,
+    expiries: Vec<Expiry>,
+}
+
+impl Acceptor {
+    /// Reads what the settings name.
+    ///
+    /// # Errors
+    /// A file cannot be read, or what is in it cannot be used.
+    pub fn new(settings: TlsSettings) -> Result<Acceptor, CertificateError> {
+        let current = RwLock::new(build(&settings)?);
+        Ok(Acceptor { settings, current })
+    }
+
+    /// Reads everything anew.
+    ///
+    /// # Errors
+    /// As of [`Acceptor::new`].
+    pub fn read_anew(&self) -> Result<Renewed, CertificateError> {
+        Ok(Renewed(build(&self.settings)?))
+    }
+
+    /// Uses what was read for the handshakes that begin from now on. Tickets given before are good still.
+    pub fn renew(&self, Renewed(mut next): Renewed) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = Arc::get_mut(&mut next.config) {
+            config.ticketer = Arc::clone(&current.config.ticketer);
+        }
+        *current = next;
+    }
+
+    /// What it was made of.
+    pub fn settings(&self) -> &TlsSettings {
+        &self.settings
+    }
+
+    /// When each of its certificates ends.
+    pub fn expiries(&self) -> Vec<Expiry> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).expiries.clone()
+    }
+
+    /// For a handshake that begins now.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).config)
+    }
+}
+
+fn build(settings: &TlsSettings) -> Result<Current, CertificateError> {
+    let provider = Arc::new(provider::default_provider());
+    let setup = |error: &dyn std::error::Error| CertificateError::Setup(error.to_string());
+    let certificates = settings
+        .identities
+        .iter()
+        .map(|identity| Certificate::read(identity, &provider))
+        .collect::<Result<Vec<_>, _>>()?;
+    let resolver = ByName::of(&certificates).ok_or(CertificateError::None)?;
+    let versions = match settings.oldest {
+        TlsVersion::Tls12 => &VERSIONS[..],
+        TlsVersion::Tls13 => &VERSIONS[..1],
+    };
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(versions)
+        .map_err(|error| setup(&error))?;
+    let builder = match &settings.client_roots {
+        None => builder.with_no_client_auth(),
+        Some(roots) => {
+            let mut store = RootCertStore::empty();
+            for root in chain(roots)? {
+                store.add(root).map_err(|error| setup(&error))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(store.into(), provider);
+            let verifier = match settings.client_certificate {
+                ClientCertificate::Required => verifier,
+                ClientCertificate::Optional => verifier.allow_unauthenticated(),
+            };
+            builder.with_client_cert_verifier(verifier.build().map_err(|error| setup(&error))?)
+        }
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(resolver));
+    config.alpn_protocols = vec![PROTOCOL.into()];
+    // The records are ours from the end of the handshake on.
+    config.enable_secret_extraction = true;
+    config.max_early_data_size = 0;
+    if settings.without_tickets {
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    } else {
+        config.ticketer = provider::Ticketer::new().map_err(|error| setup(&error))?;
+        // A client opens few connections at once by one ticket.
+        config.send_tls13_tickets = 2;
+    }
+    let expiries = certificates.iter().map(|one| Expiry {
+        name: one.names.first().cloned().unwrap_or_default(),
+        not_after: one.not_after,
+    });
+    Ok(Current { config: Arc::new(config), expiries: expiries.collect() })
+}

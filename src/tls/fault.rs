@@ -1,0 +1,88 @@
+//! Why TLS cannot go on, in words for a log and as the alert that says it on the wire.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use rustls::Error;
+
+/// An alert's description (RFC 8446 §6.2).
+pub use rustls::AlertDescription as TlsAlert;
+
+/// Who has said that it cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// We have, or are going to.
+    Here,
+    /// The peer has.
+    Peer,
+}
+
+/// Why a connection's TLS is over before its time.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    /// The alert, where one says it.
+    pub(crate) alert: Option<(Origin, TlsAlert)>,
+    /// rustls has made the alert, if there is one.
+    pub(super) is_said: bool,
+    why: Cow<'static, str>,
+}
+
+impl Fault {
+    /// We say so, with this alert.
+    pub(super) fn sent(alert: TlsAlert, why: &'static str) -> Fault {
+        Fault { alert: Some((Origin::Here, alert)), is_said: false, why: why.into() }
+    }
+
+    /// The peer has said so.
+    pub(super) fn received(alert: TlsAlert) -> Fault {
+        let why = format!("the peer says {}", alert_name(alert)).into();
+        Fault { alert: Some((Origin::Peer, alert)), is_said: true, why }
+    }
+
+    /// An error of rustls. Of a handshake it sends the alert itself.
+    pub(super) fn of(error: Error) -> Fault {
+        let alert = match error {
+            Error::AlertReceived(alert) => return Fault::received(alert),
+            Error::DecryptError => Some((Origin::Here, TlsAlert::BadRecordMac)),
+            Error::PeerSentOversizedRecord => Some((Origin::Here, TlsAlert::RecordOverflow)),
+            _ => None,
+        };
+        Fault { alert, is_said: true, why: error.to_string().into() }
+    }
+
+    /// The connection ended in the middle.
+    pub(super) fn cut_off() -> Fault {
+        Fault {
+            alert: None,
+            is_said: true,
+            why: "the peer left before the handshake was over".into(),
+        }
+    }
+
+    /// The same, which rustls has said with this alert.
+    pub(super) fn or_sent(mut self, alert: Option<TlsAlert>) -> Fault {
+        self.alert = self.alert.or(alert.map(|alert| (Origin::Here, alert)));
+        self
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.alert {
+            Some((Origin::Here, alert)) => write!(f, "{}: {}", alert_name(alert), self.why),
+            _ => f.write_str(&self.why),
+        }
+    }
+}
+
+/// An alert as RFC 8446 §6 writes it.
+fn alert_name(alert: TlsAlert) -> String {
+    let mut name = String::new();
+    for letter in format!("{alert:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
+}

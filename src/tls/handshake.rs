@@ -1,0 +1,191 @@
+//! The handshake: rustls', fed a record at a time, so that nothing behind it is touched before the keys
+//! are ours.
+
+use std::sync::{Arc, OnceLock};
+
+use rustls::ServerConfig;
+use rustls::kernel::KernelConnection;
+use rustls::server::{
+    ClientHello, ResolvesServerCert, ServerConnectionData, UnbufferedServerConnection,
+};
+use rustls::sign::CertifiedKey;
+use rustls::unbuffered::{ConnectionState, EncodeError, InsufficientSizeError, UnbufferedStatus};
+
+use super::record::{self, Opener, Sealer};
+use super::{Fault, Secured, TlsAlert};
+use crate::buffer::Lease;
+
+/// What a handshake may have received that no step was made of: its longest message is 64 KiB in rustls.
+const INCOMING_BYTES_MAX: usize = 80 * 1024;
+
+/// RFC 8446 §4: how its first record begins.
+const HANDSHAKE_RECORD: u8 = 22;
+
+/// A handshake that is under way.
+pub(super) struct Handshake {
+    connection: UnbufferedServerConnection,
+    asked: Arc<Asked>,
+    /// The records that it has not used up, and the beginning of the next one.
+    incoming: Vec<u8>,
+    /// How much of it are whole records that it has seen.
+    seen: usize,
+    has_begun: bool,
+}
+
+/// Notes the name that a client asks for: rustls tells it nobody but who finds the certificate.
+#[derive(Debug)]
+struct Asked {
+    of: Arc<dyn ResolvesServerCert>,
+    name: OnceLock<Box<str>>,
+}
+
+impl ResolvesServerCert for Asked {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if let Some(name) = hello.server_name() {
+            // A second hello of the same handshake asks for the same.
+            let _ = self.name.set(name.to_ascii_lowercase().into());
+        }
+        self.of.resolve(hello)
+    }
+}
+
+/// What a handshake leads to.
+pub(super) struct Agreed {
+    pub(super) opener: Opener,
+    pub(super) sealer: Sealer,
+    /// Makes further keys.
+    pub(super) keys: KernelConnection<ServerConnectionData>,
+    pub(super) secured: Secured,
+}
+
+/// What is at hand of the next record.
+pub(super) enum Next {
+    /// Not all of it.
+    Part,
+    /// All of it.
+    Whole,
+    /// A request, without TLS.
+    PlainHttp,
+}
+
+impl Handshake {
+    pub(super) fn new(config: Arc<ServerConfig>) -> Result<Handshake, Fault> {
+        let asked =
+            Arc::new(Asked { of: Arc::clone(&config.cert_resolver), name: OnceLock::new() });
+        let mut config = (*config).clone();
+        config.cert_resolver = Arc::clone(&asked) as Arc<dyn ResolvesServerCert>;
+        let connection = UnbufferedServerConnection::new(config.into()).map_err(Fault::of)?;
+        Ok(Handshake { connection, asked, incoming: Vec::new(), seen: 0, has_begun: false })
+    }
+
+    /// Takes of `bytes` what belongs to the next record.
+    pub(super) fn take(&mut self, bytes: &mut Lease) -> Result<Next, Fault> {
+        if !self.has_begun
+            && let Some(first) = bytes.first()
+        {
+            // RFC 9110 §9.1: a method. Anything else is no reason to answer in the clear.
+            if self.incoming.is_empty() && first.is_ascii_uppercase() {
+                return Ok(Next::PlainHttp);
+            }
+            if *first != HANDSHAKE_RECORD {
+                let fault = Fault::sent(TlsAlert::UnexpectedMessage, "no TLS was spoken");
+                return Err(fault);
+            }
+            self.has_begun = true;
+        }
+        self.fill(record::HEADER_BYTES, bytes);
+        match record::record_bytes(&self.incoming[self.seen..]) {
+            None => return Ok(Next::Part),
+            Some(len) => self.fill(len?, bytes),
+        }
+        let len = record::record_bytes(&self.incoming[self.seen..]).transpose()?;
+        match len {
+            Some(len) if self.incoming.len() - self.seen == len => Ok(Next::Whole),
+            _ => Ok(Next::Part),
+        }
+    }
+
+    /// Has of the record that is coming as much as `len` bytes, or all that is at hand.
+    fn fill(&mut self, len: usize, bytes: &mut Lease) {
+        let missing = (self.seen + len).saturating_sub(self.incoming.len());
+        let taken = missing.min(bytes.len());
+        self.incoming.extend_from_slice(&bytes[..taken]);
+        bytes.advance(taken);
+    }
+
+    /// Makes the steps that the records at hand allow; what is to be sent for them is appended to `out`.
+    /// Whether it is over.
+    pub(super) fn step(&mut self, out: &mut Vec<u8>) -> Result<bool, Fault> {
+        self.seen = self.incoming.len();
+        if self.seen > INCOMING_BYTES_MAX {
+            let fault =
+                Fault::sent(TlsAlert::DecodeError, "a handshake longer than handshakes are");
+            return Err(fault);
+        }
+        loop {
+            let UnbufferedStatus { discard, state } =
+                self.connection.process_tls_records(&mut self.incoming[..self.seen]);
+            let outcome = match state {
+                Ok(ConnectionState::EncodeTlsData(mut encoding)) => {
+                    append(out, |room| encoding.encode(room));
+                    None
+                }
+                Ok(ConnectionState::TransmitTlsData(sending)) => {
+                    sending.done();
+                    None
+                }
+                Ok(ConnectionState::BlockedHandshake) => Some(Ok(false)),
+                Ok(ConnectionState::WriteTraffic(_)) => Some(Ok(true)),
+                Ok(_) => Some(Err(Fault::sent(
+                    TlsAlert::UnexpectedMessage,
+                    "the handshake was given up, or data sent before its end",
+                ))),
+                Err(error) => Some(Err(Fault::of(error))),
+            };
+            self.incoming.drain(..discard);
+            self.seen -= discard;
+            match outcome {
+                None => {}
+                Some(Ok(_)) => return Ok(!self.connection.is_handshaking()),
+                Some(Err(fault)) => {
+                    self.last_words(out);
+                    return Err(fault);
+                }
+            }
+        }
+    }
+
+    /// Appends the alert that rustls has for the peer.
+    fn last_words(&mut self, out: &mut Vec<u8>) {
+        while let UnbufferedStatus {
+            state: Ok(ConnectionState::EncodeTlsData(mut encoding)), ..
+        } = self.connection.process_tls_records(&mut [])
+        {
+            append(out, |room| encoding.encode(room));
+        }
+    }
+
+    /// Ends it: the keys are ours.
+    pub(super) fn finish(self) -> Result<Agreed, Fault> {
+        debug_assert!(self.incoming.is_empty(), "a handshake uses up what it was given");
+        let secured = Secured::of(&self.connection, self.asked.name.get().cloned());
+        let (secrets, keys) =
+            self.connection.dangerous_into_kernel_connection().map_err(Fault::of)?;
+        let suite = keys.negotiated_cipher_suite();
+        let (opener, sealer) = (Opener::new(suite, secrets.rx), Sealer::new(suite, secrets.tx));
+        Ok(Agreed { opener, sealer, keys, secured })
+    }
+}
+
+/// Appends what `encode` writes, which says how much room it needs.
+fn append(out: &mut Vec<u8>, mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>) {
+    let start = out.len();
+    let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) =
+        encode(&mut [])
+    else {
+        return;
+    };
+    out.resize(start + required_size, 0);
+    let written = encode(&mut out[start..]).unwrap_or_default();
+    out.truncate(start + written);
+}

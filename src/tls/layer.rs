@@ -1,0 +1,501 @@
+//! One connection's TLS: what was received and not opened yet, and the keys.
+//!
+//! ```text
+//!   Handshaking ──► Open ──► Over
+//!        └────────── a fault ──┘
+//! ```
+
+use rustls::ContentType;
+use rustls::kernel::KernelConnection;
+use rustls::server::ServerConnectionData;
+
+use super::handshake::{Agreed, Handshake, Next};
+use super::record::{self, Opener, Sealer};
+use super::{Acceptor, Fault, Secured, TlsAlert};
+use crate::buffer::{Batch, Lease, LeaseQueue};
+use crate::config::{Millis, NEVER};
+use crate::counters::Counters;
+
+/// What is sealed for one send: three full records, which fit the memory a batch keeps.
+const SEALED_PER_SEND_MAX: usize = 3 * record::PLAIN_BYTES_MAX;
+
+/// What a record carries at first: with all around it, it fits one segment, so that the peer can open what
+/// has come instead of waiting for the rest of a long one.
+const FIRST_RECORD_BYTES: usize = 1400;
+
+/// Behind so many bytes records are as long as they get. After a pause it begins again, as the window of
+/// the kernel does (RFC 2861).
+const FIRST_RECORDS_BYTES: usize = 64 * 1024;
+const PAUSE_MS: Millis = 1000;
+
+/// Records without a byte of content in a row that a peer may send.
+const EMPTY_RECORDS_MAX: u8 = 32;
+
+/// The TLS of one connection.
+pub(crate) struct Layer {
+    state: State,
+    incoming: Incoming,
+    /// Handshake messages and alerts: they go before what the session writes.
+    outgoing: Vec<u8>,
+    /// When the handshake must be over.
+    deadline: Millis,
+    /// The peer ended its direction of the connection beneath.
+    is_cut: bool,
+    /// There is more to do without anything new.
+    has_more: bool,
+    /// A step of the handshake was made, and not asked for yet.
+    has_made_step: bool,
+    has_said_close: bool,
+}
+
+enum State {
+    Handshaking {
+        handshake: Box<Handshake>,
+        is_due: bool,
+    },
+    Open(Box<Open>),
+    /// Nothing is opened any more. What was agreed on may still seal the rest.
+    Ended(Box<Open>),
+    Over,
+}
+
+struct Open {
+    opener: Opener,
+    sealer: Sealer,
+    /// Makes further keys.
+    keys: KernelConnection<ServerConnectionData>,
+    /// Bytes sent since the last pause, and when the last of them.
+    warmth: usize,
+    sealed_at: Millis,
+    empty_records: u8,
+}
+
+/// What a layer has for its session.
+pub(crate) enum Step {
+    /// Nothing before more is received.
+    Waiting,
+    /// The handshake is over.
+    Secured(Secured),
+    /// What a record carried, where it was received.
+    Bytes(Lease),
+    /// The peer has ended its direction, and said so.
+    Ended,
+    /// It has ended without a word: some of what it had to say may be missing.
+    Truncated,
+    /// It speaks HTTP without TLS.
+    PlainHttp,
+    /// It cannot go on.
+    Failed(Fault),
+}
+
+/// What was received and not opened.
+#[derive(Default)]
+struct Incoming {
+    /// The oldest. It is not in the queue: a lease on the same buffer may be in another one.
+    current: Option<Lease>,
+    rest: LeaseQueue,
+    /// The beginning of a record that did not come whole, in memory of its own.
+    partial: Option<Lease>,
+}
+
+impl Layer {
+    /// The server's side of a connection that begins its handshake now.
+    pub(crate) fn accept(acceptor: &Acceptor, deadline: Millis) -> Layer {
+        let mut outgoing = Layer {
+            state: State::Over,
+            incoming: Incoming::default(),
+            outgoing: Vec::new(),
+            deadline,
+            is_cut: false,
+            has_more: false,
+            has_made_step: false,
+            has_said_close: false,
+        };
+        if let Ok(handshake) = Handshake::new(acceptor.config()) {
+            outgoing.state = State::Handshaking { handshake: Box::new(handshake), is_due: false };
+        }
+        outgoing
+    }
+
+    /// Bytes were received.
+    pub(crate) fn received(&mut self, bytes: Lease) {
+        if matches!(self.state, State::Handshaking { .. } | State::Open(_)) {
+            self.incoming.rest.push(bytes);
+        }
+    }
+
+    /// The peer ended its direction of the connection beneath.
+    pub(crate) fn cut(&mut self) {
+        self.is_cut = true;
+    }
+
+    /// When the handshake must be over; [`NEVER`] if it is.
+    pub(crate) fn deadline(&self) -> Millis {
+        self.deadline
+    }
+
+    /// Whether the handshake is under way.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        matches!(self.state, State::Handshaking { .. })
+    }
+
+    /// Whether the last call made a step of it.
+    pub(crate) fn has_made_step(&mut self) -> bool {
+        std::mem::take(&mut self.has_made_step)
+    }
+
+    /// Whether it could not go on: nothing is left but its last words.
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
+    /// Whether [`next`](Layer::next) has something although nothing new has come.
+    pub(crate) fn has_more(&self) -> bool {
+        self.has_more
+    }
+
+    /// It was left before it had nothing more.
+    pub(crate) fn leave(&mut self) {
+        self.has_more = true;
+    }
+
+    /// Pieces of what was received that were not opened.
+    pub(crate) fn unread(&self) -> usize {
+        self.incoming.rest.len() + usize::from(self.incoming.current.is_some())
+    }
+
+    /// Receive buffers among them.
+    pub(crate) fn held(&self) -> usize {
+        self.incoming.rest.held() + usize::from(self.incoming.current.is_some())
+    }
+
+    /// Copies what waits out of the receive buffers, which others wait for.
+    pub(crate) fn set_aside(&mut self) {
+        self.incoming.set_aside();
+    }
+
+    /// Bytes that were [set aside](Layer::set_aside).
+    pub(crate) fn bytes_aside(&self) -> usize {
+        self.incoming.rest.bytes_aside()
+    }
+
+    /// What comes next. A step of a handshake is made only if there is time for one.
+    pub(crate) fn next(&mut self, has_time: bool, counters: &Counters) -> Step {
+        self.has_more = false;
+        let step = match &mut self.state {
+            State::Handshaking { .. } => self.shake(has_time),
+            State::Open(_) => self.open(counters),
+            State::Ended(_) | State::Over => return Step::Waiting,
+        };
+        step.unwrap_or_else(|fault| self.fail(fault))
+    }
+
+    fn shake(&mut self, has_time: bool) -> Result<Step, Fault> {
+        let State::Handshaking { handshake, is_due } = &mut self.state else {
+            return Ok(Step::Waiting);
+        };
+        loop {
+            if *is_due && (!has_time || self.has_made_step) {
+                self.has_more = true;
+                return Ok(Step::Waiting);
+            }
+            if std::mem::take(is_due) {
+                self.has_made_step = true;
+                if handshake.step(&mut self.outgoing)? {
+                    break;
+                }
+                continue;
+            }
+            let Some(bytes) = self.incoming.front() else {
+                return if self.is_cut { Err(Fault::cut_off()) } else { Ok(Step::Waiting) };
+            };
+            match handshake.take(bytes)? {
+                Next::Part => {}
+                Next::Whole => *is_due = true,
+                Next::PlainHttp => {
+                    self.state = State::Over;
+                    return Ok(Step::PlainHttp);
+                }
+            }
+        }
+        let State::Handshaking { handshake, .. } = std::mem::replace(&mut self.state, State::Over)
+        else {
+            return Ok(Step::Waiting);
+        };
+        let Agreed { opener, sealer, keys, secured } = handshake.finish()?;
+        let (warmth, sealed_at, empty_records) = (0, 0, 0);
+        let open = Open { opener, sealer, keys, warmth, sealed_at, empty_records };
+        self.state = State::Open(Box::new(open));
+        self.deadline = NEVER;
+        Ok(Step::Secured(secured))
+    }
+
+    fn open(&mut self, counters: &Counters) -> Result<Step, Fault> {
+        loop {
+            let State::Open(open) = &mut self.state else { return Ok(Step::Waiting) };
+            let Some(mut record) = self.incoming.record(counters)? else {
+                return Ok(if self.is_cut { self.end(Step::Truncated) } else { Step::Waiting });
+            };
+            match open.opener.open(&mut record)? {
+                ContentType::ApplicationData if !record.is_empty() => {
+                    open.empty_records = 0;
+                    return Ok(Step::Bytes(record));
+                }
+                ContentType::Alert => match alert(&record)? {
+                    Said::Nothing => open.note_empty()?,
+                    Said::Close => return Ok(self.end(Step::Ended)),
+                },
+                ContentType::ApplicationData => open.note_empty()?,
+                ContentType::Handshake => {
+                    open.note_empty()?;
+                    open.further(&record, &mut self.outgoing)?;
+                }
+                _ => {
+                    let why = "a record of a type that has no place here";
+                    return Err(Fault::sent(TlsAlert::UnexpectedMessage, why));
+                }
+            }
+        }
+    }
+
+    /// Nothing is opened from here on.
+    fn end(&mut self, step: Step) -> Step {
+        self.incoming = Incoming::default();
+        self.state = match std::mem::replace(&mut self.state, State::Over) {
+            State::Open(open) => State::Ended(open),
+            _ => State::Over,
+        };
+        step
+    }
+
+    /// RFC 8446 §6.2: says why, and that is the last word.
+    fn fail(&mut self, mut fault: Fault) -> Step {
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Open(mut open) => {
+                if let Some((super::Origin::Here, alert)) = fault.alert {
+                    open.sealer.alert(FATAL, alert, &mut self.outgoing);
+                }
+            }
+            State::Handshaking { .. } => match fault.alert {
+                // Not rustls': a record it never saw.
+                Some((super::Origin::Here, alert)) if !fault.is_said => {
+                    self.outgoing.extend_from_slice(&[21, 3, 3, 0, 2, FATAL, alert.into()]);
+                }
+                None => fault = fault.or_sent(plain_alert(&self.outgoing)),
+                _ => {}
+            },
+            State::Ended(_) | State::Over => {}
+        }
+        self.incoming = Incoming::default();
+        (self.deadline, self.has_said_close) = (NEVER, true);
+        Step::Failed(fault)
+    }
+
+    /// Whether it has something to send of its own.
+    pub(crate) fn has_words(&self, is_last: bool) -> bool {
+        let may_close = matches!(self.state, State::Open(_) | State::Ended(_));
+        !self.outgoing.is_empty() || (is_last && may_close && !self.has_said_close)
+    }
+
+    /// Seals what a session has written, or the first part of it, behind what there is to be said before;
+    /// `is_last` if nothing is to follow. During a handshake what is written waits.
+    pub(crate) fn seal(
+        &mut self,
+        written: Option<&mut Batch>,
+        is_last: bool,
+        now: Millis,
+        out: &mut Batch,
+    ) {
+        out.append(|text| {
+            text.append(&mut self.outgoing);
+            let (State::Open(open) | State::Ended(open)) = &mut self.state else { return };
+            let is_all = written.is_none_or(|written| open.seal(written, now, text));
+            if is_last && is_all && !std::mem::replace(&mut self.has_said_close, true) {
+                open.sealer.alert(WARNING, TlsAlert::CloseNotify, text);
+            }
+        });
+    }
+}
+
+/// RFC 8446 §6, and RFC 5246 §7.2 where they still mean something.
+const WARNING: u8 = 1;
+const FATAL: u8 = 2;
+
+/// What an alert that ends nothing says.
+enum Said {
+    Close,
+    Nothing,
+}
+
+fn alert(record: &[u8]) -> Result<Said, Fault> {
+    let [level, description] = *record else {
+        return Err(Fault::sent(TlsAlert::DecodeError, "an alert of another length than alerts"));
+    };
+    match TlsAlert::from(description) {
+        TlsAlert::CloseNotify => Ok(Said::Close),
+        // RFC 8446 §6.1: a close_notify follows.
+        TlsAlert::UserCanceled => Ok(Said::Nothing),
+        _ if level == WARNING => Ok(Said::Nothing),
+        description => Err(Fault::received(description)),
+    }
+}
+
+/// The alert that the last record of a handshake's output is, if it is one in the clear.
+fn plain_alert(outgoing: &[u8]) -> Option<TlsAlert> {
+    match outgoing.last_chunk::<7>()? {
+        [21, 3, _, 0, 2, _, description] => Some((*description).into()),
+        _ => None,
+    }
+}
+
+impl Open {
+    /// Seals `written`, as much as is sent at once; whether that is all of it.
+    fn seal(&mut self, written: &mut Batch, now: Millis, out: &mut Vec<u8>) -> bool {
+        if now.saturating_sub(self.sealed_at) >= PAUSE_MS {
+            self.warmth = 0;
+        }
+        self.sealed_at = now;
+        let mut left = SEALED_PER_SEND_MAX;
+        while !written.is_empty() && left > 0 {
+            if self.sealer.is_used_up() && !self.renew(out) {
+                return false;
+            }
+            let is_warm = self.warmth >= FIRST_RECORDS_BYTES;
+            let most = if is_warm { record::PLAIN_BYTES_MAX } else { FIRST_RECORD_BYTES };
+            let len = written.len().min(most).min(left);
+            self.sealer.seal(ContentType::ApplicationData, len, out, |out| {
+                let mut missing = len;
+                for slice in written.slices() {
+                    let taken = slice.len().min(missing);
+                    out.extend_from_slice(&slice[..taken]);
+                    missing -= taken;
+                    if missing == 0 {
+                        break;
+                    }
+                }
+            });
+            written.advance(len);
+            self.warmth = self.warmth.saturating_add(len);
+            left -= len;
+        }
+        written.is_empty()
+    }
+
+    /// RFC 8446 §4.6.3: has the peer open what follows with a new key, and seals it with that; false where
+    /// TLS has no such thing.
+    fn renew(&mut self, out: &mut Vec<u8>) -> bool {
+        let suite = self.keys.negotiated_cipher_suite();
+        if suite.tls13().is_none() {
+            return false;
+        }
+        self.sealer.seal(ContentType::Handshake, KEY_UPDATE.len(), out, |out| {
+            out.extend_from_slice(&KEY_UPDATE);
+        });
+        match self.keys.update_tx_secret() {
+            Ok(secrets) => self.sealer = Sealer::new(suite, secrets),
+            Err(_) => return false,
+        }
+        true
+    }
+
+    /// A handshake message behind the handshake.
+    fn further(&mut self, message: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        let suite = self.keys.negotiated_cipher_suite();
+        if suite.tls13().is_none() {
+            // RFC 5746 §4.5 allows it, and RFC 9325 §3.5 asks for no more.
+            return Err(Fault::sent(TlsAlert::NoRenegotiation, "renegotiation is not spoken"));
+        }
+        // RFC 8446 §4.6.3: alone in its record, since the key behind it is another.
+        let is_asked = match *message {
+            [24, 0, 0, 1, asked @ (0 | 1)] => asked == 1,
+            _ => {
+                let why = "a handshake message that has no place here";
+                return Err(Fault::sent(TlsAlert::UnexpectedMessage, why));
+            }
+        };
+        let secrets = self.keys.update_rx_secret().map_err(Fault::of)?;
+        self.opener = Opener::new(suite, secrets);
+        if is_asked {
+            self.renew(out);
+        }
+        Ok(())
+    }
+
+    /// Keeps a peer from keeping us busy with nothing.
+    fn note_empty(&mut self) -> Result<(), Fault> {
+        self.empty_records += 1;
+        if self.empty_records > EMPTY_RECORDS_MAX {
+            let why = "record after record without content";
+            return Err(Fault::sent(TlsAlert::UnexpectedMessage, why));
+        }
+        Ok(())
+    }
+}
+
+/// RFC 8446 §4.6.3: update_not_requested.
+const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
+
+impl Sealer {
+    fn alert(&mut self, level: u8, description: TlsAlert, out: &mut Vec<u8>) {
+        let said = [level, description.into()];
+        self.seal(ContentType::Alert, said.len(), out, |out| out.extend_from_slice(&said));
+    }
+}
+
+impl Incoming {
+    /// The oldest bytes that were not used up.
+    fn front(&mut self) -> Option<&mut Lease> {
+        if self.current.as_ref().is_none_or(|current| current.is_empty()) {
+            self.current = self.rest.pop();
+        }
+        self.current.as_mut()
+    }
+
+    /// The next record, if it has come whole: on the buffer that it came in, or put together.
+    fn record(&mut self, counters: &Counters) -> Result<Option<Lease>, Fault> {
+        loop {
+            let is_begun = self.partial.is_some();
+            let Some(current) = self.front() else { return Ok(None) };
+            if !is_begun {
+                match record::record_bytes(current).transpose()? {
+                    Some(len) if len == current.len() => return Ok(self.current.take()),
+                    Some(len) if len < current.len() => return Ok(Some(current.split_to(len))),
+                    _ => {}
+                }
+            }
+            if self.assemble(counters)? {
+                return Ok(self.partial.take());
+            }
+        }
+    }
+
+    /// Copies what is there of a record that came in pieces; whether it is whole.
+    fn assemble(&mut self, counters: &Counters) -> Result<bool, Fault> {
+        let Some(current) = &mut self.current else { return Ok(false) };
+        let partial = self.partial.get_or_insert_with(|| Lease::with_room(0));
+        for _ in 0..2 {
+            let len = record::record_bytes(partial).transpose()?;
+            let missing = len.unwrap_or(record::HEADER_BYTES) - partial.len();
+            let taken = missing.min(current.len());
+            partial.append(&current[..taken], len.unwrap_or(FIRST_RECORD_BYTES));
+            current.advance(taken);
+            counters.bytes_assembled.add(taken as u64);
+        }
+        if current.is_empty() {
+            self.current = None;
+        }
+        let len = record::record_bytes(partial).transpose()?;
+        Ok(len == Some(partial.len()))
+    }
+
+    fn set_aside(&mut self) {
+        // It goes back to where it came from: all before it in its buffer was opened and given away.
+        if let Some(current) = self.current.take() {
+            let copied = Lease::copied(std::iter::once(&*current));
+            self.rest.set_aside();
+            self.current = Some(copied);
+        } else {
+            self.rest.set_aside();
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! TLS between the engine and a session (RFC 8446, RFC 5246): what the kernel brings is opened where it lies,
+//! and what a session writes is sealed on its way out. Neither session, nor upgrade, nor a handler
+//! knows of it.
+//!
+//! ```text
+//!   received ──► Layer ── a record at a time ──► session ── a turn's writes ──► Layer ──► sent
+//!                  │ Handshake: rustls', until the keys are agreed on
+//!                  └ Open: our own records, with rustls' ciphers
+//! ```
+//!
+//! A record is opened only when the session has used up the one before it: what waits, waits sealed.
+
+mod acceptor;
+mod certificates;
+mod fault;
+mod handshake;
+mod layer;
+mod record;
+mod secured;
+#[cfg(test)]
+// In a file of their own: they show what the files do together.
+mod tests;
+
+pub use acceptor::{Acceptor, Expiry, Renewed};
+pub use certificates::CertificateError;
+pub use fault::TlsAlert;
+pub(crate) use fault::{Fault, Origin};
+pub(crate) use layer::{Layer, Step};
+pub use secured::Secured;

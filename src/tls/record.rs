@@ -1,0 +1,213 @@
+//! Records: how bytes travel inside TLS once keys are agreed on (RFC 8446 §5.2, RFC 5246 §6.2.3).
+//!
+//! ```text
+//!   received:  header │ nonce (1.2, GCM) │ ciphertext │ tag      opened where it lies: a lease on its middle
+//!   sent:      what was written is copied once, behind a header, and sealed where it was copied to
+//! ```
+
+use ring::aead::{self, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use rustls::crypto::cipher::{InboundOpaqueMessage, MessageDecrypter};
+use rustls::{ConnectionTrafficSecrets, ContentType, ProtocolVersion, SupportedCipherSuite};
+
+use super::{Fault, TlsAlert};
+use crate::buffer::Lease;
+
+/// RFC 8446 §5.1: type, version, length.
+pub(super) const HEADER_BYTES: usize = 5;
+
+/// RFC 8446 §5.1: what a record carries at most.
+pub(super) const PLAIN_BYTES_MAX: usize = 1 << 14;
+
+/// RFC 5246 §6.2.3; it is 2^14 + 256 in RFC 8446 §5.2, which the cipher sees to.
+const SEALED_BYTES_MAX: usize = PLAIN_BYTES_MAX + 2048;
+
+const TAG_BYTES: usize = 16;
+
+/// RFC 5288 §3: the part of a nonce that travels with its record.
+const EXPLICIT_NONCE_BYTES: usize = 8;
+
+/// The length of the record that begins here, its header included; `None` if too little of it is there.
+pub(super) fn record_bytes(bytes: &[u8]) -> Option<Result<usize, Fault>> {
+    let (header, _) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+    let len = usize::from(u16::from_be_bytes([header[3], header[4]]));
+    if header[1] != 3 {
+        return Some(Err(Fault::sent(TlsAlert::ProtocolVersion, "a record of another protocol")));
+    }
+    if len > SEALED_BYTES_MAX {
+        let fault = Fault::sent(TlsAlert::RecordOverflow, "a record longer than records are");
+        return Some(Err(fault));
+    }
+    Some(Ok(HEADER_BYTES + len))
+}
+
+/// Opens the records of a peer, in their order.
+pub(super) struct Opener {
+    decrypter: Box<dyn MessageDecrypter>,
+    sequence: u64,
+}
+
+impl Opener {
+    pub(super) fn new(
+        suite: SupportedCipherSuite,
+        (sequence, secrets): (u64, ConnectionTrafficSecrets),
+    ) -> Opener {
+        let (key, iv) = match secrets {
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+            | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+            | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (key, iv),
+            _ => unreachable!("TLS has no other ciphers"),
+        };
+        let decrypter = match suite {
+            SupportedCipherSuite::Tls13(suite) => suite.aead_alg.decrypter(key, iv),
+            SupportedCipherSuite::Tls12(suite) => {
+                let fixed = suite.aead_alg.key_block_shape().fixed_iv_len;
+                suite.aead_alg.decrypter(key, &iv.as_ref()[..fixed])
+            }
+        };
+        Opener { decrypter, sequence }
+    }
+
+    /// Opens a record where it lies: what it carries is left of the lease.
+    pub(super) fn open(&mut self, record: &mut Lease) -> Result<ContentType, Fault> {
+        let (kind, version) = (ContentType::from(record[0]), [record[1], record[2]]);
+        let version = ProtocolVersion::from(u16::from_be_bytes(version));
+        let start = record.as_ptr();
+        let sealed = InboundOpaqueMessage::new(kind, version, &mut record[HEADER_BYTES..]);
+        let opened = self.decrypter.decrypt(sealed, self.sequence).map_err(Fault::of)?;
+        self.sequence += 1;
+        let (kind, len) = (opened.typ, opened.payload.len());
+        let offset = match len {
+            0 => 0,
+            _ => opened.payload.as_ptr().addr() - start.addr(),
+        };
+        record.advance(offset);
+        record.truncate(len);
+        Ok(kind)
+    }
+}
+
+/// How the nonce and what is authenticated beside it are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// RFC 8446 §5.2: the type is sealed, too.
+    Tls13,
+    /// RFC 5288 §3.
+    Tls12Gcm,
+    /// RFC 7905 §2.
+    Tls12ChaCha,
+}
+
+/// Seals what is sent into records.
+pub(super) struct Sealer {
+    key: LessSafeKey,
+    iv: [u8; NONCE_LEN],
+    sequence: u64,
+    /// Records that may be sealed with one key (RFC 8446 §5.5).
+    sequence_max: u64,
+    form: Form,
+}
+
+impl Sealer {
+    pub(super) fn new(
+        suite: SupportedCipherSuite,
+        (sequence, secrets): (u64, ConnectionTrafficSecrets),
+    ) -> Sealer {
+        let (cipher, key, iv) = match secrets {
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&aead::AES_128_GCM, key, iv),
+            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&aead::AES_256_GCM, key, iv),
+            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => {
+                (&aead::CHACHA20_POLY1305, key, iv)
+            }
+            _ => unreachable!("TLS has no other ciphers"),
+        };
+        let form = match suite {
+            SupportedCipherSuite::Tls13(_) => Form::Tls13,
+            SupportedCipherSuite::Tls12(_) if cipher == &aead::CHACHA20_POLY1305 => {
+                Form::Tls12ChaCha
+            }
+            SupportedCipherSuite::Tls12(_) => Form::Tls12Gcm,
+        };
+        let key = UnboundKey::new(cipher, key.as_ref()).expect("a key is as long as its cipher's");
+        let mut bytes = [0; NONCE_LEN];
+        bytes.copy_from_slice(iv.as_ref());
+        let sequence_max = match suite {
+            SupportedCipherSuite::Tls13(suite) => suite.common.confidentiality_limit,
+            SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit,
+        };
+        Sealer { key: LessSafeKey::new(key), iv: bytes, sequence, sequence_max, form }
+    }
+
+    /// Whether its key has sealed as much as it may.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.sequence >= self.sequence_max
+    }
+
+    /// What a record weighs beside what it carries.
+    pub(super) fn overhead(&self) -> usize {
+        HEADER_BYTES + TAG_BYTES + self.extra()
+    }
+
+    /// Appends a record of `len` bytes that `write` appends.
+    pub(super) fn seal(
+        &mut self,
+        kind: ContentType,
+        len: usize,
+        out: &mut Vec<u8>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        debug_assert!(len <= PLAIN_BYTES_MAX, "a record carries no more");
+        out.reserve(len + self.overhead());
+        let nonce = self.nonce();
+        let sealed = u16::try_from(len + TAG_BYTES + self.extra()).unwrap_or(u16::MAX);
+        let outer = if self.form == Form::Tls13 { ContentType::ApplicationData } else { kind };
+        let mut header = [u8::from(outer), 3, 3, 0, 0];
+        header[3..].copy_from_slice(&sealed.to_be_bytes());
+        out.extend_from_slice(&header);
+        if self.form == Form::Tls12Gcm {
+            out.extend_from_slice(&nonce[NONCE_LEN - EXPLICIT_NONCE_BYTES..]);
+        }
+        let start = out.len();
+        write(out);
+        debug_assert_eq!(out.len(), start + len, "as much is written as was said");
+        if self.form == Form::Tls13 {
+            out.push(kind.into());
+        }
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let text = &mut out[start..];
+        let tag = match self.form {
+            Form::Tls13 => self.key.seal_in_place_separate_tag(nonce, Aad::from(header), text),
+            Form::Tls12Gcm | Form::Tls12ChaCha => {
+                let beside = beside(self.sequence, kind, len);
+                self.key.seal_in_place_separate_tag(nonce, Aad::from(beside), text)
+            }
+        };
+        out.extend_from_slice(tag.expect("a record is shorter than ciphers can take").as_ref());
+        self.sequence += 1;
+    }
+
+    fn extra(&self) -> usize {
+        match self.form {
+            Form::Tls13 => 1,
+            Form::Tls12Gcm => EXPLICIT_NONCE_BYTES,
+            Form::Tls12ChaCha => 0,
+        }
+    }
+
+    /// RFC 8446 §5.3; RFC 5288 and 7905 leave it to us or have the same.
+    fn nonce(&self) -> [u8; NONCE_LEN] {
+        let mut nonce = self.iv;
+        for (byte, of) in nonce[NONCE_LEN - 8..].iter_mut().zip(self.sequence.to_be_bytes()) {
+            *byte ^= of;
+        }
+        nonce
+    }
+}
+
+/// RFC 5246 §6.2.3.3: what is authenticated beside a record.
+fn beside(sequence: u64, kind: ContentType, len: usize) -> [u8; 13] {
+    let mut beside = [0; 13];
+    beside[..8].copy_from_slice(&sequence.to_be_bytes());
+    beside[8..11].copy_from_slice(&[kind.into(), 3, 3]);
+    beside[11..].copy_from_slice(&u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes());
+    beside
+}
