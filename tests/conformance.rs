@@ -7,6 +7,8 @@
 mod conformance;
 #[path = "support/fixture.rs"]
 mod fixture;
+#[path = "support/inside_tls.rs"]
+mod inside_tls;
 #[path = "support/served.rs"]
 mod served;
 #[path = "support/virtual_time/mod.rs"]
@@ -28,6 +30,7 @@ use virtual_time::simulated::{Simulated, harmless_faults};
 /// live through.
 const SEEDS: std::ops::Range<u64> = 1..3;
 const SEEDS_WHOLE: std::ops::Range<u64> = 3..100;
+const SEEDS_INSIDE_TLS: std::ops::Range<u64> = 100..120;
 
 /// Threads that play over loopback at once.
 const THREADS: usize = 12;
@@ -56,6 +59,17 @@ fn an_engine_answers_every_row_whatever_goes_wrong_that_costs_no_connection() {
 fn an_engine_answers_every_row_in_a_hundred_worlds() {
     for seed in SEEDS_WHOLE {
         check(&mut Simulated::new(seed, harmless_faults()), Variants::WHOLE);
+    }
+}
+
+#[test]
+fn an_engine_answers_every_row_inside_tls() {
+    for version in inside_tls::versions() {
+        check(&mut Simulated::new(0, harmless_faults()).inside(version), Variants::NEAR_HEADS);
+        for seed in SEEDS_INSIDE_TLS {
+            let mut target = Simulated::new(seed, harmless_faults()).inside(version);
+            check(&mut target, Variants::WHOLE);
+        }
     }
 }
 

@@ -151,7 +151,14 @@ impl Connection {
     }
 
     pub(super) fn has_more(&self) -> bool {
-        self.session.has_more() || self.layer.as_ref().is_some_and(|layer| layer.has_more())
+        let is_layer = || self.layer.as_ref().is_some_and(|layer| layer.has_more());
+        self.session.has_more() || (is_layer() && !self.session.is_behind())
+    }
+
+    /// Whether the kernel has nothing more to bring.
+    pub(super) fn is_input_ended(&self) -> bool {
+        let is_cut = self.layer.as_ref().is_some_and(|layer| layer.is_cut());
+        is_cut || self.session.is_input_ended()
     }
 
     /// Pieces of what was received that wait, opened or not.

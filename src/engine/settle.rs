@@ -256,9 +256,7 @@ impl Connection {
                 self.shut(token, kernel);
             }
             self.phase = Phase::Detaching;
-        } else if self.session.is_finished()
-            || (control.is_closing && self.session.is_input_ended())
-        {
+        } else if self.session.is_finished() || (control.is_closing && self.is_input_ended()) {
             self.end(Manner::Close, CloseReason::Finished);
         } else if control.is_closing {
             self.linger(token, kernel, core);
@@ -287,7 +285,7 @@ impl Connection {
         let has_room = self.phase == Phase::Lingering || self.has_room(core);
         // Nothing is read of a client that is not known yet: it may be one too many.
         let is_known = !self.is_identifying && !self.is_in_line;
-        let is_wanted = is_open && is_known && !self.session.is_input_ended();
+        let is_wanted = is_open && is_known && !self.is_input_ended();
         is_wanted && self.receive == Receive::Idle && has_room
     }
 
@@ -328,7 +326,7 @@ impl Connection {
             self.stop_receive(token, kernel);
         } else if self.receive == Receive::Idle
             && self.phase == Phase::Open
-            && (self.is_held || self.session.is_input_ended())
+            && (self.is_held || self.is_input_ended())
             && self.watch == Watch::Idle
         {
             // Nothing else would say that it is lost.

@@ -129,6 +129,11 @@ impl Layer {
         self.is_cut = true;
     }
 
+    /// Whether it [was](Layer::cut).
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
     /// When the handshake must be over; [`NEVER`] if it is.
     pub(crate) fn deadline(&self) -> Millis {
         self.deadline

@@ -11,9 +11,11 @@ use upring::engine::{Engine, Turn};
 use upring::ring::sim::{self, Client, Fault, Faults, Random, SimConfig, Simulation, World};
 use upring::ring::{ListenerId, Wait as Sleep};
 use upring::session::Core;
+use upring::tls::Acceptor;
 
 use crate::conformance::{Case, Collected, Ending, Peer, Segments, Target, Wait};
 use crate::fixture::{Routed, Setting, Tasks};
+use crate::inside_tls::{Authority, InsideTls, NAME};
 
 /// So few that some receives find none.
 const BUFFERS_LENT: u16 = 4;
@@ -32,6 +34,14 @@ pub struct Simulated {
     setting: Setting,
     writes_exactly: bool,
     happened: Happened,
+    /// Everything is said inside TLS.
+    tls: Option<Tls>,
+}
+
+/// What both ends need to speak TLS.
+struct Tls {
+    acceptor: Arc<Acceptor>,
+    client: Arc<rustls::ClientConfig>,
 }
 
 /// Faults that have happened in some world.
@@ -47,7 +57,17 @@ impl Simulated {
             setting: Setting::default(),
             writes_exactly: false,
             happened: Happened::default(),
+            tls: None,
         }
+    }
+
+    /// The same, with every conversation inside TLS of this version.
+    pub fn inside(mut self, version: &'static rustls::SupportedProtocolVersion) -> Simulated {
+        let authority = Authority::usual();
+        let (acceptor, client) = (authority.acceptor(), authority.client_config(version));
+        self.name = format!("{}, inside {:?}", self.name, version.version);
+        self.tls = Some(Tls { acceptor, client });
+        self
     }
 
     /// Faults that no world has met.
@@ -79,13 +99,18 @@ impl Target for Simulated {
         let mut core = Core::new(registry, limits, Arc::clone(&counters), 0);
         core.spawn = Some(tasks.spawn());
         tasks.run(world.now());
+        let engine = Engine::new(kernel, core, 1, Arc::default(), DrainTimes::default());
+        let acceptor = self.tls.as_ref().map(|tls| Arc::clone(&tls.acceptor));
         let mut connection = Connection {
             client: world.connect(ListenerId(0)),
-            engine: Engine::new(kernel, core, 1, Arc::default(), DrainTimes::default()),
+            engine: engine.securing(&[acceptor]),
+            tls: self.tls.as_ref().map(|tls| InsideTls::new(&tls.client, NAME)),
             world,
             counters,
             tasks,
             received: Vec::new(),
+            wants_finish: false,
+            has_finished: false,
             writes_exactly: self.writes_exactly,
             happened: Rc::clone(&self.happened),
             resets_at_last: seed.is_multiple_of(2),
@@ -102,10 +127,13 @@ impl Target for Simulated {
 struct Connection {
     engine: Engine<Simulation>,
     world: World,
+    tls: Option<InsideTls>,
     client: Client,
     counters: Arc<Counters>,
     tasks: Tasks,
     received: Vec<u8>,
+    wants_finish: bool,
+    has_finished: bool,
     writes_exactly: bool,
     happened: Happened,
     /// How the client lets go: by a reset, or by closing.
@@ -119,11 +147,45 @@ impl Connection {
             let turn = self.engine.turn(Sleep::No).expect("a simulated kernel always goes on");
             self.tasks.run(self.world.now());
             let news = self.client.read();
-            self.received.extend_from_slice(&news);
+            match &mut self.tls {
+                None => self.received.extend_from_slice(&news),
+                Some(tls) => {
+                    tls.feed(&news);
+                    self.received.extend_from_slice(&tls.read());
+                }
+            }
+            self.speak();
             let has_mail = !self.engine.core().mailbox.is_empty();
             if turn != Turn::Again && news.is_empty() && !has_mail && self.world.is_quiet() {
                 return;
             }
+        }
+    }
+
+    /// Sends what TLS has to be sent.
+    fn speak(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            let mut output = tls.output();
+            let mut is_last = false;
+            if self.wants_finish && !tls.connection().is_handshaking() {
+                // Nothing is said inside before its beginning, and that includes the end.
+                tls.finish();
+                output.extend_from_slice(&tls.output());
+                is_last = true;
+            }
+            if !output.is_empty() && !self.has_finished {
+                self.write(&output);
+            }
+            if is_last && !std::mem::replace(&mut self.has_finished, true) {
+                self.client.finish();
+            }
+        }
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        match self.writes_exactly {
+            true => self.client.write_exactly(bytes),
+            false => self.client.write(bytes),
         }
     }
 
@@ -148,9 +210,12 @@ impl Connection {
 
 impl Peer for Connection {
     fn send(&mut self, bytes: &[u8]) {
-        match self.writes_exactly {
-            true => self.client.write_exactly(bytes),
-            false => self.client.write(bytes),
+        match &mut self.tls {
+            None => self.write(bytes),
+            Some(tls) => {
+                tls.write(bytes);
+                self.speak();
+            }
         }
         self.settle();
     }
@@ -162,7 +227,11 @@ impl Peer for Connection {
     }
 
     fn finish(&mut self) {
-        self.client.finish();
+        match &mut self.tls {
+            None => self.client.finish(),
+            Some(_) => self.wants_finish = true,
+        }
+        self.speak();
         self.settle();
     }
 
@@ -172,6 +241,11 @@ impl Peer for Connection {
         while self.ending() == Ending::Open
             && self.pass(start + super::millis(wait(&self.received)))
         {}
+        if let Some(tls) = &self.tls
+            && self.ending() == Ending::Finished
+        {
+            assert!(tls.has_closed(), "an end is said inside TLS, too: {:?}", tls.fault());
+        }
         Collected { bytes: self.received.clone(), ending: self.ending() }
     }
 }
