@@ -808,8 +808,8 @@ fn a_backend_is_told_who_the_client_is_where_that_is_asked_for() {
         let proxy = ProxySettings { terms, ..ProxySettings::default() };
         let proxy = Proxy::to(behind.backend.clone()).with(proxy).expect("they can be sent");
         let resource = proxy.resource().upgrade(tunnel.protocol("t"));
-        let server = Server::new(Config { identify_clients: true, ..config() });
-        let Some(running) = start(server.route("/*", resource)) else { return };
+        // Nothing is said of `identify_clients`.
+        let Some(running) = start(Server::new(config()).route("/*", resource)) else { return };
         for fields in ["Connection: close\r\n", "Connection: Upgrade\r\nUpgrade: t\r\n"] {
             let mut client = connect(running.addresses()[0]);
             ask(&mut client, &format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));

@@ -32,7 +32,9 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::backend::{Backend, Pool, Purpose, SettingError, Terms, client_of, hops_left, spares};
+use crate::backend::{
+    Backend, Forwarded, Pool, Purpose, SettingError, Terms, client_of, hops_left, spares,
+};
 use crate::http::{Framing, Method, MethodSet, Request, Response, Status, framing};
 use crate::resource::{Answer, Reply, Resource, Takes, begin};
 use crate::upgrade::Mailbox;
@@ -142,6 +144,10 @@ impl Answer for Proxy {
 
     fn needs_runtime(&self) -> bool {
         true
+    }
+
+    fn names_clients(&self) -> bool {
+        self.plan.settings.terms.forwarded != Forwarded::Off
     }
 
     fn answer(&self, request: &Request<'_>, _: &[u8], reply: &mut Reply<'_>) {
