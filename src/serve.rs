@@ -102,12 +102,19 @@ fn serve(
         Admin::start_on(address.clone(), server.metrics(), own)
     });
     let admin = admin.transpose()?;
-    let running = server.inherit(std::mem::take(&mut place.inherited)).start()?;
+    let running = server.inherit(place.inherited_by(&site.config().listen)).start()?;
     say(io::stdout(), &introduction(&running, site));
     if let Some(admin) = &admin {
         say(io::stdout(), &admin_introduction(admin));
     }
-    let _offered = place.settle(&running, admin.as_ref())?;
+    let _offered = match place.settle(&running, admin.as_ref()) {
+        Ok(offered) => offered,
+        Err(error) => {
+            // It has accepted already: who was let in is answered.
+            let _ = running.stop();
+            return Err(error.into());
+        }
+    };
     service::ready("serving");
     if let Some(interval) = site.watchdog() {
         service::watch(running.watchdog(), interval);
