@@ -5,12 +5,12 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 #[path = "support/process.rs"]
 mod process;
@@ -227,6 +227,67 @@ fn a_reload_touches_no_connection_whether_it_is_taken_or_refused() {
         assert_eq!(code, Some(0), "{log}");
         assert_eq!(log.matches("not reloaded").count(), 7, "{log}");
     }
+}
+
+/// A resolver that takes twelve seconds for each name, in place of the C library's.
+const SLOW_RESOLVER: &str = "#include <netdb.h>\n#include <unistd.h>\n\
+    int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,\n\
+    struct addrinfo **found) { sleep(12); return EAI_AGAIN; }\n";
+
+/// `None`, aloud, where there is no C compiler.
+fn slow_resolver(folder: &Folder) -> Option<String> {
+    let (source, library) = (folder.write("slow.c", SLOW_RESOLVER), folder.0.join("slow.so"));
+    let mut compiler = Command::new("cc");
+    let compiled = compiler.args(["-shared", "-fPIC", "-o"]).args([&library, &source]).status();
+    if !compiled.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED, there is no C compiler");
+        return None;
+    }
+    Some(shown(&library).to_owned())
+}
+
+const NAMED: &str = "[[route]]\npath = '/*'\nproxy = 'backend.example:80'\n";
+
+/// How long it takes to end once it is told to.
+fn time_to_end(process: &mut Child) -> Duration {
+    let told_at = Instant::now();
+    kill_process(Pid::from_child(process), Signal::TERM).expect("it runs");
+    let status = process.wait().expect("it was started");
+    assert_eq!(status.code(), Some(0));
+    told_at.elapsed()
+}
+
+#[test]
+fn a_signal_to_stop_does_not_wait_for_the_resolver() {
+    let folder = Folder::new("resolver");
+    let Some(library) = slow_resolver(&folder) else { return };
+    let environment = [("LD_PRELOAD", &*library)];
+    let route = "[[route]]\npath = '/plain'\nanswer = {}\n";
+    let file = folder.write("a.toml", &format!("workers = 1\n{LISTEN}{route}"));
+    let arguments = ["--config", shown(&file)];
+    let Some(mut served) = Served::start(&arguments, &environment) else { return };
+    let plain = fs::read_to_string(&file).expect("it is there");
+    folder.write("a.toml", &format!("{plain}{NAMED}"));
+    served.signal(Signal::HUP);
+    // Two at once would be one.
+    thread::sleep(Duration::from_millis(500));
+    served.signal(Signal::HUP);
+    served.hears("a reload is under way", 1);
+    let took = time_to_end(&mut served.process);
+    assert!(took < Duration::from_secs(4), "{took:?}: {}", served.log());
+    // And there is an end to it.
+    let mut command = Command::new(UPRING);
+    command.args(["check", shown(&file)]).envs(environment).stderr(Stdio::piped());
+    let checking = command.spawn().expect("it is built");
+    // A start is told to stop before it serves.
+    let mut command = Command::new(UPRING);
+    let mut starting = command.args(arguments).envs(environment).spawn().expect("it is built");
+    thread::sleep(Duration::from_secs(1));
+    let took = time_to_end(&mut starting);
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    let output = checking.wait_with_output().expect("it was started");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(78) && told.contains("no answer within 10 s"), "{told}");
 }
 
 #[test]
