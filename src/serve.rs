@@ -1,5 +1,6 @@
 //! `upring serve`: runs the server until a signal ends it; SIGHUP has it read its configuration again.
 
+pub(crate) mod beforehand;
 mod operator;
 
 use std::io;
@@ -52,6 +53,10 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         Ok(None) => return ExitCode::SUCCESS,
         Err(error) => return give_up(&format!("cannot read the configuration: {error}")),
     };
+    let faults = beforehand::faults(&site, options);
+    if !faults.is_empty() {
+        return give_up(&faults.join("\nupring: "));
+    }
     // Not the operator's, who stays until the process is gone.
     let (log, _writer) = Log::begin(site.log());
     let server = match server(&site, options) {

@@ -51,6 +51,48 @@ fn a_wrong_file_is_told_with_all_its_faults_and_status_78() {
 }
 
 #[test]
+fn what_serve_would_refuse_is_told_by_check_in_the_same_words() {
+    let folder = Folder::new("beforehand");
+    let missing = folder.0.join("missing");
+    let under = |name: &str| missing.join(name).display().to_string();
+    let file = folder.write("a.toml", LISTEN);
+    let unix = format!("unix:{}", under("s"));
+    let listen = format!("[[listen]]\naddress = '{unix}'\n");
+    for (text, options, told) in [
+        (LISTEN, vec!["--admin", "192.0.2.1:80"], "192.0.2.1:80 is no loopback address"),
+        (LISTEN, vec!["--admin", &unix], "No such file or directory"),
+        (LISTEN, vec!["--root", &under("www")], "cannot serve the files of "),
+        (LISTEN, vec!["--access-log", &under("log")], "cannot open the access log "),
+        (LISTEN, vec!["--access-log", shown(&folder.0)], "Is a directory"),
+        (LISTEN, vec!["--hand-over", &under("place")], "RuntimeDirectory"),
+        (LISTEN, vec!["--hand-over", shown(&file)], "File exists"),
+        (LISTEN, vec!["--listen", &unix], "RuntimeDirectory"),
+        (LISTEN, vec!["--listen", "127.0.0.1:9", "--admin", "127.0.0.1:9"], "one of the addresses"),
+        (&format!("hand_over = '{}'\n{LISTEN}", under("place")), vec![], "RuntimeDirectory"),
+        (&format!("{LISTEN}[log]\naccess = '{}'\n", under("log")), vec![], "the access log "),
+        (&format!("{LISTEN}[admin]\nlisten = '{unix}'\n"), vec![], "the admin listener: bind on"),
+        (&listen, vec![], "RuntimeDirectory"),
+    ] {
+        folder.write("a.toml", text);
+        let said = |command: &str| {
+            let output = run(&[&[command, "--config", shown(&file)], &options[..]].concat());
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            (output.status.code(), said)
+        };
+        let (code, checked) = said("check");
+        assert_eq!(code, Some(78), "{text} {options:?}: {checked}");
+        assert!(checked.starts_with("upring: ") && checked.contains(told), "{checked}");
+        let (code, served) = said("serve");
+        assert_eq!((code, served), (Some(69), checked), "{text} {options:?}");
+    }
+    // All of it at once.
+    folder.write("a.toml", &listen);
+    let output = run(&["check", shown(&file), "--admin", "[::]:1", "--root", &under("www")]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(told.matches("upring: ").count(), 3, "{told}");
+}
+
+#[test]
 fn the_defaults_that_are_printed_are_a_file_that_is_right() {
     let folder = Folder::new("defaults");
     let output = run(&["config", "--defaults"]);
