@@ -75,11 +75,12 @@ impl Admin {
         inherited: Inherited,
     ) -> Result<Admin, AdminError> {
         Admin::check(&address)?;
-        if let ListenAddress::Tcp(address) = address {
-            if address.port() != 0 && inherited.is_empty() {
-                // Shared with another process, every other scrape would be of that.
-                check_free(address).map_err(ServerError::from)?;
-            }
+        if let ListenAddress::Tcp(address) = address
+            && address.port() != 0
+            && inherited.is_empty()
+        {
+            // Shared with another process, every other scrape would be of that.
+            check_free(address).map_err(ServerError::from)?;
         }
         let running = routes(Server::new(config(address)), &metrics).inherit(inherited).start()?;
         Ok(Admin { running })

@@ -825,6 +825,25 @@ fn a_backend_is_told_who_the_client_is_where_that_is_asked_for() {
 }
 
 #[test]
+fn a_reload_that_brings_the_first_proxy_has_new_clients_named() {
+    let (tell, told) = channel();
+    let behind = Behind::start(Kind::Tcp, move |mut peer, _| {
+        tell.send(peer.read_head()).expect("the test waits");
+        let _ = peer.write_all(OK.as_bytes());
+    });
+    let Some(running) = start(Server::new(config())) else { return };
+    let resource = Proxy::to(behind.backend.clone()).resource();
+    let reloaded = running.reloader().reload(Server::new(config()).route("/*", resource));
+    reloaded.expect("nothing that is fixed differs");
+    wait_until("the core has the routes", || running.counter("renewals") == 1);
+    let mut client = connect(running.addresses()[0]);
+    ask(&mut client, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let head = told.recv_timeout(PATIENCE).expect("it was asked");
+    assert!(head.contains("\r\nX-Forwarded-For: 127.0.0.1\r\n"), "{head}");
+    running.stop().expect("it stops");
+}
+
+#[test]
 fn a_request_at_its_last_hop_is_answered_here() {
     let behind = answering(Kind::Tcp, OK);
     let Some((running, address)) = front(&behind.backend, quiet()) else { return };
