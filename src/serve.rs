@@ -89,7 +89,7 @@ fn configuration(
         // Nobody waits for it any more if a signal came.
         let _ = tell.send((options.site(&catalog), catalog));
     };
-    std::thread::Builder::new().name("upring-reader".to_owned()).spawn(read)?;
+    std::thread::Builder::new().name("configuration".to_owned()).spawn(read)?;
     loop {
         match told.recv_timeout(LOOK_PAUSE) {
             Ok(read) => return Ok(Some(read)),
