@@ -4,7 +4,10 @@
 #[path = "support/inside_tls.rs"]
 mod inside_tls;
 
+use std::cell::RefCell;
 use std::sync::Arc;
+
+use rustls::{AlertDescription, Error};
 
 use inside_tls::{Authority, InsideTls, NAME, versions};
 use upring::config::DrainTimes;
@@ -12,9 +15,11 @@ use upring::counters::Counters;
 use upring::engine::{Engine, Turn};
 use upring::resource::{Registry, from_head};
 use upring::ring::sim::{Client, Ending, Faults, SimConfig, Simulation, World};
-use upring::ring::{ListenerId, Wait};
+use upring::ring::{Kernel, ListenerId, Wait};
 use upring::session::Core;
-use upring::{Limits, Reply, Request, Resource, Response, Status};
+use upring::{
+    CloseReason, Handler, Io, Lease, Limits, Protocol, Reply, Request, Resource, Response, Status,
+};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -68,14 +73,76 @@ impl Scene {
         assert!(!tls.connection().is_handshaking());
         (client, tls)
     }
+
+    /// A client that was switched to the raw protocol.
+    fn switch(&mut self) -> (Client, InsideTls) {
+        let (client, mut tls) = self.connect();
+        tls.write(b"GET /raw HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: raw\r\n\r\n");
+        self.converse(&client, &mut tls);
+        assert!(tls.read().starts_with(b"HTTP/1.1 101 "));
+        (client, tls)
+    }
+
+    /// When these have gone, nothing of them is left.
+    fn everything_is_given_back(&mut self, clients: &[Client]) {
+        clients.iter().for_each(Client::close);
+        for _ in 0..100 {
+            self.settle();
+            self.world.advance(100);
+        }
+        assert_eq!(
+            (self.world.open_handles(), self.world.in_flight(), self.engine.connections()),
+            (0, 0, 0)
+        );
+        assert_eq!(self.counters.tls_handshakes_open.value(), 0);
+        let lent = self.world.lent();
+        let pool = self.engine.kernel().pool();
+        assert_eq!(pool.vacant() + lent, pool.count(), "every buffer is given back");
+    }
 }
+
+thread_local! {
+    /// Where what the handler was given lay.
+    static HANDED: RefCell<Vec<usize>> = RefCell::default();
+    /// How the handler's connections have ended.
+    static SEEN: RefCell<Vec<&'static str>> = RefCell::default();
+}
+
+/// Says what it hears, and asks to leave if it is told to.
+struct Raw;
+
+impl Handler for Raw {
+    fn on_bytes(&mut self, bytes: Lease, io: &mut Io<'_>) {
+        HANDED.with_borrow_mut(|handed| handed.push(bytes.as_ptr() as usize));
+        if &*bytes == b"detach" {
+            return io.detach();
+        }
+        io.send(bytes);
+    }
+
+    fn on_end(&mut self, io: &mut Io<'_>) {
+        SEEN.with_borrow_mut(|seen| seen.push("ended"));
+        io.write(b"still here");
+    }
+
+    fn on_close(&mut self, reason: CloseReason) {
+        SEEN.with_borrow_mut(|seen| seen.push(reason.as_str()));
+    }
+}
+
+const LONG_BYTES: usize = 300_000;
 
 fn registry() -> Registry {
     let ok = from_head(|_: &Request<'_>, reply: &mut Reply<'_>| {
         reply.send(&Response::text(Status::OK, "ok"));
     });
     let mut registry = Registry::default();
+    let long = from_head(|_: &Request<'_>, reply: &mut Reply<'_>| {
+        reply.send(&Response::text(Status::OK, "long".repeat(LONG_BYTES / 4)));
+    });
     registry.insert("/", Resource::new().get(ok));
+    registry.insert("/long", Resource::new().get(long));
+    registry.insert("/raw", Resource::new().upgrade(Protocol::callback("raw", |_| Raw)));
     registry
 }
 
@@ -83,45 +150,287 @@ fn ok_count(bytes: &[u8]) -> usize {
     String::from_utf8_lossy(bytes).matches("HTTP/1.1 200 OK").count()
 }
 
+/// What a client that asks three times, behind its handshake, gets if what it sends is cut once, at this byte.
+fn answers_if_cut_at(
+    cut: usize,
+    config: &Arc<rustls::ClientConfig>,
+) -> Result<usize, rustls::Error> {
+    let mut scene = Scene::quiet();
+    let client = scene.world.connect(ListenerId(0));
+    let mut tls = InsideTls::new(config, NAME);
+    let (mut sent, mut has_asked) = (0, false);
+    loop {
+        if !tls.connection().is_handshaking() && !std::mem::replace(&mut has_asked, true) {
+            tls.write(GET);
+            tls.write(&[GET, GET].concat());
+        }
+        let output = tls.output();
+        if output.is_empty() && has_asked {
+            break;
+        }
+        let (before, behind) = output.split_at(cut.saturating_sub(sent).min(output.len()));
+        for part in [before, behind] {
+            if !part.is_empty() {
+                client.write_exactly(part);
+            }
+            scene.settle();
+        }
+        sent += output.len();
+        tls.feed(&client.read());
+    }
+    match tls.fault() {
+        Some(fault) => Err(fault.clone()),
+        None => Ok(ok_count(&tls.read())),
+    }
+}
+
 #[test]
 fn records_may_be_cut_anywhere() {
     for version in versions() {
         let config = Authority::usual().client_config(version);
-        // What a client sends, cut once: first in its hello, then behind it.
-        for cut in 0..900 {
-            let mut scene = Scene::quiet();
-            let client = scene.world.connect(ListenerId(0));
-            let mut tls = InsideTls::new(&config, NAME);
-            let mut sent = 0;
-            for _ in 0..10 {
-                let output = tls.output();
-                let at = cut.max(sent).min(sent + output.len()) - sent;
-                for part in [&output[..at], &output[at..]] {
-                    if !part.is_empty() {
-                        client.write_exactly(part);
-                    }
-                    scene.settle();
-                }
-                sent += output.len();
-                tls.feed(&client.read());
-                if !tls.connection().is_handshaking() && sent < 10_000 {
-                    tls.write(GET);
-                    tls.write(&[GET, GET].concat());
-                    sent = sent.max(10_000 - cut);
-                    let output = tls.output();
-                    let at = cut.min(output.len());
-                    for part in [&output[..at], &output[at..]] {
-                        if !part.is_empty() {
-                            client.write_exactly(part);
-                        }
-                        scene.settle();
-                    }
-                    sent = 20_000;
-                    tls.feed(&client.read());
+        for cut in 0..800 {
+            let answers = answers_if_cut_at(cut, &config);
+            assert_eq!(answers, Ok(3), "{:?}, cut at {cut}", version.version);
+        }
+    }
+}
+
+#[test]
+fn what_a_record_carries_is_handed_over_where_it_was_received() {
+    let mut scene = Scene::quiet();
+    let (client, mut tls) = scene.switch();
+    let before = scene.counters.bytes_assembled.value();
+    tls.write(b"one");
+    tls.write(b"two");
+    scene.converse(&client, &mut tls);
+    assert_eq!(tls.read(), b"onetwo");
+    let handed = HANDED.take();
+    assert_eq!(handed.len(), 2, "each record is handed over by itself");
+    let pool = scene.engine.kernel().pool();
+    assert!(handed.iter().all(|address| pool.contains(*address as *const u8)));
+    // Of one receive: the second behind the first, its header and tag between them.
+    assert!((handed[0] + 4..handed[0] + 64).contains(&handed[1]), "{handed:?}");
+    assert_eq!(scene.counters.bytes_assembled.value(), before, "nothing was copied");
+}
+
+#[test]
+fn an_end_inside_is_no_truncation_and_a_truncation_no_end() {
+    for (is_said, expected) in
+        [(true, "ended"), (false, "the peer ended the connection without ending TLS")]
+    {
+        let mut scene = Scene::quiet();
+        let (client, mut tls) = scene.switch();
+        if is_said {
+            tls.finish();
+        }
+        scene.converse(&client, &mut tls);
+        client.finish();
+        scene.settle();
+        assert_eq!(SEEN.take(), [expected]);
+        assert_eq!(scene.counters.tls_truncated.value(), u64::from(!is_said));
+        if is_said {
+            // Our direction goes on.
+            scene.converse(&client, &mut tls);
+            assert_eq!((tls.read(), client.ending()), (b"still here".to_vec(), None));
+        }
+    }
+}
+
+#[test]
+fn a_request_that_has_come_whole_is_answered_before_a_truncation_counts() {
+    let mut scene = Scene::quiet();
+    let (client, mut tls) = scene.connect();
+    tls.write(GET);
+    client.write(&tls.output());
+    client.finish();
+    scene.settle();
+    tls.feed(&client.read());
+    assert_eq!(ok_count(&tls.read()), 1);
+    assert!(tls.has_closed());
+}
+
+#[test]
+fn either_end_may_change_its_keys() {
+    let mut scene = Scene::quiet();
+    let (client, mut tls) = scene.connect();
+    for _ in 0..40 {
+        tls.connection().refresh_traffic_keys().expect("it is TLS 1.3");
+        tls.write(GET);
+        scene.converse(&client, &mut tls);
+        assert_eq!((ok_count(&tls.read()), tls.fault()), (1, None));
+    }
+    // Without anything said in between it is nothing but work.
+    for _ in 0..40 {
+        tls.connection().refresh_traffic_keys().expect("it is TLS 1.3");
+    }
+    scene.converse(&client, &mut tls);
+    assert_eq!(tls.fault(), Some(&Error::AlertReceived(AlertDescription::UnexpectedMessage)));
+}
+
+#[test]
+fn what_was_changed_on_its_way_is_told_by_an_alert_and_ends_the_connection() {
+    let mut scene = Scene::quiet();
+    let (client, mut tls) = scene.switch();
+    tls.write(b"to be changed");
+    let mut output = tls.output();
+    output[9] ^= 1;
+    client.write(&output);
+    scene.converse(&client, &mut tls);
+    assert_eq!(tls.fault(), Some(&Error::AlertReceived(AlertDescription::BadRecordMac)));
+    assert_eq!(
+        (SEEN.take(), client.ending()),
+        (vec!["TLS could not go on"], Some(Ending::Finished))
+    );
+    assert_eq!(scene.counters.tls_faults.value(), 1);
+    scene.everything_is_given_back(&[client]);
+}
+
+#[test]
+fn what_is_no_handshake_is_answered_by_an_alert() {
+    // RFC 8446 §5.1: a type there is not, a version there is not, a record that is too long, a hello of nothing.
+    for (said, alert) in [
+        (&b"\x00\x01\x02\x03\x04\x05"[..], AlertDescription::UnexpectedMessage),
+        (b"\x16\x02\x00\x00\x01\x01", AlertDescription::ProtocolVersion),
+        (b"\x16\x03\x01\xff\xff\x01", AlertDescription::RecordOverflow),
+        (b"\x16\x03\x01\x00\x04\x01\x00\x00\x00", AlertDescription::DecodeError),
+    ] {
+        let mut scene = Scene::quiet();
+        let client = scene.world.connect(ListenerId(0));
+        client.write(said);
+        scene.settle();
+        assert_eq!(client.read(), [21, 3, 3, 0, 2, 2, alert.into()], "{said:?}");
+        assert_eq!(scene.counters.tls_faults.value(), 1, "{said:?}");
+        assert_eq!(client.ending(), Some(Ending::Finished));
+        scene.everything_is_given_back(&[client]);
+    }
+}
+
+#[test]
+fn a_request_without_tls_is_told_so_in_the_clear() {
+    let mut scene = Scene::quiet();
+    let client = scene.world.connect(ListenerId(0));
+    client.write(GET);
+    scene.settle();
+    let answer = String::from_utf8(client.read()).expect("text");
+    assert!(
+        answer.starts_with("HTTP/1.1 400 ") && answer.contains("This port speaks TLS"),
+        "{answer}"
+    );
+    assert_eq!(scene.counters.tls_plain_http.value(), 1);
+    scene.everything_is_given_back(&[client]);
+}
+
+#[test]
+fn a_handshake_has_its_time() {
+    let mut scene = Scene::quiet();
+    let mut tls = InsideTls::new(&Authority::usual().client_config(versions()[0]), NAME);
+    let (silent, half) = (scene.world.connect(ListenerId(0)), scene.world.connect(ListenerId(0)));
+    half.write(&tls.output()[..100]);
+    scene.settle();
+    assert_eq!(scene.counters.tls_handshakes_open.value(), 2);
+    scene.world.advance(Limits::default().tls_handshake_timeout_ms - 1);
+    scene.settle();
+    assert_eq!((silent.ending(), half.ending()), (None, None));
+    scene.world.advance(20);
+    scene.settle();
+    let counters = &scene.counters;
+    assert_eq!(
+        (counters.timeouts_handshakes.value(), counters.tls_handshakes_open.value()),
+        (2, 0)
+    );
+    assert!(silent.ending().is_some() && half.ending().is_some());
+    scene.everything_is_given_back(&[silent, half]);
+}
+
+#[test]
+fn records_are_short_at_first_and_long_later_and_short_again_after_a_pause() {
+    let mut scene = Scene::quiet();
+    let (client, mut tls) = scene.connect();
+    let mut lengths = |scene: &mut Scene, pause| {
+        scene.world.advance(pause);
+        tls.write(b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.write(&tls.output());
+        let mut sent = Vec::new();
+        while {
+            scene.settle();
+            let before = sent.len();
+            sent.extend(client.read());
+            before < sent.len()
+        } {}
+        tls.feed(&sent);
+        assert_eq!(tls.read().len() / 1000, LONG_BYTES / 1000);
+        records(&sent)
+    };
+    let first = lengths(&mut scene, 0);
+    assert!(first[..40].iter().all(|len| *len < 1450), "{first:?}");
+    assert!(first[50..55].iter().all(|len| *len > 16_384), "{first:?}");
+    let warm = lengths(&mut scene, 10);
+    assert!(warm[..10].iter().all(|len| *len > 16_384), "{warm:?}");
+    let cold = lengths(&mut scene, 1001);
+    assert_eq!(first.len(), cold.len());
+}
+
+/// The lengths of the records that these bytes are.
+fn records(mut bytes: &[u8]) -> Vec<usize> {
+    let mut lengths = Vec::new();
+    while let Some((header, rest)) = bytes.split_first_chunk::<5>() {
+        let len = usize::from(u16::from_be_bytes([header[3], header[4]]));
+        lengths.push(len + 5);
+        bytes = &rest[len..];
+    }
+    lengths
+}
+
+#[test]
+fn a_protocol_cannot_have_a_connection_inside_tls_as_a_descriptor() {
+    let mut scene = Scene::quiet();
+    let (client, mut tls) = scene.switch();
+    tls.write(b"detach");
+    scene.converse(&client, &mut tls);
+    assert_eq!(SEEN.take(), ["it is inside TLS, and was asked for as a descriptor"]);
+    assert_eq!(client.ending(), Some(Ending::Reset));
+}
+
+#[test]
+fn whatever_the_kernel_does_what_is_said_inside_is_heard_once_and_in_order() {
+    for seed in 0..200 {
+        let mut scene = Scene::new(seed, Faults { peer_reset: 0.0, ..Faults::default() });
+        let version = versions()[seed as usize % 2];
+        let config = Authority::usual().client_config(version);
+        let mut clients: Vec<_> = (0..3)
+            .map(|_| (scene.world.connect(ListenerId(0)), InsideTls::new(&config, NAME)))
+            .collect();
+        let mut said = vec![
+            b"GET /raw HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: raw\r\n\r\n".to_vec(),
+        ];
+        said.extend((0..30).map(|at| vec![at; 1 + usize::from(at) * usize::from(at) * 20]));
+        for (at, words) in said.iter().enumerate() {
+            for (client, tls) in &mut clients {
+                tls.write(words);
+                if at % 3 == 0 {
+                    scene.converse(client, tls);
                 }
             }
-            let answers = ok_count(&tls.read());
-            assert_eq!((answers, tls.fault()), (3, None), "{:?}, cut at {cut}", version.version);
         }
+        for _ in 0..300 {
+            scene.world.advance(10);
+            clients.iter_mut().for_each(|(client, tls)| scene.converse(client, tls));
+        }
+        let expected = said[1..].concat();
+        for (client, tls) in &mut clients {
+            let heard = tls.read();
+            assert!(
+                heard.ends_with(&expected),
+                "seed {seed}: {} bytes, {:?}",
+                heard.len(),
+                tls.fault()
+            );
+            assert_eq!(heard.windows(4).filter(|four| four == b"101 ").count(), 1, "seed {seed}");
+            client.reset();
+        }
+        SEEN.take();
+        HANDED.take();
+        let clients: Vec<_> = clients.into_iter().map(|(client, _)| client).collect();
+        scene.everything_is_given_back(&clients);
     }
 }

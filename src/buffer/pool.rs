@@ -395,6 +395,11 @@ impl Lease {
         self.len = u32::try_from(wanted).expect("what one connection has unread is far less");
     }
 
+    /// Which buffer of its pool it is on.
+    pub(super) fn buffer(&self) -> u16 {
+        self.buffer
+    }
+
     /// Whether it is on a buffer of the same pool as `other`.
     pub(super) fn is_beside(&self, pool: &Pool) -> bool {
         Rc::ptr_eq(&self.pool.memory, &pool.memory)

@@ -2,11 +2,14 @@
 //! links lie in the pool beside the buffers, so that a queue of any length costs its connection no
 //! memory.
 
+use std::collections::VecDeque;
+
 use super::pool::{Lease, Parts, Pool};
 
-/// A first-in first-out queue of leases, one per buffer of one pool. Where the buffers are wanted back,
-/// all of them are [set aside](LeaseQueue::set_aside): copied into one lease with memory of its own,
-/// which stays before all that come later.
+/// A first-in first-out queue of leases of one pool. A buffer has one link: where two leases on one buffer
+/// come one behind the other, as the records of a TLS connection do, the later one and all behind it wait in
+/// a list. Where the buffers are wanted back, all of them are [set aside](LeaseQueue::set_aside): copied
+/// into one lease with memory of its own, which stays before all that come later.
 #[derive(Debug, Default)]
 pub struct LeaseQueue {
     /// The pool of all others, while there are any.
@@ -14,24 +17,34 @@ pub struct LeaseQueue {
     front: Parts,
     last: u16,
     count: u16,
-    /// Set aside, or the rest of that: before all others.
-    aside: Option<Box<Lease>>,
+    unlinked: Option<Box<Unlinked>>,
+}
+
+/// Leases that no link leads to.
+#[derive(Debug, Default)]
+struct Unlinked {
+    /// Set aside, or put back before another lease on its buffer: before all others.
+    first: Option<Lease>,
+    /// Behind all others.
+    last: VecDeque<Lease>,
 }
 
 impl LeaseQueue {
     /// Leases in the queue.
     pub fn len(&self) -> usize {
-        self.held() + usize::from(self.aside.is_some())
+        let unlinked = self.unlinked.as_ref();
+        let unlinked = unlinked.map_or(0, |of| usize::from(of.first.is_some()) + of.last.len());
+        usize::from(self.count) + unlinked
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.count == 0 && self.aside.is_none()
+        self.len() == 0
     }
 
-    /// Receive buffers it keeps.
+    /// Receive buffers it keeps, at most.
     pub fn held(&self) -> usize {
-        usize::from(self.count)
+        self.len() - usize::from(self.aside().is_some())
     }
 
     /// Whether the oldest lease of a receive buffer is on a large one.
@@ -41,13 +54,22 @@ impl LeaseQueue {
 
     /// Bytes that were set aside.
     pub fn bytes_aside(&self) -> usize {
-        self.aside.as_ref().map_or(0, |lease| lease.len())
+        self.aside().map_or(0, |lease| lease.len())
     }
 
-    /// Appends a lease. No other lease on its buffer may be in a queue.
+    fn aside(&self) -> Option<&Lease> {
+        self.unlinked.as_ref()?.first.as_ref().filter(|lease| !lease.is_shared())
+    }
+
+    /// Appends a lease. Another lease on its buffer may be in this queue if it is the last, and in no other
+    /// one that has others behind it.
     pub fn push(&mut self, lease: Lease) {
         if self.is_foreign(&lease) {
             return self.push_aside(lease);
+        }
+        let is_beside = self.count > 0 && lease.buffer() == self.last;
+        if is_beside || self.unlinked.as_ref().is_some_and(|of| !of.last.is_empty()) {
+            return self.unlinked.get_or_insert_default().last.push_back(lease);
         }
         let (pool, parts) = lease.into_parts();
         match &self.pool {
@@ -61,11 +83,12 @@ impl LeaseQueue {
     /// Puts a lease before all others: the rest of one that was taken and not used up.
     #[inline(always)]
     pub fn push_front(&mut self, lease: Lease) {
-        if self.is_foreign(&lease) {
-            self.aside = Some(Box::new(lease));
+        let is_beside = self.count > 0 && lease.buffer() == self.front.buffer;
+        debug_assert!(self.first().is_none(), "what goes before all others is taken first");
+        if is_beside || self.is_foreign(&lease) {
+            self.unlinked.get_or_insert_default().first = Some(lease);
             return;
         }
-        debug_assert!(self.aside.is_none(), "what was set aside is taken first");
         let (pool, parts) = lease.into_parts();
         match self.count {
             0 => self.last = parts.buffer,
@@ -78,8 +101,14 @@ impl LeaseQueue {
     /// Takes the oldest lease.
     #[inline]
     pub fn pop(&mut self) -> Option<Lease> {
-        if let Some(lease) = self.aside.take() {
-            return Some(*lease);
+        if let Some(unlinked) = &mut self.unlinked
+            && (unlinked.first.is_some() || self.count == 0)
+        {
+            let lease = unlinked.first.take().or_else(|| unlinked.last.pop_front());
+            if unlinked.last.is_empty() {
+                self.unlinked = None;
+            }
+            return lease;
         }
         let pool = self.pool.take()?;
         let front = self.front;
@@ -91,12 +120,15 @@ impl LeaseQueue {
         Some(Lease::from_parts(pool, front))
     }
 
+    fn first(&self) -> Option<&Lease> {
+        self.unlinked.as_ref()?.first.as_ref()
+    }
+
     /// Copies everything into memory of its own and gives the receive buffers back.
     pub fn set_aside(&mut self) {
-        if self.count > 0 {
+        if self.held() > 0 {
             let leases: Vec<Lease> = std::iter::from_fn(|| self.pop()).collect();
-            let copied = Lease::copied(leases.iter().map(|lease| &**lease));
-            self.aside = Some(Box::new(copied));
+            self.put_aside(Lease::copied(leases.iter().map(|lease| &**lease)));
         }
     }
 
@@ -104,10 +136,15 @@ impl LeaseQueue {
     fn push_aside(&mut self, lease: Lease) {
         let mut leases: Vec<Lease> = std::iter::from_fn(|| self.pop()).collect();
         leases.push(lease);
-        self.aside = match leases.len() {
-            1 => leases.pop().map(Box::new),
-            _ => Some(Box::new(Lease::copied(leases.iter().map(|lease| &**lease)))),
+        let aside = match leases.len() {
+            1 => leases.remove(0),
+            _ => Lease::copied(leases.iter().map(|lease| &**lease)),
         };
+        self.put_aside(aside);
+    }
+
+    fn put_aside(&mut self, lease: Lease) {
+        self.unlinked.get_or_insert_default().first = Some(lease);
     }
 
     /// Drops everything.
@@ -156,6 +193,50 @@ mod tests {
         }
         assert_eq!(all, b"netwosixten");
         assert_eq!((pool.vacant(), queue.len()), (4, 0));
+    }
+
+    #[test]
+    fn leases_on_one_buffer_may_come_one_behind_the_other() {
+        // Of three buffers, cut into so many leases each; some are taken and put back in between.
+        for (cuts, back) in [([1, 1, 1], 0), ([3, 1, 2], 1), ([1, 3, 3], 3), ([2, 2, 2], 5)] {
+            let pool = Pool::new(3, 16);
+            let mut queue = LeaseQueue::default();
+            for (cuts, bytes) in cuts.into_iter().zip([b"aaaa", b"bbbb", b"cccc"]) {
+                let mut whole = lease(&pool, bytes);
+                (1..cuts).for_each(|_| queue.push(whole.split_to(1)));
+                queue.push(whole);
+            }
+            assert_eq!(queue.len(), cuts.iter().sum::<usize>());
+            let mut all = Vec::new();
+            for at in 0.. {
+                let Some(mut lease) = queue.pop() else { break };
+                if at == back && lease.len() > 1 {
+                    all.push(lease[0]);
+                    lease.advance(1);
+                    queue.push_front(lease);
+                    queue.set_aside();
+                    continue;
+                }
+                all.extend_from_slice(&lease);
+            }
+            assert_eq!(all, b"aaaabbbbcccc", "{cuts:?}");
+            assert_eq!((pool.vacant(), queue.len(), queue.held()), (3, 0, 0));
+        }
+    }
+
+    #[test]
+    fn a_lease_goes_back_before_another_on_its_buffer() {
+        let pool = Pool::new(2, 16);
+        let mut queue = LeaseQueue::default();
+        let mut whole = lease(&pool, b"onetwo");
+        let mut one = whole.split_to(3);
+        queue.push(whole);
+        queue.push(lease(&pool, b"six"));
+        one.advance(1);
+        queue.push_front(one);
+        let all = std::iter::from_fn(|| queue.pop()).map(|lease| lease.to_vec());
+        assert_eq!(all.collect::<Vec<_>>().concat(), b"netwosix");
+        assert_eq!(pool.vacant(), 2);
     }
 
     #[test]
