@@ -419,3 +419,54 @@ pub(super) fn fill_in(room: &mut [u8], duration_us: u64) {
         *room = *digits;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_line_has_room_beside_its_texts() {
+        let client = "[1111:2222:3333:4444:5555:6666:7777:8888]:65535".parse().ok();
+        let place = Place { client, key: u64::MAX, core: usize::MAX, now: 0 };
+        let facts = Facts {
+            line: b"line",
+            host: Some(b"host"),
+            referer: Some(b"referer"),
+            user_agent: Some(b"agent"),
+            version: Some(Version::Http11),
+            ..Facts::default()
+        };
+        let (token, bytes) = ("token", u64::MAX);
+        let answered =
+            Answered { status: u16::MAX, bytes_sent: bytes, token: Some(token), result: Some("r") };
+        let ended = Ended {
+            target: b"target",
+            token,
+            bytes_received: bytes,
+            bytes_sent: bytes,
+            lasted_ms: bytes,
+            reason: "reason",
+        };
+        for format in [AccessFormat::Common, AccessFormat::Combined, AccessFormat::Json] {
+            let (mut out, mut stamp) = (Lines::default(), Stamp::new(format));
+            let (mut front, mut escaped) = (Front::default(), Vec::new());
+            let mut page = Page {
+                format,
+                out: &mut out,
+                stamp: &mut stamp,
+                front: &mut front,
+                escaped: &mut escaped,
+            };
+            page.write_answer(&facts, place, answered);
+            page.write_end(place, ended);
+            let text = str::from_utf8(out.written()).expect("text");
+            assert_eq!(text.lines().count(), 2, "{text}");
+            for line in text.lines() {
+                assert!(line.contains("1111:2222:3333:4444:5555:6666:7777:8888"), "{line}");
+                assert!(line.contains(&bytes.to_string()), "{line}");
+                // What is written beyond a short number is beyond it by less than a number.
+                assert!(line.len() < FIXED_BYTES_MAX - 8, "{line}");
+            }
+        }
+    }
+}

@@ -86,18 +86,25 @@ impl Feed {
 
     /// Puts whole lines into the queue, and says how many found no room.
     pub(super) fn push(&mut self, lines: &[u8]) -> usize {
-        let mut fitting = lines;
         if self.queue.push_entire_slice(lines).is_err() {
-            let room = lines.get(..self.queue.slots()).unwrap_or(lines);
-            let end = memrchr(b'\n', room).map_or(0, |last| last + 1);
-            fitting = room.get(..end).unwrap_or_default();
-            // There is as much room as was said, or more.
-            let _ = self.queue.push_entire_slice(fitting);
+            return self.push_some(lines);
         }
+        self.bell.ring_if_asleep();
+        0
+    }
+
+    /// The same of more lines than there is room for.
+    #[cold]
+    fn push_some(&mut self, lines: &[u8]) -> usize {
+        let room = lines.get(..self.queue.slots()).unwrap_or(lines);
+        let end = memrchr(b'\n', room).map_or(0, |last| last + 1);
+        let (fitting, others) = lines.split_at_checked(end).unwrap_or((lines, &[]));
+        // There is as much room as was said, or more.
+        let _ = self.queue.push_entire_slice(fitting);
         if !fitting.is_empty() {
             self.bell.ring_if_asleep();
         }
-        memchr_iter(b'\n', lines.get(fitting.len()..).unwrap_or_default()).count()
+        memchr_iter(b'\n', others).count()
     }
 }
 
