@@ -14,8 +14,9 @@ pub mod websocket;
 use std::sync::Arc;
 
 use counted::counted;
+use upring::access::{Recorder, Writer, feeds};
 use upring::buffer::{Batch, Load, Pool};
-use upring::config::{DrainTimes, Limits};
+use upring::config::{AccessFormat, AccessLog, DrainTimes, Limits};
 use upring::counters::Counters;
 use upring::engine::{Engine, Remote, Turn};
 use upring::http::{Ready, Request, Response, Status};
@@ -109,13 +110,41 @@ pub struct Alone {
     pub core: Core,
     pub session: Session,
     pub batch: Option<Box<Batch>>,
+    /// The other end of its access log, if it has one.
+    log: Option<Writer>,
+    /// What came out there of the last turn.
+    pub lines: Vec<u8>,
 }
 
 impl Alone {
     pub fn new(registry: Registry) -> Alone {
         let core = core(registry);
         let session = Session::open(&core);
-        Alone { pool: Pool::new(64, 16 * 1024), core, session, batch: None }
+        Alone {
+            pool: Pool::new(64, 16 * 1024),
+            core,
+            session,
+            batch: None,
+            log: None,
+            lines: Vec::new(),
+        }
+    }
+
+    /// Answers have lines from here on.
+    pub fn log(&mut self, format: AccessFormat) {
+        let log = AccessLog { format, ..AccessLog::default() };
+        let (writer, feeds) = feeds(&log, 1);
+        self.core.access = feeds.into_iter().next().map(|feed| Box::new(Recorder::new(feed)));
+        self.log = Some(writer);
+    }
+
+    /// The turn ends: its lines go into the queue, and are taken out of it.
+    pub fn end_turn(&mut self) {
+        if let Some(writer) = &mut self.log {
+            self.core.hand_over_log();
+            self.lines.clear();
+            writer.drain_into(&mut self.lines);
+        }
     }
 
     /// The next connection; the one before is over.

@@ -12,6 +12,7 @@
 
 mod escape;
 mod line;
+mod lines;
 mod recorder;
 mod sink;
 mod stamp;

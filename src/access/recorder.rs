@@ -10,19 +10,14 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::line::{
-    Answered, Ended, FIELD_BYTES_MAX, Facts, Page, Place, REQUEST_LINE_BYTES_MAX, fill_in,
+    Answered, Ended, FIELD_BYTES_MAX, Facts, Front, Page, Place, REQUEST_LINE_BYTES_MAX, fill_in,
 };
+use super::lines::Lines;
 use super::stamp::Stamp;
 use super::writer::Feed;
 use crate::config::{AccessFormat, Millis};
 use crate::counters::{Counters, Nanos, TokenSlot};
 use crate::http::Version;
-
-/// Bytes for the lines of a turn at the beginning: some sixty lines.
-const PENDING_FIRST: usize = 16 * 1024;
-
-/// A turn whose lines took more does not keep the memory.
-const PENDING_KEPT_MAX: usize = 1 << 20;
 
 /// Connections on a page of the table of those that were switched.
 const PAGE: usize = 256;
@@ -31,8 +26,11 @@ const PAGE: usize = 256;
 pub struct Recorder {
     feed: Feed,
     stamp: Stamp,
+    front: Front,
     /// Lines of this turn.
-    pending: Vec<u8>,
+    pending: Lines,
+    /// Texts of a line, as they may stand in it.
+    escaped: Vec<u8>,
     /// Where in them durations are missing, and when those requests came.
     unfinished: Vec<(usize, Nanos)>,
     /// What was heard of the request that is looked at.
@@ -94,8 +92,10 @@ impl Recorder {
     pub fn new(feed: Feed) -> Recorder {
         Recorder {
             stamp: Stamp::new(feed.format),
+            front: Front::default(),
             feed,
-            pending: Vec::with_capacity(PENDING_FIRST),
+            pending: Lines::default(),
+            escaped: Vec::new(),
             unfinished: Vec::new(),
             noted: Cell::default(),
             faulty: Vec::new(),
@@ -306,7 +306,7 @@ impl Recorder {
     /// The turn ends: its answers took until now.
     pub(crate) fn finish(&mut self, now: Nanos) {
         for (at, since) in self.unfinished.drain(..) {
-            fill_in(&mut self.pending, at, now.saturating_sub(since) / 1000);
+            fill_in(self.pending.written_from(at), now.saturating_sub(since) / 1000);
         }
     }
 
@@ -316,10 +316,9 @@ impl Recorder {
             return;
         }
         self.unfinished.clear();
-        let dropped = self.feed.push(&self.pending);
+        let dropped = self.feed.push(self.pending.written());
         counters.access_lines_dropped.add(dropped as u64);
         self.pending.clear();
-        self.pending.shrink_to(PENDING_KEPT_MAX);
     }
 
     /// Whether the lines of this turn are more than the queue holds.
@@ -332,7 +331,8 @@ impl Recorder {
     }
 
     fn page(&mut self) -> Page<'_> {
-        Page { format: self.feed.format, out: &mut self.pending, stamp: &mut self.stamp }
+        let Recorder { feed, pending, stamp, front, escaped, .. } = self;
+        Page { format: feed.format, out: pending, stamp, front, escaped }
     }
 
     fn exchanged(&mut self, key: u64) -> Option<&mut Exchanged> {

@@ -1,95 +1,101 @@
 //! The time of a line: the wall clock is read ten times a second, and the core's own says what has
 //! passed since.
 
-use crate::config::{AccessFormat, Millis};
+use crate::config::{AccessFormat, Millis, NEVER};
 use crate::http::Date;
 
-/// What the clocks show, and the second as text.
+/// Bytes of a time: `[06/Nov/1994:08:49:37 +0000]`, or in JSON `1994-11-06T08:49:37.007Z`.
+pub(super) const TIME_BYTES: usize = 28;
+pub(super) const JSON_TIME_BYTES: usize = 24;
+
+/// What the clocks show, and the same as text.
 #[derive(Debug)]
 pub(super) struct Stamp {
     format: AccessFormat,
     /// Both clocks when the wall clock was read last.
     read_at: Millis,
     unix_millis: u64,
+    /// The core's time that `text` says; all lines of a turn have the same.
+    shown: Millis,
+    /// How often the text was made.
+    count: u64,
     /// The second that `text` says.
     second: u64,
-    text: Vec<u8>,
+    text: [u8; TIME_BYTES],
 }
 
 impl Stamp {
     pub(super) fn new(format: AccessFormat) -> Stamp {
+        let text = [b' '; TIME_BYTES];
         let mut stamp =
-            Stamp { format, read_at: 0, unix_millis: 0, second: 0, text: Vec::with_capacity(32) };
+            Stamp { format, read_at: 0, unix_millis: 0, shown: NEVER, count: 0, second: 0, text };
         stamp.render(0);
         stamp
     }
 
     /// The wall clock shows this at the core's `now`.
     pub(super) fn set(&mut self, now: Millis, unix_millis: u64) {
-        (self.read_at, self.unix_millis) = (now, unix_millis);
+        (self.read_at, self.unix_millis, self.shown) = (now, unix_millis, NEVER);
     }
 
-    /// Appends the time: `[06/Nov/1994:08:49:37 +0000]`, or that of RFC 3339 with milliseconds.
-    pub(super) fn write(&mut self, out: &mut Vec<u8>, now: Millis) {
+    /// The time at the core's `now`: `[06/Nov/1994:08:49:37 +0000]`.
+    #[inline(always)]
+    pub(super) fn at(&mut self, now: Millis) -> &[u8; TIME_BYTES] {
+        if self.shown != now {
+            self.show(now);
+        }
+        &self.text
+    }
+
+    /// Tells the text from those before it.
+    #[inline(always)]
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The same as RFC 3339 has it, with milliseconds: for JSON.
+    #[inline(always)]
+    pub(super) fn in_json(&mut self, now: Millis) -> &[u8; JSON_TIME_BYTES] {
+        match self.at(now).first_chunk() {
+            Some(text) => text,
+            None => &[b' '; JSON_TIME_BYTES],
+        }
+    }
+
+    #[inline(never)]
+    fn show(&mut self, now: Millis) {
         let millis = self.unix_millis + now.saturating_sub(self.read_at);
         if millis / 1000 != self.second {
             self.render(millis / 1000);
         }
-        out.extend_from_slice(&self.text);
-        if self.format == AccessFormat::Json {
+        if let (AccessFormat::Json, [.., a, b, c, _, _, _, _, _]) = (self.format, &mut self.text) {
             let rest = (millis % 1000) as u16;
             let digit = |divisor: u16| b'0' + (rest / divisor % 10) as u8;
-            out.extend_from_slice(&[b'.', digit(100), digit(10), digit(1), b'Z']);
+            (*a, *b, *c) = (digit(100), digit(10), digit(1));
         }
+        (self.shown, self.count) = (now, self.count + 1);
     }
 
     fn render(&mut self, second: u64) {
         self.second = second;
-        self.text.clear();
         // `Sun, 06 Nov 1994 08:49:37 GMT`
         let date = Date::at(second);
-        let [
-            _,
-            _,
-            _,
-            _,
-            _,
-            d1,
-            d2,
-            _,
-            m1,
-            m2,
-            m3,
-            _,
-            year @ ..,
-            _,
-            h1,
-            h2,
-            _,
-            n1,
-            n2,
-            _,
-            s1,
-            s2,
-            _,
-            _,
-            _,
-            _,
-        ] = date.as_bytes();
-        let time = [*h1, *h2, b':', *n1, *n2, b':', *s1, *s2];
-        if self.format == AccessFormat::Json {
-            let month = month(&[*m1, *m2, *m3]);
-            self.text.extend_from_slice(year);
-            self.text.extend_from_slice(&[b'-', b'0' + month / 10, b'0' + month % 10]);
-            self.text.extend_from_slice(&[b'-', *d1, *d2, b'T']);
-            self.text.extend_from_slice(&time);
+        let [_, _, _, _, _, d1, d2, _, m1, m2, m3, _, y1, y2, y3, y4, _, time @ .., _, _, _, _] =
+            *date.as_bytes();
+        let [h1, h2, _, n1, n2, _, s1, s2] = time;
+        self.text = if self.format == AccessFormat::Json {
+            let month = month(&[m1, m2, m3]);
+            let [o1, o2] = [b'0' + month / 10, b'0' + month % 10];
+            [
+                y1, y2, y3, y4, b'-', o1, o2, b'-', d1, d2, b'T', h1, h2, b':', n1, n2, b':', s1,
+                s2, b'.', b'0', b'0', b'0', b'Z', b' ', b' ', b' ', b' ',
+            ]
         } else {
-            self.text.extend_from_slice(&[b'[', *d1, *d2, b'/', *m1, *m2, *m3, b'/']);
-            self.text.extend_from_slice(year);
-            self.text.push(b':');
-            self.text.extend_from_slice(&time);
-            self.text.extend_from_slice(b" +0000]");
-        }
+            [
+                b'[', d1, d2, b'/', m1, m2, m3, b'/', y1, y2, y3, y4, b':', h1, h2, b':', n1, n2,
+                b':', s1, s2, b' ', b'+', b'0', b'0', b'0', b'0', b']',
+            ]
+        };
     }
 }
 
@@ -106,9 +112,11 @@ mod tests {
     fn at(format: AccessFormat, unix_millis: u64, passed: Millis) -> String {
         let mut stamp = Stamp::new(format);
         stamp.set(5_000, unix_millis);
-        let mut out = Vec::new();
-        stamp.write(&mut out, 5_000 + passed);
-        String::from_utf8(out).expect("text")
+        let text = match format {
+            AccessFormat::Json => &stamp.in_json(5_000 + passed)[..],
+            _ => stamp.at(5_000 + passed),
+        };
+        String::from_utf8(text.to_vec()).expect("text")
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The thread that writes the lines of all cores, and the queues between them and it.
 //!
-//! While lines come it looks every few milliseconds, so that a core wakes it only when it has found
-//! nothing and sleeps. Whether it does is one flag, which a core looks at once a turn behind its lines:
+//! While lines come it looks fifty times a second, so that a core wakes it only when it has found
+//! nothing and sleeps, or when half of a queue is full. Whether it sleeps is one flag, which a core
+//! looks at once a turn behind its lines:
 //!
 //! ```text
 //!   core:    lines into the queue ─► fence ─► is it asleep? ─► wake it
@@ -22,8 +23,9 @@ use super::sink::{Sink, Written};
 use crate::config::{AccessFormat, AccessLog, AccessTarget};
 use crate::counters::Counters;
 
-/// How long lines gather before they are written.
-const GATHER: Duration = Duration::from_millis(5);
+/// How long lines gather before they are written: a write costs what it costs to wake up for it, and
+/// that is more than what it costs to copy its bytes. A queue of which half is full is not waited for.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// How long the end waits for a target without room.
 const END_MAX: Duration = Duration::from_secs(2);
@@ -104,18 +106,27 @@ impl Feed {
 
     /// Puts whole lines into the queue, and says how many found no room.
     pub(super) fn push(&mut self, lines: &[u8]) -> usize {
-        let mut fitting = lines;
         if self.queue.push_entire_slice(lines).is_err() {
-            let room = lines.get(..self.queue.slots()).unwrap_or(lines);
-            let end = memrchr(b'\n', room).map_or(0, |last| last + 1);
-            fitting = room.get(..end).unwrap_or_default();
-            // There is as much room as was said, or more.
-            let _ = self.queue.push_entire_slice(fitting);
+            return self.push_some(lines);
         }
-        if !fitting.is_empty() {
+        if self.queue.slots() < self.capacity() / 2 {
+            self.bell.ring();
+        } else {
             self.bell.ring_if_asleep();
         }
-        memchr_iter(b'\n', lines.get(fitting.len()..).unwrap_or_default()).count()
+        0
+    }
+
+    /// The same of more lines than there is room for.
+    #[cold]
+    fn push_some(&mut self, lines: &[u8]) -> usize {
+        let room = lines.get(..self.queue.slots()).unwrap_or(lines);
+        let end = memrchr(b'\n', room).map_or(0, |last| last + 1);
+        let (fitting, others) = lines.split_at_checked(end).unwrap_or((lines, &[]));
+        // There is as much room as was said, or more.
+        let _ = self.queue.push_entire_slice(fitting);
+        self.bell.ring();
+        memchr_iter(b'\n', others).count()
     }
 }
 
@@ -386,5 +397,29 @@ impl WriterThread {
         }
         self.counters.access_lines_lost.add(lost as u64);
         tracing::warn!("the access log {} takes nothing: {lost} lines are lost", self.target);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_writer_is_woken_for_a_queue_that_is_half_full_and_not_for_one_that_is_not() {
+        let log = AccessLog { queue_bytes_max: 100, ..AccessLog::default() };
+        let (writer, mut feeds) = feeds(&log, 1);
+        writer.bell.writer.set(thread::current()).expect("no thread writes");
+        let feed = feeds.first_mut().expect("one core");
+        let waited = |most: Duration| {
+            let started = Instant::now();
+            thread::park_timeout(most);
+            started.elapsed()
+        };
+        assert_eq!(feed.push(&[b'\n'; 50]), 0);
+        assert!(waited(GATHER) >= GATHER);
+        assert_eq!(feed.push(b"\n"), 0);
+        assert!(waited(END_MAX) < END_MAX);
+        assert_eq!(feed.push(&[b'\n'; 50]), 1, "one more than there is room for");
+        assert!(waited(END_MAX) < END_MAX);
     }
 }

@@ -56,9 +56,12 @@ impl<'a> Request<'a> {
 
     /// The request line as received, without its end.
     pub(crate) fn line(self) -> &'a [u8] {
-        let start = usize::from(self.head.method_span.start);
-        let line = self.bytes.get(start..).unwrap_or_default();
-        line.get(..memchr::memchr(b'\r', line).unwrap_or(line.len())).unwrap_or_default()
+        let Head { method_span, target, .. } = self.head;
+        let (start, target_end) = (usize::from(method_span.start), target.start + target.len);
+        // RFC 9112 §3: one space is behind the target, and the version is eight bytes.
+        let end = usize::from(target_end) + " HTTP/1.1".len();
+        debug_assert_eq!(self.bytes.get(end), Some(&b'\r'));
+        self.bytes.get(start..end).unwrap_or_default()
     }
 
     /// The method.
@@ -168,6 +171,27 @@ impl<'a> Request<'a> {
             .map(move |field| self.resolve(field.value))
     }
 
+    /// The values of the first field lines with these names, in any case: all are looked for
+    /// at once.
+    #[inline]
+    pub(crate) fn first_fields<const COUNT: usize>(
+        self,
+        names: [&str; COUNT],
+    ) -> [Option<&'a [u8]>; COUNT] {
+        let mut values = [None; COUNT];
+        for field in self.fields {
+            for (name, value) in names.iter().zip(&mut values) {
+                if usize::from(field.name.len) == name.len()
+                    && value.is_none()
+                    && self.resolve(field.name).eq_ignore_ascii_case(name.as_bytes())
+                {
+                    *value = Some(self.resolve(field.value));
+                }
+            }
+        }
+        values
+    }
+
     /// The facts of the head.
     #[inline]
     pub fn head(self) -> &'a Head {
@@ -270,6 +294,8 @@ mod tests {
             assert_eq!(request.field("x-b"), None);
             let values: Vec<&[u8]> = request.fields_named("X-A").collect();
             assert_eq!(values, [b"1", b"3"]);
+            let firsts = request.first_fields(["x-a", "x-b", "x-ab"]);
+            assert_eq!(firsts, [Some(&b"1"[..]), None, Some(b"2")]);
             let (name, value) = request.fields().nth(2).unwrap();
             assert_eq!((name, value), (&b"X-ab"[..], &b"2"[..]));
         });

@@ -181,9 +181,9 @@ impl Core {
         }
     }
 
-    /// Gives what was logged in this turn away, behind [`end_turn`](Core::end_turn).
+    /// Ends the turn for the access log: its lines are the writer's.
     #[inline]
-    pub(crate) fn hand_over_log(&mut self) {
+    pub fn hand_over_log(&mut self) {
         if let Some(access) = &mut self.access {
             access.hand_over(&self.counters);
         }

@@ -30,7 +30,7 @@ impl Port<'_> {
     pub(super) fn log_begun(&mut self, mark: usize, request: Request<'_>, step: &Step) {
         let (key, queued, whose) = (self.key, self.outbox().queued().bytes, self.whose());
         let Core { access: Some(access), counters, .. } = &mut *self.core else { return };
-        let (noted, facts) = (access.take_noted(), Facts::of(request));
+        let (noted, facts) = (access.take_noted(), Facts::of(request, access.format()));
         let bytes = queued.saturating_sub(mark) as u64;
         if noted.status.is_some() {
             access.write(&facts, whose, noted, bytes, counters);

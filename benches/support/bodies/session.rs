@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use upring::config::AccessFormat;
 use upring::http::{Method, Request, Response, Status};
 use upring::resource::{Registry, Reply, Resource};
 
@@ -37,7 +38,34 @@ pub fn bodies() -> Vec<Body> {
         }),
         Body::new("session", "nothing there", || answered(registry(), vec![request("/none")], 1)),
     ];
-    requests.into_iter().chain(with_content()).chain([refusal()]).collect()
+    requests.into_iter().chain(with_content()).chain([refusal()]).chain(with_a_log()).collect()
+}
+
+/// What a line of the access log costs beside its request: formatted, and given to the writer.
+fn with_a_log() -> Vec<Body> {
+    let logged = |name: &'static str, format, head: fn() -> Vec<u8>, pipeline: usize| {
+        let body = move || answered_by(with_log(format), vec![head()], pipeline);
+        Body::new("session", name, body).units(pipeline as u64)
+    };
+    let plaintext = || PLAINTEXT.to_vec();
+    let pipeline = || PLAINTEXT.repeat(16);
+    let browser = || head_named("browser").to_vec();
+    vec![
+        logged("request, logged in common", AccessFormat::Common, plaintext, 1),
+        logged("request, logged", AccessFormat::Combined, plaintext, 1),
+        logged("request, logged in JSON", AccessFormat::Json, plaintext, 1),
+        logged("16 requests, pipelined, logged", AccessFormat::Combined, pipeline, 16),
+        logged("request of a browser, logged", AccessFormat::Combined, browser, 1),
+        logged("request of a browser, logged in JSON", AccessFormat::Json, browser, 1),
+    ]
+}
+
+/// A session whose client is known, and whose answers have lines.
+fn with_log(format: AccessFormat) -> Alone {
+    let mut alone = Alone::new(uploads());
+    alone.log(format);
+    alone.core.addresses.note(0, "192.0.2.1:50000".parse().expect("an address"));
+    alone
 }
 
 fn with_content() -> [Body; 4] {
@@ -106,14 +134,27 @@ fn answered(
     segments: Vec<Vec<u8>>,
     answers: usize,
 ) -> impl FnMut(u64) -> Duration {
-    let mut alone = Alone::new(registry);
+    answered_by(Alone::new(registry), segments, answers)
+}
+
+fn answered_by(
+    mut alone: Alone,
+    segments: Vec<Vec<u8>>,
+    answers: usize,
+) -> impl FnMut(u64) -> Duration {
     segments.iter().for_each(|segment| alone.receive(segment));
     let first = alone.sent();
     assert_eq!(first.windows(9).filter(|bytes| bytes == b"HTTP/1.1 ").count(), answers);
+    alone.end_turn();
+    assert!(
+        alone.core.access.is_none()
+            || alone.lines.split(|byte| *byte == b'\n').count() == answers + 1
+    );
     move |rounds| {
         repeated(rounds, || {
             segments.iter().for_each(|segment| alone.receive(segment));
             assert_eq!(alone.send(), first.len());
+            alone.end_turn();
         })
     }
 }
