@@ -161,6 +161,7 @@ impl Alone {
             batch: &mut self.batch,
             in_flight: Load::default(),
             key: 0,
+            secured: None,
         };
         self.session.received(lease, &mut port);
     }
@@ -194,6 +195,7 @@ impl Alone {
             batch: &mut self.batch,
             in_flight: Load::default(),
             key: 0,
+            secured: None,
         };
         self.session.sent(&mut port);
     }

@@ -192,7 +192,8 @@ impl Terms {
                 let host = said("x-forwarded-host");
                 let host = if host.is_empty() { request.host().unwrap_or_default() } else { &host };
                 let scheme = said("x-forwarded-proto");
-                let scheme = if scheme.is_empty() { b"http" } else { &scheme[..] };
+                let own = request.scheme().as_bytes();
+                let scheme = if scheme.is_empty() { own } else { &scheme[..] };
                 for (name, value) in [
                     (&b"X-Forwarded-For"[..], &all[..]),
                     (b"X-Forwarded-Host", host),
@@ -205,7 +206,7 @@ impl Terms {
             }
             Forwarded::Rfc7239 => {
                 let mut all = said("forwarded");
-                append(&mut all, &element(client, request.host()));
+                append(&mut all, &element(client, request));
                 line(out, b"Forwarded", &all);
             }
         }
@@ -213,7 +214,7 @@ impl Terms {
 }
 
 /// One element of Forwarded (RFC 7239 §4 to §6).
-fn element(client: Option<IpAddr>, host: Option<&[u8]>) -> Vec<u8> {
+fn element(client: Option<IpAddr>, request: Request<'_>) -> Vec<u8> {
     let mut element = match client {
         // §6: a colon needs a quoted string, an IPv6 address brackets.
         Some(IpAddr::V6(address)) => format!("for=\"[{address}]\""),
@@ -221,7 +222,7 @@ fn element(client: Option<IpAddr>, host: Option<&[u8]>) -> Vec<u8> {
         None => "for=unknown".to_owned(),
     }
     .into_bytes();
-    if let Some(host) = host.filter(|host| !host.is_empty()) {
+    if let Some(host) = request.host().filter(|host| !host.is_empty()) {
         element.extend_from_slice(b";host=\"");
         for byte in host {
             if matches!(byte, b'"' | b'\\') {
@@ -231,7 +232,8 @@ fn element(client: Option<IpAddr>, host: Option<&[u8]>) -> Vec<u8> {
         }
         element.push(b'"');
     }
-    element.extend_from_slice(b";proto=http");
+    element.extend_from_slice(b";proto=");
+    element.extend_from_slice(request.scheme().as_bytes());
     element
 }
 

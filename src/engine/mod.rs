@@ -626,7 +626,8 @@ impl Connection {
         handle: impl FnOnce(&mut Session, &mut Port<'_>),
     ) {
         let in_flight = self.in_flight();
-        let mut port = Port { core, batch: &mut self.batch, in_flight, key };
+        let secured = self.layer.as_ref().and_then(|layer| layer.secured());
+        let mut port = Port { core, batch: &mut self.batch, in_flight, key, secured };
         handle(&mut self.session, &mut port);
     }
 

@@ -81,7 +81,7 @@ impl Connection {
                     core.spend(RECORD_COST);
                     self.call_session(core, key, |session, port| session.received(bytes, port));
                 }
-                Step::Secured(_) => {
+                Step::Secured => {
                     core.counters.tls_handshakes.raise();
                     self.session = Session::open(core);
                 }

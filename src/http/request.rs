@@ -5,10 +5,12 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::field::{Field, Span};
 use super::head::{Head, Version};
 use super::method::Method;
+use super::secured::Secured;
 use super::target::TargetForm;
 
 /// A view of one request head. All of it is borrowed from the received bytes.
@@ -20,6 +22,7 @@ pub struct Request<'a> {
     /// The route's, if its path has parameters.
     pattern: &'a str,
     client: Option<&'a SocketAddr>,
+    secured: Option<&'a Arc<Secured>>,
 }
 
 impl<'a> Request<'a> {
@@ -28,7 +31,7 @@ impl<'a> Request<'a> {
     /// With other bytes the accessors give nonsense or panic.
     #[inline]
     pub fn new(bytes: &'a [u8], head: &'a Head, fields: &'a [Field]) -> Self {
-        Self { bytes, head, fields, pattern: "", client: None }
+        Self { bytes, head, fields, pattern: "", client: None, secured: None }
     }
 
     /// The same, found at a route with parameters.
@@ -52,6 +55,32 @@ impl<'a> Request<'a> {
     #[inline]
     pub fn client(self) -> Option<SocketAddr> {
         self.client.copied()
+    }
+
+    /// The same, by a connection inside TLS if that is known of one.
+    #[inline]
+    pub fn with_secured(self, secured: Option<&'a Arc<Secured>>) -> Self {
+        Self { secured, ..self }
+    }
+
+    /// What TLS has agreed on, for a request that came inside one: the name that was asked for, the
+    /// client's certificates. `None` in the clear.
+    #[inline]
+    pub fn secured(self) -> Option<&'a Secured> {
+        self.secured.map(|secured| &**secured)
+    }
+
+    /// The scheme by which it came (RFC 9110 §4.2).
+    pub fn scheme(self) -> &'static str {
+        if self.secured.is_some() { "https" } else { "http" }
+    }
+
+    /// Whether it names a resource that is not to be had from its connection (RFC 9110 §7.4).
+    pub(crate) fn is_misdirected(self) -> bool {
+        let is_https =
+            |target: &[u8]| target.get(..6).is_some_and(|at| at.eq_ignore_ascii_case(b"https:"));
+        let is_at_home = self.secured.is_some() && is_https(self.target());
+        self.head.form == TargetForm::Elsewhere && !is_at_home
     }
 
     /// The request line as received, without its end.
@@ -206,6 +235,7 @@ impl<'a> Request<'a> {
             fields: self.fields.into(),
             pattern: self.pattern.into(),
             client: self.client().map(Box::new),
+            secured: self.secured.cloned(),
         }
     }
 
@@ -224,6 +254,7 @@ pub struct OwnedRequest {
     pattern: Box<str>,
     /// Apart: most have none.
     client: Option<Box<SocketAddr>>,
+    secured: Option<Arc<Secured>>,
 }
 
 /// `part` of a target with its `%41` and the like decoded, once. What is no such triplet stays as it
@@ -242,6 +273,7 @@ impl OwnedRequest {
         Request::new(&self.bytes, &self.head, &self.fields)
             .with_pattern(&self.pattern)
             .with_client(self.client.as_deref())
+            .with_secured(self.secured.as_ref())
     }
 }
 

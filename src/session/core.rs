@@ -11,7 +11,7 @@ use crate::access::Recorder;
 use crate::buffer::{Batch, Lease, Ledger, Load, Outbox};
 use crate::config::{Limits, Millis};
 use crate::counters::{Counters, Nanos, Time, TokenSlot, UpgradeResult};
-use crate::http::{ChunkLimits, Date, Field, HeadLimits, Status};
+use crate::http::{ChunkLimits, Date, Field, HeadLimits, Secured, Status};
 use crate::resource::Registry;
 use crate::upgrade::{Control, Io, Mailbox, Spawn};
 
@@ -300,6 +300,8 @@ pub struct Port<'a> {
     pub in_flight: Load,
     /// What the engine knows the connection by.
     pub key: u64,
+    /// What its TLS has agreed on, if it is inside one.
+    pub secured: Option<&'a Arc<Secured>>,
 }
 
 impl Port<'_> {

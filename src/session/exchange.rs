@@ -471,7 +471,8 @@ fn begin(
     let fields = std::mem::take(&mut port.core.fields);
     let registry = Rc::clone(&port.core.registry);
     let client = port.client();
-    let request = Request::new(bytes, head, &fields).with_client(client.as_ref());
+    let request =
+        Request::new(bytes, head, &fields).with_client(client.as_ref()).with_secured(port.secured);
     let mark = port.log_mark();
     let step = super::respond::begin(&registry, request, input, control, port);
     mark.into_iter().for_each(|mark| port.log_begun(mark, request, &step));

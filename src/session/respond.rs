@@ -14,7 +14,7 @@ use crate::buffer::LeaseQueue;
 use crate::counters::{Calling, TokenSlot, UpgradeResult};
 use crate::http::{
     CONTINUE, ContentFraming, Form, Framing, Head, HeadError, Method, Persistence, Request,
-    Response, Status, TargetForm, Version, framing, write_switching,
+    Response, Status, Version, framing, write_switching,
 };
 use crate::resource::{Match, Outgoing, Registry, Reply, ReplyState, Resource, Takes};
 use crate::upgrade::{
@@ -75,7 +75,7 @@ pub(super) fn begin(
     let incoming = |bytes_max: u64, core: &Core| {
         Incoming::new(framing, request.head().expects_continue, bytes_max, core)
     };
-    if request.head().form == TargetForm::Elsewhere {
+    if request.is_misdirected() {
         return misdirected(request, incoming(0, port.core), control, port);
     }
     let route = Route::of(registry, request, has_content);

@@ -30,7 +30,10 @@ impl Scene {
     pub(crate) fn call(&mut self, handle: impl FnOnce(&mut Session, &mut Port<'_>)) {
         let Scene { core, batch, in_flight, .. } = self;
         core.begin_turn(core.now);
-        handle(&mut self.session, &mut Port { core, batch, in_flight: *in_flight, key: 1 });
+        handle(
+            &mut self.session,
+            &mut Port { core, batch, in_flight: *in_flight, key: 1, secured: None },
+        );
     }
 
     pub(crate) fn receive(&mut self, text: impl AsRef<[u8]>) {

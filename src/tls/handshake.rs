@@ -3,17 +3,20 @@
 
 use std::sync::{Arc, OnceLock};
 
-use rustls::ServerConfig;
 use rustls::kernel::KernelConnection;
 use rustls::server::{
     ClientHello, ResolvesServerCert, ServerConnectionData, UnbufferedServerConnection,
 };
 use rustls::sign::CertifiedKey;
 use rustls::unbuffered::{ConnectionState, EncodeError, InsufficientSizeError, UnbufferedStatus};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
 
+use super::acceptor::PROTOCOL;
 use super::record::{self, Opener, Sealer};
-use super::{Fault, Secured, TlsAlert};
+use super::{Fault, TlsAlert};
 use crate::buffer::Lease;
+use crate::config::TlsVersion;
+use crate::http::Secured;
 
 /// What a handshake may have received that no step was made of: its longest message is 64 KiB in rustls.
 const INCOMING_BYTES_MAX: usize = 80 * 1024;
@@ -155,6 +158,21 @@ impl Handshake {
         }
     }
 
+    fn agreed_on(&self) -> Secured {
+        let of = &self.connection;
+        let chain = of.peer_certificates().unwrap_or_default();
+        Secured {
+            version: match of.protocol_version() {
+                Some(ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
+                _ => TlsVersion::Tls12,
+            },
+            server_name: self.asked.name.get().cloned(),
+            protocol: of.alpn_protocol().map(|_| PROTOCOL),
+            is_resumed: of.handshake_kind() == Some(HandshakeKind::Resumed),
+            client_certificates: chain.iter().map(|one| one.as_ref().into()).collect(),
+        }
+    }
+
     /// Appends the alert that rustls has for the peer.
     fn last_words(&mut self, out: &mut Vec<u8>) {
         while let UnbufferedStatus {
@@ -168,7 +186,7 @@ impl Handshake {
     /// Ends it: the keys are ours.
     pub(super) fn finish(self) -> Result<Agreed, Fault> {
         debug_assert!(self.incoming.is_empty(), "a handshake uses up what it was given");
-        let secured = Secured::of(&self.connection, self.asked.name.get().cloned());
+        let secured = self.agreed_on();
         let (secrets, keys) =
             self.connection.dangerous_into_kernel_connection().map_err(Fault::of)?;
         let suite = keys.negotiated_cipher_suite();

@@ -5,16 +5,19 @@
 //!        └────────── a fault ──┘
 //! ```
 
+use std::sync::Arc;
+
 use rustls::ContentType;
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 
 use super::handshake::{Agreed, Handshake, Next};
 use super::record::{self, Opener, Sealer};
-use super::{Acceptor, Fault, Secured, TlsAlert};
+use super::{Acceptor, Fault, TlsAlert};
 use crate::buffer::{Batch, Lease, LeaseQueue};
 use crate::config::{Millis, NEVER};
 use crate::counters::Counters;
+use crate::http::Secured;
 
 /// What is sealed for one send: three full records, which fit the memory a batch keeps.
 const SEALED_PER_SEND_MAX: usize = 3 * record::PLAIN_BYTES_MAX;
@@ -35,6 +38,7 @@ const EMPTY_RECORDS_MAX: u8 = 32;
 pub(crate) struct Layer {
     state: State,
     incoming: Incoming,
+    secured: Option<Arc<Secured>>,
     /// Handshake messages and alerts: they go before what the session writes.
     outgoing: Vec<u8>,
     /// When the handshake must be over.
@@ -74,8 +78,8 @@ struct Open {
 pub(crate) enum Step {
     /// Nothing before more is received.
     Waiting,
-    /// The handshake is over.
-    Secured(Secured),
+    /// The handshake is over: see [`Layer::secured`].
+    Secured,
     /// What a record carried, where it was received.
     Bytes(Lease),
     /// The peer has ended its direction, and said so.
@@ -104,6 +108,7 @@ impl Layer {
         let mut outgoing = Layer {
             state: State::Over,
             incoming: Incoming::default(),
+            secured: None,
             outgoing: Vec::new(),
             deadline,
             is_cut: false,
@@ -137,6 +142,11 @@ impl Layer {
     /// When the handshake must be over; [`NEVER`] if it is.
     pub(crate) fn deadline(&self) -> Millis {
         self.deadline
+    }
+
+    /// What the handshake has agreed on, once it is over.
+    pub(crate) fn secured(&self) -> Option<&Arc<Secured>> {
+        self.secured.as_ref()
     }
 
     /// Whether the handshake is under way.
@@ -232,7 +242,8 @@ impl Layer {
         let open = Open { opener, sealer, keys, warmth, sealed_at, empty_records };
         self.state = State::Open(Box::new(open));
         self.deadline = NEVER;
-        Ok(Step::Secured(secured))
+        self.secured = Some(Arc::new(secured));
+        Ok(Step::Secured)
     }
 
     fn open(&mut self, counters: &Counters) -> Result<Step, Fault> {

@@ -16,14 +16,9 @@ mod fault;
 mod handshake;
 mod layer;
 mod record;
-mod secured;
-#[cfg(test)]
-// In a file of their own: they show what the files do together.
-mod tests;
 
 pub use acceptor::{Acceptor, Expiry, Renewed};
 pub use certificates::CertificateError;
 pub use fault::TlsAlert;
 pub(crate) use fault::{Fault, Origin};
 pub(crate) use layer::{Layer, Step};
-pub use secured::Secured;

@@ -190,14 +190,24 @@ impl Stage {
         let Stage { core, session, output, .. } = self;
         let mut batch: Option<Box<Batch>> = None;
         core.begin_turn(core.now);
-        event(session, &mut Port { core, batch: &mut batch, in_flight: Load::default(), key: 1 });
+        event(
+            session,
+            &mut Port {
+                core,
+                batch: &mut batch,
+                in_flight: Load::default(),
+                key: 1,
+                secured: None,
+            },
+        );
         loop {
             let sent = batch.take().filter(|batch| !batch.is_empty());
             if let Some(sent) = &sent {
                 sent.slices().for_each(|slice| output.extend_from_slice(slice));
             }
             core.begin_turn(core.now);
-            let mut port = Port { core, batch: &mut batch, in_flight: Load::default(), key: 1 };
+            let mut port =
+                Port { core, batch: &mut batch, in_flight: Load::default(), key: 1, secured: None };
             match sent {
                 Some(_) => session.sent(&mut port),
                 None if session.has_more() => session.go_on(&mut port),

@@ -90,7 +90,13 @@ impl Connection {
     fn call(&mut self, handle: impl FnOnce(&mut Session, &mut Port<'_>)) {
         let in_flight = Load::default();
         self.core.begin_turn(self.core.now);
-        let mut port = Port { core: &mut self.core, batch: &mut self.batch, in_flight, key: KEY };
+        let mut port = Port {
+            core: &mut self.core,
+            batch: &mut self.batch,
+            in_flight,
+            key: KEY,
+            secured: None,
+        };
         handle(&mut self.session, &mut port);
         self.send();
     }
@@ -104,7 +110,13 @@ impl Connection {
             assert!(self.ending == Ending::Open || self.sent.len() == before, "bytes behind FIN");
             self.core.recycle(batch);
             let (core, batch) = (&mut self.core, &mut self.batch);
-            self.session.sent(&mut Port { core, batch, in_flight: Load::default(), key: KEY });
+            self.session.sent(&mut Port {
+                core,
+                batch,
+                in_flight: Load::default(),
+                key: KEY,
+                secured: None,
+            });
         }
         self.end();
     }
