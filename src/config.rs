@@ -161,8 +161,8 @@ pub struct Limits {
     /// Milliseconds from the beginning of a TLS connection to the end of its handshake. Over it: a close.
     /// Default 10 000.
     pub tls_handshake_timeout_ms: u64,
-    /// TLS handshakes that are under way on one core at once. Over it, new connections wait to be received
-    /// on, those in the clear aside. Default 512.
+    /// TLS handshakes that are under way on one core at once. Over it, new connections inside TLS wait to be
+    /// received on. Default 4096: of each, rustls holds some 8 KiB.
     pub tls_handshakes_max: u32,
     /// Bytes of a request head, empty line included. Over it: 414 inside the request line, else
     /// 431. Default 32 KiB: a request line of 8000 octets must work (RFC 9112 §3). At most 65 535.
@@ -239,7 +239,7 @@ impl Default for Limits {
             connections_per_client_max: 0,
             proxy_header_bytes_max: 536,
             tls_handshake_timeout_ms: 10_000,
-            tls_handshakes_max: 512,
+            tls_handshakes_max: 4096,
             head_bytes_max: 32 * 1024,
             target_bytes_max: 8192,
             fields_max: 100,

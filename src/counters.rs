@@ -275,6 +275,8 @@ counters! {
     tls_handshakes,
     /// TLS handshakes that are under way.
     tls_handshakes_open: gauge,
+    /// TLS connections that waited for the end of others' handshakes, tls_handshakes_max being under way.
+    tls_handshakes_over_limit,
     /// TLS connections that could not go on, in the handshake or behind it.
     tls_faults,
     /// TLS connections that the peer ended without a close_notify.

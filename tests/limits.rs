@@ -2,11 +2,15 @@
 //! counters that it names are raised, which they are not with the default. On the whole engine and the
 //! simulated kernel.
 
+#[path = "support/inside_tls.rs"]
+mod inside_tls;
+
 use std::cell::RefCell;
 use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use inside_tls::Authority;
 use upring::buffer::Lease;
 use upring::config::{DrainTimes, Limits, Listener, ProxyProtocol};
 use upring::counters::Counters;
@@ -36,6 +40,8 @@ const CASES: &[Case] = &[
     case("connections_max", 1, |scene| scene.connect_twice(), Some(503)),
     case("connections_per_client_max", 1, |scene| scene.connect_twice(), Some(429)),
     case("proxy_header_bytes_max", 250, |scene| scene.introduce(240), None),
+    case("tls_handshake_timeout_ms", 50, |scene| scene.connect_inside_tls(1, 60), None),
+    case("tls_handshakes_max", 1, |scene| scene.connect_inside_tls(2, 0), None),
     case("head_bytes_max", 40, |scene| scene.send(&format!("GET /{:40}", "")), Some(414)),
     case("head_bytes_max", 40, |scene| scene.get("/", &format!("X: {:040}\r\n", 1)), Some(431)),
     case("target_bytes_max", 3, |scene| scene.get("/abc", ""), Some(414)),
@@ -152,8 +158,9 @@ impl Scene {
         let plain = Listener::from(SocketAddr::from(([0, 0, 0, 0], 80)));
         let proxy_from = vec!["0.0.0.0/0".parse().expect("a network")];
         let proxied = Listener { proxy_protocol: ProxyProtocol::V2, proxy_from, ..plain.clone() };
-        let engine = Engine::new(kernel, core, 2, Arc::default(), DrainTimes::default())
-            .admitting(&[plain, proxied], false);
+        let engine = Engine::new(kernel, core, 3, Arc::default(), DrainTimes::default())
+            .admitting(&[plain.clone(), proxied, plain], false)
+            .securing(&[None, None, Some(Authority::usual().acceptor())]);
         Scene { engine, world, counters, clients: Vec::new() }
     }
 
@@ -196,6 +203,15 @@ impl Scene {
         let header = b"\r\n\r\n\0\r\nQUIT\n\x21\0\0";
         client.write_exactly(&[header, &[bytes][..], &vec![0; bytes.into()]].concat());
         self.settle();
+    }
+
+    /// So many that never begin their handshake.
+    fn connect_inside_tls(&mut self, count: usize, then_pass: u64) {
+        for _ in 0..count {
+            self.clients.push(self.world.connect(ListenerId(2)));
+        }
+        self.settle();
+        self.pass(then_pass);
     }
 
     fn connect_twice(&mut self) {

@@ -126,6 +126,8 @@ impl<K: Kernel> Engine<K> {
         } else {
             let is_asked_for = self.is_asked_for(listener);
             let acceptor = self.admission.acceptor(listener);
+            let open = self.core.counters.tls_handshakes_open.value();
+            let has_room = open < u64::from(self.core.limits.tls_handshakes_max);
             if let Some(connection) = self.connections.of(token) {
                 // Behind a header that comes first.
                 if connection.session.expecting().is_none()
@@ -134,7 +136,15 @@ impl<K: Kernel> Engine<K> {
                     connection.secure(&acceptor, &self.core);
                 }
                 connection.is_in_line = true;
-                self.line.push_back(token);
+                match connection.layer {
+                    None => self.line.push_back(token),
+                    Some(_) => {
+                        self.line_inside.push_back(token);
+                        if !has_room {
+                            self.core.counters.tls_handshakes_over_limit.raise();
+                        }
+                    }
+                }
                 if is_asked_for {
                     connection.is_identifying = true;
                     self.kernel.identify(token, handle, listener);
@@ -159,14 +169,31 @@ impl<K: Kernel> Engine<K> {
     /// flood of connections would have everybody wait for what each of them asks first.
     pub(super) fn let_in(&mut self) {
         let count = if self.core.is_crowded { LET_IN_WHEN_CROWDED } else { LET_IN_PER_TURN };
-        for _ in 0..count {
-            let Some(token) = self.line.pop_front() else { break };
+        for turn in 0..count {
+            let next = match turn % 2 {
+                0 => self.next_inside().or_else(|| self.line.pop_front()),
+                _ => self.line.pop_front().or_else(|| self.next_inside()),
+            };
+            let Some(token) = next else { break };
             if let Some(connection) = self.connections.of(token) {
                 connection.is_in_line = false;
                 connection.appetite = Appetite::of_stranger(self.core.is_crowded);
                 self.touch(token);
             }
         }
+    }
+
+    /// The next of those whose handshakes have to wait for room.
+    fn next_inside(&mut self) -> Option<Token> {
+        if self.has_room_inside() { self.line_inside.pop_front() } else { None }
+    }
+
+    /// Whether another handshake may be received.
+    pub(super) fn has_room_inside(&self) -> bool {
+        let open = self.core.counters.tls_handshakes_open.value();
+        // Those that wait are among them.
+        let received = open.saturating_sub(self.line_inside.len() as u64);
+        received < u64::from(self.core.limits.tls_handshakes_max)
     }
 
     /// The kernel has said who the peer is.

@@ -124,6 +124,10 @@ pub struct Engine<K: Kernel> {
     starved: VecDeque<Token>,
     /// New connections that are not received on yet, the first first.
     line: VecDeque<Token>,
+    /// Those of them that wait for the end of others' handshakes.
+    line_inside: VecDeque<Token>,
+    /// Handshakes that are to be begun.
+    due: VecDeque<Token>,
     /// Receive buffers that could be received into, when there were fewest.
     buffers_low: usize,
     /// A receive of this turn found no buffer: too few are lent.
@@ -191,6 +195,8 @@ impl<K: Kernel> Engine<K> {
             ready: VecDeque::new(),
             starved: VecDeque::new(),
             line: VecDeque::new(),
+            line_inside: VecDeque::new(),
+            due: VecDeque::new(),
             buffers_low,
             is_short_of_buffers: false,
             is_short_of_large: false,
@@ -225,6 +231,7 @@ impl<K: Kernel> Engine<K> {
         self.deliver_mail();
         self.core.end_arrivals();
         self.go_on();
+        self.begin_handshakes();
         self.core.end_leftovers();
         self.let_in();
         self.expire();
@@ -266,6 +273,8 @@ impl<K: Kernel> Engine<K> {
     fn has_work(&self) -> bool {
         !self.ready.is_empty()
             || !self.line.is_empty()
+            || (!self.line_inside.is_empty() && self.has_room_inside())
+            || !self.due.is_empty()
             || !self.core.mailbox.is_empty()
             || (!self.starved.is_empty() && self.kernel.receivable(Size::Usual) > 0)
     }
@@ -496,6 +505,18 @@ impl<K: Kernel> Engine<K> {
                 break;
             }
             let Some(token) = self.ready.pop_front() else { break };
+            if let Some(connection) = self.connections.of(token) {
+                connection.is_ready = false;
+                self.attend(token, Session::go_on);
+            }
+        }
+    }
+
+    /// Begins those handshakes there is time for.
+    fn begin_handshakes(&mut self) {
+        while self.core.may_shake()
+            && let Some(token) = self.due.pop_front()
+        {
             if let Some(connection) = self.connections.of(token) {
                 connection.is_ready = false;
                 self.attend(token, Session::go_on);

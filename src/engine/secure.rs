@@ -13,13 +13,6 @@ use crate::upgrade::CloseReason;
 /// What opening a record costs beside moving what it carries, in tenths of a microsecond.
 const RECORD_COST: u32 = 3;
 
-/// What a step of a handshake costs: a signature and an agreement on a key.
-const HANDSHAKE_COST: u32 = 1500;
-
-/// Steps of handshakes that are made in one turn: they take longer than anything else that is done in one,
-/// and whoever has a connection waits for them.
-const HANDSHAKES_PER_TURN: u32 = 1;
-
 /// Bytes of a response that is no TLS, to a request that was none.
 const PLAIN_HTTP: &str = "This port speaks TLS, and the request came without: use https://.\n";
 
@@ -66,11 +59,10 @@ impl Connection {
                 return layer.leave();
             }
             let is_handshaking = layer.is_handshaking();
-            let has_time = core.handshakes_in_turn < HANDSHAKES_PER_TURN;
-            let step = layer.next(has_time, &core.counters);
-            if is_handshaking && layer.has_made_step() {
-                core.handshakes_in_turn += 1;
-                core.spend(HANDSHAKE_COST);
+            let was_due = layer.is_due();
+            let step = layer.next(core.may_shake(), &core.counters);
+            if was_due && !layer.is_due() {
+                core.note_shaken();
             }
             if is_handshaking && !layer.is_handshaking() {
                 core.counters.tls_handshakes_open.lower();
@@ -148,6 +140,10 @@ impl Connection {
             core.recycle(written);
         }
         Some(sealed)
+    }
+
+    pub(super) fn is_handshake_due(&self) -> bool {
+        self.phase == Phase::Open && self.layer.as_ref().is_some_and(|layer| layer.is_due())
     }
 
     pub(super) fn has_more(&self) -> bool {

@@ -17,7 +17,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn settle(&mut self, token: Token) {
-        let Engine { kernel, core, connections, timers, ready, starved, .. } = self;
+        let Engine { kernel, core, connections, timers, ready, due, starved, .. } = self;
         // While others wait for a buffer nobody takes more than one at a time.
         let receipts = if starved.is_empty() { Receipts::Many } else { Receipts::One };
         let Some(connection) = connections.of(token) else { return };
@@ -38,6 +38,9 @@ impl<K: Kernel> Engine<K> {
             && !std::mem::replace(&mut connection.is_ready, true)
         {
             ready.push_back(token);
+        }
+        if connection.is_handshake_due() && !std::mem::replace(&mut connection.is_ready, true) {
+            due.push_back(token);
         }
         let deadline = connection.deadline();
         // A time that moved later is left to come up: setting it at each request would cost more

@@ -9,7 +9,7 @@
 /// `streamed_bytes_max`, `shortage_timeout_ms` those of `aside_bytes_max`, `websocket_fragments_max`
 /// those of `websocket_control_frames_per_second_max`, and `websocket_backlog_messages_max` those of
 /// `websocket_backlog_bytes_max`.
-pub const LIMIT_HITS: [(&str, &str); 33] = [
+pub const LIMIT_HITS: [(&str, &str); 34] = [
     ("connections_max", "connections_over_limit"),
     ("connections_per_client_max", "clients_over_limit"),
     ("proxy_header_bytes_max", "proxy_headers_too_large"),
@@ -29,6 +29,7 @@ pub const LIMIT_HITS: [(&str, &str); 33] = [
     ("answer_timeout_ms", "timeouts_answers"),
     ("decision_timeout_ms", "upgrades_timeout"),
     ("send_timeout_ms", "timeouts_sent"),
+    ("tls_handshakes_max", "tls_handshakes_over_limit"),
     ("tls_handshake_timeout_ms", "timeouts_handshakes"),
     ("linger_timeout_ms", "timeouts_linger"),
     ("linger_bytes_max", "linger_overflows"),

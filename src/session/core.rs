@@ -42,8 +42,13 @@ pub struct Core {
     pub access: Option<Box<Recorder>>,
     /// Connections whose header has come, by their keys: the engine says whether they are let in.
     pub introduced: Vec<u64>,
-    /// Steps of TLS handshakes that were made in this turn.
-    pub(crate) handshakes_in_turn: u32,
+    /// Something was received in this turn that is not for a handshake.
+    pub(super) has_served: bool,
+    /// All that came in this turn has been looked at.
+    are_arrivals_over: bool,
+    /// When the last TLS handshake was begun, and whether in this turn.
+    shaken_at: Millis,
+    has_shaken: bool,
     /// Who wants attention.
     pub mailbox: Rc<Mailbox>,
     /// Runs futures on this core, if the host has a runtime.
@@ -68,6 +73,9 @@ const SPARE_LARGE_MAX: usize = 64;
 /// What a request costs, in the unit in which a turn's work is measured: about a tenth of a
 /// microsecond.
 const REQUEST_COST: u32 = 8;
+
+/// What the beginning of a TLS handshake costs, in the same unit.
+const HANDSHAKE_COST: u32 = 1500;
 
 /// Behind so much a turn has done enough, once of what has come and once of what was left over: 512
 /// requests, a fraction of a millisecond.
@@ -104,7 +112,10 @@ impl Core {
             times: Times::new(),
             turn: 0,
             spent_in_turn: 0,
-            handshakes_in_turn: 0,
+            has_served: false,
+            are_arrivals_over: false,
+            shaken_at: 0,
+            has_shaken: false,
             is_crowded: false,
             is_short_of_buffers: false,
             addresses: Addresses::default(),
@@ -140,7 +151,8 @@ impl Core {
         self.now = now.millis;
         self.times.begin(now.nanos);
         self.turn = self.turn.wrapping_add(1);
-        (self.spent_in_turn, self.handshakes_in_turn) = (0, 0);
+        self.spent_in_turn = 0;
+        (self.has_served, self.are_arrivals_over, self.has_shaken) = (false, false, false);
     }
 
     /// Whether so much was done in this half of the turn that the rest had better wait: who comes next
@@ -153,6 +165,7 @@ impl Core {
     pub fn end_arrivals(&mut self) {
         self.is_crowded = self.has_done_enough();
         self.spent_in_turn = 0;
+        self.are_arrivals_over = true;
     }
 
     /// Ends the other half.
@@ -232,6 +245,20 @@ impl Core {
     /// Notes that a request was begun, or a connection.
     pub(crate) fn note_begun(&mut self) {
         self.spend(REQUEST_COST);
+    }
+
+    /// Whether a TLS handshake may be begun now: the signature and the agreement on a key take longer than
+    /// anything else that is done in a turn, and whoever has a connection waits for them. So it is one a
+    /// turn, behind what has come; and one a millisecond where something else has.
+    pub(crate) fn may_shake(&self) -> bool {
+        let has_time = !self.has_served || self.shaken_at < self.now;
+        self.are_arrivals_over && !self.has_shaken && has_time
+    }
+
+    /// A TLS handshake was begun.
+    pub(crate) fn note_shaken(&mut self) {
+        (self.shaken_at, self.has_shaken) = (self.now, true);
+        self.spend(HANDSHAKE_COST);
     }
 
     /// What was [spent](Core::spend) in this half of the turn.

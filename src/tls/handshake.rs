@@ -32,7 +32,9 @@ pub(super) struct Handshake {
     incoming: Vec<u8>,
     /// How much of it are whole records that it has seen.
     seen: usize,
-    has_begun: bool,
+    /// Its first byte has come.
+    has_spoken: bool,
+    steps: u32,
 }
 
 /// Notes the name that a client asks for: rustls tells it nobody but who finds the certificate.
@@ -78,12 +80,19 @@ impl Handshake {
         let mut config = (*config).clone();
         config.cert_resolver = Arc::clone(&asked) as Arc<dyn ResolvesServerCert>;
         let connection = UnbufferedServerConnection::new(config.into()).map_err(Fault::of)?;
-        Ok(Handshake { connection, asked, incoming: Vec::new(), seen: 0, has_begun: false })
+        Ok(Handshake {
+            connection,
+            asked,
+            incoming: Vec::new(),
+            seen: 0,
+            has_spoken: false,
+            steps: 0,
+        })
     }
 
     /// Takes of `bytes` what belongs to the next record.
     pub(super) fn take(&mut self, bytes: &mut Lease) -> Result<Next, Fault> {
-        if !self.has_begun
+        if !self.has_spoken
             && let Some(first) = bytes.first()
         {
             // RFC 9110 §9.1: a method. Anything else is no reason to answer in the clear.
@@ -94,7 +103,7 @@ impl Handshake {
                 let fault = Fault::sent(TlsAlert::UnexpectedMessage, "no TLS was spoken");
                 return Err(fault);
             }
-            self.has_begun = true;
+            self.has_spoken = true;
         }
         self.fill(record::HEADER_BYTES, bytes);
         match record::record_bytes(&self.incoming[self.seen..]) {
@@ -116,9 +125,15 @@ impl Handshake {
         bytes.advance(taken);
     }
 
+    /// Whether a step was made.
+    pub(super) fn has_begun(&self) -> bool {
+        self.steps > 0
+    }
+
     /// Makes the steps that the records at hand allow; what is to be sent for them is appended to `out`.
     /// Whether it is over.
     pub(super) fn step(&mut self, out: &mut Vec<u8>) -> Result<bool, Fault> {
+        self.steps += 1;
         self.seen = self.incoming.len();
         if self.seen > INCOMING_BYTES_MAX {
             let fault =

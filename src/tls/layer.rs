@@ -47,8 +47,6 @@ pub(crate) struct Layer {
     is_cut: bool,
     /// There is more to do without anything new.
     has_more: bool,
-    /// A step of the handshake was made, and not asked for yet.
-    has_made_step: bool,
     has_said_close: bool,
 }
 
@@ -113,7 +111,6 @@ impl Layer {
             deadline,
             is_cut: false,
             has_more: false,
-            has_made_step: false,
             has_said_close: false,
         };
         if let Ok(handshake) = Handshake::new(acceptor.config()) {
@@ -154,9 +151,9 @@ impl Layer {
         matches!(self.state, State::Handshaking { .. })
     }
 
-    /// Whether the last call made a step of it.
-    pub(crate) fn has_made_step(&mut self) -> bool {
-        std::mem::take(&mut self.has_made_step)
+    /// Whether a handshake is to be begun: all of the client's first message is there.
+    pub(crate) fn is_due(&self) -> bool {
+        matches!(self.state, State::Handshaking { is_due: true, .. })
     }
 
     /// Whether it could not go on: nothing is left but its last words.
@@ -194,7 +191,7 @@ impl Layer {
         self.incoming.rest.bytes_aside()
     }
 
-    /// What comes next. A step of a handshake is made only if there is time for one.
+    /// What comes next. A handshake is begun only if there is time for it.
     pub(crate) fn next(&mut self, has_time: bool, counters: &Counters) -> Step {
         self.has_more = false;
         let step = match &mut self.state {
@@ -210,22 +207,26 @@ impl Layer {
             return Ok(Step::Waiting);
         };
         loop {
-            if *is_due && (!has_time || self.has_made_step) {
-                self.has_more = true;
-                return Ok(Step::Waiting);
-            }
-            if std::mem::take(is_due) {
-                self.has_made_step = true;
+            if *is_due {
+                if !has_time {
+                    return Ok(Step::Waiting);
+                }
+                *is_due = false;
                 if handshake.step(&mut self.outgoing)? {
                     break;
                 }
-                continue;
             }
             let Some(bytes) = self.incoming.front() else {
                 return if self.is_cut { Err(Fault::cut_off()) } else { Ok(Step::Waiting) };
             };
             match handshake.take(bytes)? {
                 Next::Part => {}
+                // What follows costs little.
+                Next::Whole if handshake.has_begun() => {
+                    if handshake.step(&mut self.outgoing)? {
+                        break;
+                    }
+                }
                 Next::Whole => *is_due = true,
                 Next::PlainHttp => {
                     self.state = State::Over;
