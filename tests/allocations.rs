@@ -5,20 +5,25 @@
 
 #![allow(unsafe_code, reason = "an allocator that counts is unsafe by its interface")]
 
+#[path = "support/inside_tls.rs"]
+mod inside_tls;
 #[path = "../benches/support/mod.rs"]
 mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
+use inside_tls::{Authority, NAME, versions};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 use support::{Alone, PLAINTEXT, SWITCH, Simulated, WARM, ready, registry, with_unused_protocols};
 use upring::access::{Recorder, feeds};
 use upring::buffer::Lease;
-use upring::config::{AccessFormat, AccessLog, Config, HostKind};
+use upring::config::{AccessFormat, AccessLog, Config, HostKind, Listener};
 use upring::http::{Ready, Request, Status};
 use upring::protocols::echo;
 use upring::resource::{Redirect, Registry, Reply, Resource};
@@ -391,12 +396,25 @@ fn note(_: &Request<'_>, _: &[u8], reply: &mut Reply<'_>) {
 
 /// What one serving thread allocates while `run` runs against its server, which had `warm` before.
 fn served(host: HostKind, warm: impl Fn(SocketAddr), run: impl Fn(SocketAddr)) -> Option<u64> {
-    let config = Config {
-        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
-        workers: 1,
-        host,
-        ..Config::default()
-    };
+    served_at(Place::InTheClear, host, warm, run)
+}
+
+/// Where a server is asked: each is a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    InTheClear,
+    InsideTls,
+}
+
+fn served_at(
+    place: Place,
+    host: HostKind,
+    warm: impl Fn(SocketAddr),
+    run: impl Fn(SocketAddr),
+) -> Option<u64> {
+    let clear = Listener::from(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let inside = Listener { tls: Some(Authority::usual().settings.clone()), ..clear.clone() };
+    let config = Config { listen: vec![clear, inside], workers: 1, host, ..Config::default() };
     let server = Server::new(config)
         .route("/plaintext", Resource::new().get(ready("Hello, World!")))
         .route("/note", Resource::new().get(note))
@@ -409,9 +427,9 @@ fn served(host: HostKind, warm: impl Fn(SocketAddr), run: impl Fn(SocketAddr)) -
         }
         Err(error) => panic!("{error}"),
     };
-    let address = running.addresses()[0];
+    let (clear, address) = (running.addresses()[0], running.addresses()[place as usize]);
     let noted = || {
-        let mut stream = TcpStream::connect(address).expect("the server listens");
+        let mut stream = TcpStream::connect(clear).expect("the server listens");
         answered(&mut stream, b"GET /note HTTP/1.1\r\nHost: a\r\n\r\n");
         NOTED.load(Ordering::Relaxed)
     };
@@ -471,6 +489,52 @@ fn a_core_allocates_nothing_for_requests_over_loopback() {
             // for a connection, never for a request.
             assert!(allocated <= 4 * connections as u64, "{host:?}, {connections} connections");
         }
+    }
+}
+
+/// Connections whose handshakes are over, and which have asked something.
+fn inside_tls(address: SocketAddr, count: usize) -> Vec<StreamOwned<ClientConnection, TcpStream>> {
+    let config = Authority::usual().client_config(versions()[0]);
+    let connect = |_| {
+        let name = ServerName::try_from(NAME).expect("a name");
+        let client = ClientConnection::new(Arc::clone(&config), name).expect("a client");
+        let stream = TcpStream::connect(address).expect("the server listens");
+        StreamOwned::new(client, stream)
+    };
+    (0..count).map(connect).collect()
+}
+
+#[test]
+fn a_core_allocates_nothing_for_requests_inside_tls() {
+    const CONNECTIONS: usize = 16;
+    for host in [HostKind::Native, HostKind::Hosted] {
+        let streams = RefCell::new(Vec::new());
+        let rounds = |rounds: usize| {
+            let mut answer = [0; 4096];
+            for _ in 0..rounds {
+                let mut streams = streams.borrow_mut();
+                streams.iter_mut().for_each(|stream: &mut StreamOwned<_, _>| {
+                    stream.write_all(PLAINTEXT).expect("it reads");
+                    stream.flush().expect("it reads");
+                });
+                for stream in streams.iter_mut() {
+                    assert!(stream.read(&mut answer).expect("it answers") > 100);
+                }
+            }
+        };
+        let allocated = served_at(
+            Place::InsideTls,
+            host,
+            |address| {
+                streams.replace(inside_tls(address, CONNECTIONS));
+                rounds(50);
+            },
+            |_| rounds(500),
+        );
+        let Some(allocated) = allocated else { return };
+        println!("{host:?}: {allocated} allocations for {} requests", CONNECTIONS * 500);
+        // As in the clear, for a turn with more answers than there ever were in one.
+        assert!(allocated <= 4 * CONNECTIONS as u64, "{host:?}");
     }
 }
 

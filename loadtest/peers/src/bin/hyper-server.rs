@@ -14,7 +14,9 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use clap::Parser;
@@ -31,6 +33,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::unconstrained;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, crypto};
 
 /// Answers and switches by hyper.
 #[derive(Parser)]
@@ -41,6 +47,12 @@ struct Options {
     /// Write answers to pipelined requests at once. Early bytes make this lose the 101.
     #[arg(long)]
     pipeline_flush: bool,
+    /// Speak TLS by tokio-rustls: a certificate and its key, two files in PEM. Plain requests only.
+    #[arg(long, num_args = 2, value_names = ["CERTIFICATE", "KEY"])]
+    tls: Vec<PathBuf>,
+    /// Who does the arithmetic of it: aws-lc, which is tokio-rustls' default, or ring.
+    #[arg(long, default_value = "aws-lc")]
+    provider: String,
 }
 
 /// Bytes one read of a switched connection may bring.
@@ -54,7 +66,21 @@ thread_local! {
 const NAME: HeaderValue = HeaderValue::from_static("upring");
 
 fn main() -> io::Result<()> {
-    let Options { listen, pipeline_flush } = Options::parse();
+    let Options { listen, pipeline_flush, tls, provider } = Options::parse();
+    if let [certificate, key] = &tls[..] {
+        let acceptor = acceptor(certificate, key, &provider)?;
+        return upring_peers::run(listen, move |stream| {
+            let acceptor = acceptor.clone();
+            async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let service = service_fn(async |request| Ok::<_, Infallible>(answer(request)));
+                let _ = http1::Builder::new()
+                    .pipeline_flush(pipeline_flush)
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            }
+        });
+    }
     upring_peers::run(listen, move |stream| async move {
         let service = service_fn(async |request| Ok::<_, Infallible>(answer(request)));
         // A connection that fails hurts nobody but its client, who sees it end.
@@ -64,6 +90,25 @@ fn main() -> io::Result<()> {
             .with_upgrades()
             .await;
     })
+}
+
+fn acceptor(certificate: &Path, key: &Path, provider: &str) -> io::Result<TlsAcceptor> {
+    let chain = CertificateDer::pem_file_iter(certificate).map_err(io::Error::other)?;
+    let chain = chain.collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(io::Error::other)?;
+    let (provider, ticketer) = match provider {
+        "ring" => (crypto::ring::default_provider(), crypto::ring::Ticketer::new()),
+        _ => (crypto::aws_lc_rs::default_provider(), crypto::aws_lc_rs::Ticketer::new()),
+    };
+    let mut config = ServerConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(io::Error::other)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.ticketer = ticketer.map_err(io::Error::other)?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 fn answer(request: Request<Incoming>) -> Response<Full<Bytes>> {
