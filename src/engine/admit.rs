@@ -12,7 +12,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::connection::{Appetite, Phase};
+use super::connection::{Appetite, List, Phase};
 use super::{Connection, Engine, key, token};
 use crate::config::{Listener, REFUSING_MAX};
 use crate::http::{Response, Status};
@@ -135,7 +135,7 @@ impl<K: Kernel> Engine<K> {
                 {
                     connection.secure(&acceptor, &self.core);
                 }
-                connection.is_in_line = true;
+                connection.lists.enter(List::New);
                 match connection.layer {
                     None => self.line.push_back(token),
                     Some(_) => {
@@ -176,7 +176,7 @@ impl<K: Kernel> Engine<K> {
             };
             let Some(token) = next else { break };
             if let Some(connection) = self.connections.of(token) {
-                connection.is_in_line = false;
+                connection.lists.leave(List::New);
                 connection.appetite = Appetite::of_stranger(self.core.is_crowded);
                 self.touch(token);
             }

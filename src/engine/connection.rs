@@ -22,38 +22,30 @@ pub(super) struct Connection {
     pub(super) layer: Option<Box<Layer>>,
     /// What the session writes in this turn.
     pub(super) batch: Option<Box<Batch>>,
-    /// What the kernel holds of it, small: every idle connection pays for its size.
+    /// What the kernel holds of it, small: every idle connection pays for its size. While it lingers, with
+    /// nothing in flight, the bytes that may still be discarded.
     in_flight_bytes: u32,
     in_flight_leases: u16,
     /// When the peer must have read something, or have ended, at the latest.
     pub(super) peer_deadline: Millis,
     pub(super) handle: Handle,
-    /// Bytes that may still be discarded while lingering.
-    pub(super) linger_bytes_left: u32,
     pub(super) phase: Phase,
     pub(super) receive: Receive,
-    pub(super) is_sending: bool,
-    pub(super) is_send_stopped: bool,
+    pub(super) sending: Operation,
     /// FIN was asked for, and is still with the kernel.
     pub(super) is_shut: bool,
     pub(super) is_shutting: bool,
-    /// On the list of those to settle at the end of the turn.
-    pub(super) is_touched: bool,
-    /// On the list of those that have more to do without any event.
-    pub(super) is_ready: bool,
-    /// A receive found no buffer; armed again when there is one. In line for it until then.
-    pub(super) is_starved: bool,
+    pub(super) lists: Lists,
     /// Not received on because enough waits, or received on one buffer at a time until nothing does.
     pub(super) is_held: bool,
-    pub(super) watch: Watch,
+    /// Whether the kernel will say when it is lost.
+    pub(super) watch: Operation,
     /// A receive was armed before: arming it again is counted.
     pub(super) has_received: bool,
     /// The kernel was asked who the peer is, and has not said it.
     pub(super) is_identifying: bool,
     pub(super) appetite: Appetite,
     pub(super) gulps: Gulps,
-    /// It was accepted, and is received on when it is its turn.
-    pub(super) is_in_line: bool,
     /// It is not served, and told so at most.
     pub(super) is_refused: bool,
 }
@@ -66,6 +58,40 @@ pub(super) enum Phase {
     Closing,
     Detaching,
     Installing,
+}
+
+/// Lists of the engine that a connection is on, each at most once.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Lists(u8);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum List {
+    /// Those to settle at the end of the turn.
+    Touched = 1,
+    /// Those that have more to do without any event.
+    Ready = 2,
+    /// Those whose receive found no buffer: armed again when there is one.
+    Starved = 4,
+    /// Those that were accepted, and are received on when it is their turn.
+    New = 8,
+}
+
+impl Lists {
+    pub(super) fn has(self, list: List) -> bool {
+        self.0 & list as u8 != 0
+    }
+
+    /// Puts it on a list; false if it was there.
+    pub(super) fn enter(&mut self, list: List) -> bool {
+        let is_new = !self.has(list);
+        self.0 |= list as u8;
+        is_new
+    }
+
+    pub(super) fn leave(&mut self, list: List) {
+        self.0 &= !(list as u8);
+    }
 }
 
 /// How much one connection sends beside others: one that sends more in a turn, while turns are full, is
@@ -138,9 +164,9 @@ pub(super) enum Receive {
     Stopping,
 }
 
-/// Whether the kernel will say when it is lost.
+/// An operation of which there is one at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Watch {
+pub(super) enum Operation {
     Idle,
     Armed,
     /// Asked to end; its last completion has not come.
@@ -157,23 +183,18 @@ impl Connection {
             in_flight_leases: 0,
             peer_deadline: NEVER,
             handle,
-            linger_bytes_left: 0,
             phase: Phase::Open,
             receive: Receive::Idle,
-            is_sending: false,
-            is_send_stopped: false,
+            sending: Operation::Idle,
             is_shut: false,
             is_shutting: false,
-            is_touched: false,
-            is_ready: false,
-            is_starved: false,
+            lists: Lists::default(),
             is_held: false,
-            watch: Watch::Idle,
+            watch: Operation::Idle,
             has_received: false,
             is_identifying: false,
             appetite: Appetite::default(),
             gulps: Gulps::default(),
-            is_in_line: false,
             is_refused: false,
         }
     }
@@ -189,12 +210,23 @@ impl Connection {
         self.in_flight_leases = load.leases;
     }
 
+    /// Bytes that may still be discarded while it lingers.
+    pub(super) fn linger_bytes_left(&self) -> u32 {
+        debug_assert_eq!((self.phase, self.sending), (Phase::Lingering, Operation::Idle));
+        self.in_flight_bytes
+    }
+
+    /// The same, from here on.
+    pub(super) fn set_linger_bytes_left(&mut self, bytes: u32) {
+        self.in_flight_bytes = bytes;
+    }
+
     /// Whether something of it is with the kernel.
     pub(super) fn is_in_flight(&self) -> bool {
-        self.is_sending
+        self.sending != Operation::Idle
             || self.is_shutting
             || self.is_identifying
-            || self.watch != Watch::Idle
+            || self.watch != Operation::Idle
             || self.receive != Receive::Idle
     }
 

@@ -28,7 +28,7 @@ use crate::session::{Core, Port, Session};
 use crate::upgrade::CloseReason;
 use admit::Admission;
 use clients::Clients;
-use connection::{Connection, Phase, Receive, Watch};
+use connection::{Connection, List, Operation, Phase, Receive};
 use drain::Drain;
 use slots::Slots;
 use std::collections::VecDeque;
@@ -324,7 +324,7 @@ impl<K: Kernel> Engine<K> {
             Completion::Watched { connection, is_lost, more } => {
                 self.with(connection, |connection, _, _| {
                     if !more {
-                        connection.watch = Watch::Idle;
+                        connection.watch = Operation::Idle;
                     }
                     // With our direction over, the end of the other looks like a loss, and may leave
                     // bytes to be read.
@@ -435,7 +435,7 @@ impl<K: Kernel> Engine<K> {
         } else {
             self.core.recycle(batch);
             self.with(token, |connection, core, key| {
-                connection.is_sending = false;
+                connection.sending = Operation::Idle;
                 connection.set_in_flight(Load::default());
                 connection.peer_deadline = NEVER;
                 if is_lost {
@@ -483,7 +483,7 @@ impl<K: Kernel> Engine<K> {
 
     fn touch(&mut self, token: Token) {
         if let Some(connection) = self.connections.of(token)
-            && !std::mem::replace(&mut connection.is_touched, true)
+            && connection.lists.enter(List::Touched)
         {
             self.touched.push(token);
         }
@@ -506,7 +506,7 @@ impl<K: Kernel> Engine<K> {
             }
             let Some(token) = self.ready.pop_front() else { break };
             if let Some(connection) = self.connections.of(token) {
-                connection.is_ready = false;
+                connection.lists.leave(List::Ready);
                 self.attend(token, Session::go_on);
             }
         }
@@ -518,7 +518,7 @@ impl<K: Kernel> Engine<K> {
             && let Some(token) = self.due.pop_front()
         {
             if let Some(connection) = self.connections.of(token) {
-                connection.is_ready = false;
+                connection.lists.leave(List::Ready);
                 self.attend(token, Session::go_on);
             }
         }
@@ -655,9 +655,11 @@ impl Connection {
     /// RFC 9112 §9.6: what comes behind our FIN is read and thrown away, so that it does not cost
     /// the peer our last answer.
     fn discard(&mut self, bytes: usize, core: &Core) {
-        match u32::try_from(bytes).ok().and_then(|bytes| self.linger_bytes_left.checked_sub(bytes))
+        match u32::try_from(bytes)
+            .ok()
+            .and_then(|bytes| self.linger_bytes_left().checked_sub(bytes))
         {
-            Some(left) => self.linger_bytes_left = left,
+            Some(left) => self.set_linger_bytes_left(left),
             None => {
                 core.counters.linger_overflows.raise();
                 self.end(Manner::Close, CloseReason::Finished);

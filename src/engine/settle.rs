@@ -1,7 +1,7 @@
 //! The end of a turn: what each touched connection now wants of the kernel. Everything a connection
 //! asks of the kernel, apart from the rest of a short send, is asked for here.
 
-use super::connection::{Connection, Phase, Receive, Watch};
+use super::connection::{Connection, List, Operation, Phase, Receive};
 use super::{Engine, STARVED_PAUSE_MS, key};
 use crate::buffer::Size;
 use crate::config::NEVER;
@@ -21,7 +21,7 @@ impl<K: Kernel> Engine<K> {
         // While others wait for a buffer nobody takes more than one at a time.
         let receipts = if starved.is_empty() { Receipts::Many } else { Receipts::One };
         let Some(connection) = connections.of(token) else { return };
-        connection.is_touched = false;
+        connection.lists.leave(List::Touched);
         connection.judge(core);
         if connection.phase == Phase::Open {
             connection.send(token, kernel, core);
@@ -35,11 +35,11 @@ impl<K: Kernel> Engine<K> {
         }
         if connection.phase == Phase::Open
             && connection.has_more()
-            && !std::mem::replace(&mut connection.is_ready, true)
+            && connection.lists.enter(List::Ready)
         {
             ready.push_back(token);
         }
-        if connection.is_handshake_due() && !std::mem::replace(&mut connection.is_ready, true) {
+        if connection.is_handshake_due() && connection.lists.enter(List::Ready) {
             due.push_back(token);
         }
         let deadline = connection.deadline();
@@ -62,7 +62,7 @@ impl<K: Kernel> Engine<K> {
         }
         self.core.counters.receives_starved.raise();
         self.is_short_of_buffers = true;
-        if !std::mem::replace(&mut connection.is_starved, true) {
+        if connection.lists.enter(List::Starved) {
             self.starved.push_back(token);
         }
         // Those that have closed meanwhile are left on the list until they are half of it.
@@ -86,7 +86,7 @@ impl<K: Kernel> Engine<K> {
             && let Some(token) = self.starved.pop_front()
         {
             if let Some(connection) = self.connections.of(token) {
-                connection.is_starved = false;
+                connection.lists.leave(List::Starved);
                 buffers -= usize::from(connection.wants_receive(&self.core));
                 self.touch(token);
             }
@@ -211,7 +211,7 @@ impl Connection {
 
     /// Gives everything written in this turn to the kernel, unless it still holds something.
     fn send<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &mut Core) {
-        if self.is_sending {
+        if self.sending != Operation::Idle {
             return;
         }
         let Some(batch) = self.outgoing(core) else { return };
@@ -219,7 +219,7 @@ impl Connection {
             core.recycle(batch);
         } else {
             debug_assert!(!self.is_shut, "nothing is written behind the end of our direction");
-            self.is_sending = true;
+            self.sending = Operation::Armed;
             self.set_in_flight(batch.load());
             self.peer_deadline = core.now.saturating_add(core.limits.send_timeout_ms);
             kernel.send(token, self.handle, batch);
@@ -245,7 +245,7 @@ impl Connection {
 
     /// Takes the next step to the end once everything written has left.
     fn finish_if_done<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &Core) {
-        if self.is_sending || self.is_shutting {
+        if self.sending != Operation::Idle || self.is_shutting {
             return;
         }
         let control = self.session.control();
@@ -272,7 +272,8 @@ impl Connection {
     fn linger<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &Core) {
         self.phase = Phase::Lingering;
         self.peer_deadline = core.now.saturating_add(core.limits.linger_timeout_ms);
-        self.linger_bytes_left = u32::try_from(core.limits.linger_bytes_max).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(core.limits.linger_bytes_max).unwrap_or(u32::MAX);
+        self.set_linger_bytes_left(bytes);
         self.shut(token, kernel);
     }
 
@@ -287,7 +288,7 @@ impl Connection {
         let is_open = matches!(self.phase, Phase::Open | Phase::Lingering);
         let has_room = self.phase == Phase::Lingering || self.has_room(core);
         // Nothing is read of a client that is not known yet: it may be one too many.
-        let is_known = !self.is_identifying && !self.is_in_line;
+        let is_known = !self.is_identifying && !self.lists.has(List::New);
         let is_wanted = is_open && is_known && !self.is_input_ended();
         is_wanted && self.receive == Receive::Idle && has_room
     }
@@ -301,7 +302,7 @@ impl Connection {
         receipts: Receipts,
     ) {
         let is_slowed = self.appetite.is_slowed(core.is_crowded);
-        if self.wants_receive(core) && !self.is_starved {
+        if self.wants_receive(core) && !self.lists.has(List::Starved) {
             // The kernel hears of a stop only after it has delivered many: one that had to be stopped
             // gets one buffer at a time until it has caught up.
             let was_held = self.is_held;
@@ -330,10 +331,10 @@ impl Connection {
         } else if self.receive == Receive::Idle
             && self.phase == Phase::Open
             && (self.is_held || self.is_input_ended())
-            && self.watch == Watch::Idle
+            && self.watch == Operation::Idle
         {
             // Nothing else would say that it is lost.
-            self.watch = Watch::Armed;
+            self.watch = Operation::Armed;
             kernel.watch(token, self.handle);
         }
     }
@@ -348,8 +349,8 @@ impl Connection {
     }
 
     fn stop_watch<K: Kernel>(&mut self, token: Token, kernel: &mut K) {
-        if self.watch == Watch::Armed {
-            self.watch = Watch::Stopping;
+        if self.watch == Operation::Armed {
+            self.watch = Operation::Stopping;
             kernel.stop_watch(token);
         }
     }
@@ -378,7 +379,8 @@ impl Connection {
         self.session.close(key(token), reason, core);
         self.stop_receive(token, kernel);
         self.stop_watch(token, kernel);
-        if self.is_sending && !std::mem::replace(&mut self.is_send_stopped, true) {
+        if self.sending == Operation::Armed {
+            self.sending = Operation::Stopping;
             kernel.stop_send(token);
         }
         if !self.is_in_flight() {
