@@ -16,7 +16,7 @@ use crate::config::{Config, DrainTimes, HostKind, Limits, ListenAddress, Listene
 use crate::http::{Request, Response, Status};
 use crate::metrics::{Format, Metrics, Phase};
 use crate::resource::{Reply, Resource, from_head};
-use crate::ring::check_free;
+use crate::ring::{SharedListener, check_free};
 use crate::server::{Inherited, Offer, Running, Server, ServerError};
 
 /// Connections at once: scrapes and probes, of a few who ask.
@@ -74,23 +74,43 @@ impl Admin {
         metrics: Metrics,
         inherited: Inherited,
     ) -> Result<Admin, AdminError> {
-        if let ListenAddress::Tcp(address) = address {
-            if !address.ip().is_loopback() {
-                return Err(AdminError::NotLoopback(address));
-            }
-            if address.port() != 0 && inherited.is_empty() {
-                // Shared with another process, every other scrape would be of that.
-                check_free(address).map_err(ServerError::from)?;
-            }
+        Admin::check(&address)?;
+        if let ListenAddress::Tcp(address) = address
+            && address.port() != 0
+            && inherited.is_empty()
+        {
+            // Shared with another process, every other scrape would be of that.
+            check_free(address).map_err(ServerError::from)?;
         }
         let running = routes(Server::new(config(address)), &metrics).inherit(inherited).start()?;
         Ok(Admin { running })
+    }
+
+    /// Whether it could be at this address, as far as that can be seen without listening there.
+    ///
+    /// # Errors
+    /// It is no loopback address, or the folder of its path is not there.
+    pub fn check(address: &ListenAddress) -> Result<(), AdminError> {
+        match address {
+            ListenAddress::Tcp(address) if !address.ip().is_loopback() => {
+                Err(AdminError::NotLoopback(*address))
+            }
+            ListenAddress::Tcp(_) => Ok(()),
+            ListenAddress::Unix(path) => {
+                Ok(SharedListener::check(path).map_err(ServerError::from)?)
+            }
+        }
     }
 
     /// Has its sockets handed over with those of the server it tells of.
     #[must_use]
     pub fn offered_by(&self, offer: Offer) -> Offer {
         offer.with(&self.running)
+    }
+
+    /// Takes over the path of its Unix socket, as [`Running::claim_paths`].
+    pub fn claim_paths(&self) {
+        self.running.claim_paths();
     }
 
     /// Where it listens.

@@ -44,7 +44,8 @@ pub struct Config {
     pub listen: Vec<Listener>,
     /// Have handlers know the address of every client ([`Request::client`]), and not only of those that
     /// a PROXY protocol header names. Default false: it costs an operation for each connection, and 32
-    /// bytes. With `connections_per_client_max` they are known anyway.
+    /// bytes. With `connections_per_client_max`, an access log, or a proxy or tunnel that names clients to
+    /// its backend they are known anyway.
     ///
     /// [`Request::client`]: crate::http::Request::client
     pub identify_clients: bool,

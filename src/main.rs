@@ -106,7 +106,7 @@ struct Options {
 enum Command {
     /// Serve; what is done if nothing else is said.
     Serve,
-    /// Say all that is wrong with a configuration file.
+    /// Say all that is wrong with a configuration: a file, and the options beside it.
     #[command(after_help = "Exit status: 0 if nothing is, 78 otherwise.")]
     Check {
         /// The file; the one of `--config` if none is named.
@@ -238,6 +238,10 @@ fn check(file: Option<PathBuf>, options: &Options) -> ExitCode {
     };
     match checked {
         Ok((name, site)) => {
+            let faults = serve::beforehand::faults(&site, options);
+            if !faults.is_empty() {
+                return give_up_with(&faults.join("\nupring: "), EXIT_CONFIG);
+            }
             let (routes, listeners) = (site.served().len(), site.config().listen.len());
             say(io::stdout(), &format!("{name}: ok, {routes} routes, {listeners} listeners\n"));
             ExitCode::SUCCESS

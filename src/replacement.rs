@@ -11,7 +11,10 @@ use std::thread;
 
 use listenfd::ListenFd;
 use upring::admin::Admin;
-use upring::server::{Inherited, Offer, Offered, Predecessor, Running, ServerError, take_over};
+use upring::config::Listener;
+use upring::server::{
+    Abandoned, Inherited, Offer, Offered, Predecessor, Running, ServerError, take_over,
+};
 
 use crate::service;
 
@@ -22,6 +25,8 @@ static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 pub(crate) struct Place {
     pub(crate) inherited: Inherited,
     predecessor: Option<Predecessor>,
+    /// Of the process before, and not wanted any more.
+    abandoned: Abandoned,
     /// Where a successor will ask.
     path: Option<PathBuf>,
 }
@@ -39,13 +44,26 @@ impl Place {
                 format!("cannot take the place of the process at {shown}: {error}")
             })?;
             if let Some((inherited, predecessor)) = taken {
-                let predecessor = Some(predecessor);
-                return Ok(Place { inherited, predecessor, path: Some(path.clone()) });
+                return Ok(Place {
+                    inherited,
+                    predecessor: Some(predecessor),
+                    abandoned: Abandoned::default(),
+                    path: Some(path.clone()),
+                });
             }
         }
         let inherited = of_service_manager()
             .map_err(|error| format!("the sockets of the service manager (LISTEN_FDS): {error}"))?;
-        Ok(Place { inherited, predecessor: None, path })
+        Ok(Place { inherited, predecessor: None, abandoned: Abandoned::default(), path })
+    }
+
+    /// What a server that listens here is given; the rest is let go of.
+    pub(crate) fn inherited_by(&mut self, wanted: &[Listener]) -> Inherited {
+        // What a service manager passes stays its own.
+        if self.predecessor.is_some() {
+            self.abandoned = self.inherited.abandon_all_but(wanted);
+        }
+        std::mem::take(&mut self.inherited)
     }
 
     /// This process serves: its predecessor is told so, and it can be succeeded itself.
@@ -54,7 +72,7 @@ impl Place {
         running: &Running,
         admin: Option<&Admin>,
     ) -> Result<Option<Offered>, ServerError> {
-        let Place { predecessor, path, .. } = self;
+        let Place { predecessor, abandoned, path, .. } = self;
         // Before the predecessor stops anything: what keeps this process from being succeeded is told to
         // somebody who is still served.
         let open = path.map(|path| {
@@ -71,8 +89,15 @@ impl Place {
         };
         match predecessor.relieve() {
             Ok(()) => tracing::info!("took the place of the process before"),
+            // Two that serve beside each other unnoticed are worse than one that ends.
+            Err(error) if predecessor.goes_on() => return Err(ServerError::NotAwaited(error)),
             Err(error) => tracing::warn!("the process before did not say that it stops: {error}"),
         }
+        running.claim_paths();
+        if let Some(admin) = admin {
+            admin.claim_paths();
+        }
+        abandoned.remove();
         // From here on nobody else serves: this process goes on, whatever fails.
         match open.map(|open| open.start(relieved)).transpose() {
             Ok(offered) => Ok(offered),

@@ -1,7 +1,12 @@
 //! `upring serve`: runs the server until a signal ends it; SIGHUP has it read its configuration again.
 
+pub(crate) mod beforehand;
+mod operator;
+
 use std::io;
 use std::process::ExitCode;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
@@ -9,22 +14,26 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
-use upring::access::Reopener;
 use upring::admin::{Admin, AdminError};
 use upring::config::{HostKind, ListenAddress};
 use upring::files::Files;
 use upring::resource::Resource;
-use upring::server::{Reloader, Running, Server, ServerError, Stopper};
-use upring::site::{Catalog, LogSettings, Served, Site};
+use upring::server::{Running, Server, ServerError};
+use upring::site::{Catalog, Faults, LogSettings, Served, Site};
 
+use crate::replacement::Place;
 use crate::{
-    EXIT_CONFIG, EXIT_UNAVAILABLE, Options, demo, give_up, give_up_with, misconfigured,
-    replacement, say, service,
+    EXIT_CONFIG, EXIT_UNAVAILABLE, Options, demo, give_up, give_up_with, misconfigured, say,
+    service,
 };
-use replacement::Place;
+use operator::Operator;
 
 /// Lines of the log that may wait to be written; what finds no room is lost.
 const LINES_MAX: usize = 4096;
+
+/// How often it is looked for a signal while the configuration is read, which may take a while: a name of a
+/// backend is asked for.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// What is said if neither the environment nor the configuration says it.
 const LEVEL: &str = "info";
@@ -33,15 +42,21 @@ const LEVEL: &str = "info";
 pub(crate) fn run(options: &Options) -> ExitCode {
     // First: from here on a signal does what it is for, and ends nothing by itself.
     let wanted = [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2];
-    let signals = match Signals::new(wanted) {
+    let mut signals = match Signals::new(wanted) {
         Ok(signals) => signals,
         Err(error) => return give_up(&ServerError::Signals(error).to_string()),
     };
-    let catalog = demo::catalog();
-    let site = match options.site(&catalog) {
-        Ok(site) => site,
-        Err(faults) => return misconfigured(&faults),
+    let (site, catalog) = match configuration(options, &mut signals) {
+        Ok(Some((Ok(site), catalog))) => (site, catalog),
+        Ok(Some((Err(faults), _))) => return misconfigured(&faults),
+        // It was told to stop, and has begun nothing.
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => return give_up(&format!("cannot read the configuration: {error}")),
     };
+    let faults = beforehand::faults(&site, options);
+    if !faults.is_empty() {
+        return give_up(&faults.join("\nupring: "));
+    }
     // Not the operator's, who stays until the process is gone.
     let (log, _writer) = Log::begin(site.log());
     let server = match server(&site, options) {
@@ -58,6 +73,32 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Admin(error)) => give_up(&error.to_string()),
         Err(Failure::Server(error)) => give_up_with(&error.to_string(), exit_code(&error)),
+    }
+}
+
+/// What is to be served, read on a thread of its own: a signal to stop is heard meanwhile, and `None` is
+/// what comes of it.
+fn configuration(
+    options: &Options,
+    signals: &mut Signals,
+) -> io::Result<Option<(Result<Site, Faults>, Catalog)>> {
+    let (tell, told) = mpsc::channel();
+    let options = options.clone();
+    let read = move || {
+        let catalog = demo::catalog();
+        // Nobody waits for it any more if a signal came.
+        let _ = tell.send((options.site(&catalog), catalog));
+    };
+    std::thread::Builder::new().name("upring-reader".to_owned()).spawn(read)?;
+    loop {
+        match told.recv_timeout(LOOK_PAUSE) {
+            Ok(read) => return Ok(Some(read)),
+            Err(RecvTimeoutError::Disconnected) => return Err(io::Error::other("its reader died")),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if signals.pending().any(|signal| matches!(signal, SIGINT | SIGTERM)) {
+            return Ok(None);
+        }
     }
 }
 
@@ -102,96 +143,30 @@ fn serve(
         Admin::start_on(address.clone(), server.metrics(), own)
     });
     let admin = admin.transpose()?;
-    let running = server.inherit(std::mem::take(&mut place.inherited)).start()?;
+    let running = server.inherit(place.inherited_by(&site.config().listen)).start()?;
     say(io::stdout(), &introduction(&running, site));
     if let Some(admin) = &admin {
         say(io::stdout(), &admin_introduction(admin));
     }
-    let _offered = place.settle(&running, admin.as_ref())?;
+    let _offered = match place.settle(&running, admin.as_ref()) {
+        Ok(offered) => offered,
+        Err(error) => {
+            // It has accepted already: who was let in is answered.
+            let _ = running.stop();
+            return Err(error.into());
+        }
+    };
     service::ready("serving");
     if let Some(interval) = site.watchdog() {
         service::watch(running.watchdog(), interval);
     }
     let (stopper, reloader) = (running.stopper(), running.reloader());
     let access_log = running.access_log();
-    std::thread::spawn(move || operator.attend(signals, &stopper, &reloader, access_log));
+    std::thread::spawn(move || operator.attend(signals, &stopper, reloader, access_log));
     let ended = running.join();
     // Behind the last core: until then somebody may want to see it drain.
     let stopped = admin.map_or(Ok(()), Admin::stop);
     Ok(ended.and(stopped)?)
-}
-
-/// What signals are answered with.
-struct Operator {
-    options: Options,
-    catalog: Catalog,
-    log: Log,
-    /// What it was started with.
-    started: Site,
-}
-
-impl Operator {
-    fn attend(
-        &self,
-        mut signals: Signals,
-        stopper: &Stopper,
-        reloader: &Reloader,
-        access_log: Option<Reopener>,
-    ) {
-        let mut is_stopping = false;
-        for signal in signals.forever() {
-            match signal {
-                SIGUSR1 => access_log.iter().for_each(Reopener::reopen),
-                SIGUSR2 if is_stopping => tracing::warn!("not replaced: the server is stopping"),
-                SIGUSR2 => self.replace(),
-                SIGHUP if is_stopping => tracing::warn!("not reloaded: the server is stopping"),
-                SIGHUP => {
-                    service::reloading();
-                    self.reload(reloader);
-                    service::ready("serving");
-                }
-                _ if is_stopping => std::process::exit(1),
-                _ => {
-                    is_stopping = true;
-                    service::stopping();
-                    tracing::info!("stopping; connections have a while to end");
-                    // Last: with nobody left to serve the process ends at once.
-                    stopper.stop();
-                }
-            }
-        }
-    }
-
-    /// Starts the program anew, as it is on disk now: it takes this process's place.
-    fn replace(&self) {
-        if let Err(why) = replacement::start() {
-            tracing::error!("not replaced, this process goes on: {why}");
-        }
-    }
-
-    /// Reads the configuration again, and serves it if all of it can be; else everything stays as it was.
-    fn reload(&self, reloader: &Reloader) {
-        let site = match self.options.site(&self.catalog) {
-            Ok(site) => site,
-            Err(faults) => return not_reloaded(&format!("\n{faults}")),
-        };
-        if let Some(what) = self.started.fixed_difference(&site) {
-            return not_reloaded(&ServerError::NeedsRestart { what }.to_string());
-        }
-        let reloaded = server(&site, &self.options)
-            .and_then(|server| reloader.reload(server).map_err(|error| error.to_string()));
-        match reloaded {
-            Ok(()) => {
-                self.log.set(site.log());
-                tracing::info!("reloaded: {} routes", site.served().len());
-            }
-            Err(why) => not_reloaded(&why),
-        }
-    }
-}
-
-fn not_reloaded(why: &str) {
-    tracing::error!("not reloaded, everything stays as it was: {why}");
 }
 
 /// What is written to standard error, and how much of it. A thread writes it: no core and no signal waits for

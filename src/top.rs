@@ -12,7 +12,6 @@ mod sample;
 mod terminal;
 
 use std::io;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use upring::config::ListenAddress;
 
 use super::{give_up, say};
 use frame::frame;
@@ -32,9 +32,9 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(super) struct TopArguments {
-    /// The server's admin listener: what it was given with --admin.
+    /// The server's admin listener: what it was given with --admin, an address or `unix:PATH`.
     #[arg(value_name = "ADDR", default_value = "127.0.0.1:9180")]
-    address: SocketAddr,
+    address: ListenAddress,
     /// Show what happens in one second as plain text, and end.
     #[arg(long)]
     once: bool,
@@ -48,22 +48,22 @@ pub(super) fn run(arguments: &TopArguments) -> ExitCode {
 }
 
 fn try_run(arguments: &TopArguments) -> io::Result<()> {
-    let first = Sample::take(arguments.address)?;
+    let first = Sample::take(&arguments.address)?;
     if arguments.once {
         thread::sleep(PERIOD);
-        let second = Sample::take(arguments.address)?;
-        say(io::stdout(), &frame(arguments.address, &first, &second));
+        let second = Sample::take(&arguments.address)?;
+        say(io::stdout(), &frame(&arguments.address, &first, &second));
         return Ok(());
     }
     let is_over = Arc::new(AtomicBool::new(false));
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&is_over))?;
     }
-    show(arguments.address, first, &is_over)
+    show(&arguments.address, first, &is_over)
 }
 
 /// Shows what happens until somebody has seen enough.
-fn show(address: SocketAddr, first: Sample, is_over: &AtomicBool) -> io::Result<()> {
+fn show(address: &ListenAddress, first: Sample, is_over: &AtomicBool) -> io::Result<()> {
     let mut terminal = Terminal::take()?;
     let mut last = first;
     terminal.show(&format!("upring top: {address} ...\n"));

@@ -5,12 +5,12 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 #[path = "support/process.rs"]
 mod process;
@@ -48,6 +48,48 @@ fn a_wrong_file_is_told_with_all_its_faults_and_status_78() {
     let output = run(&["check", "none.toml"]);
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(78) && told.contains("cannot be read"), "{told}");
+}
+
+#[test]
+fn what_serve_would_refuse_is_told_by_check_in_the_same_words() {
+    let folder = Folder::new("beforehand");
+    let missing = folder.0.join("missing");
+    let under = |name: &str| missing.join(name).display().to_string();
+    let file = folder.write("a.toml", LISTEN);
+    let unix = format!("unix:{}", under("s"));
+    let listen = format!("[[listen]]\naddress = '{unix}'\n");
+    for (text, options, told) in [
+        (LISTEN, vec!["--admin", "192.0.2.1:80"], "192.0.2.1:80 is no loopback address"),
+        (LISTEN, vec!["--admin", &unix], "No such file or directory"),
+        (LISTEN, vec!["--root", &under("www")], "cannot serve the files of "),
+        (LISTEN, vec!["--access-log", &under("log")], "cannot open the access log "),
+        (LISTEN, vec!["--access-log", shown(&folder.0)], "Is a directory"),
+        (LISTEN, vec!["--hand-over", &under("place")], "RuntimeDirectory"),
+        (LISTEN, vec!["--hand-over", shown(&file)], "File exists"),
+        (LISTEN, vec!["--listen", &unix], "RuntimeDirectory"),
+        (LISTEN, vec!["--listen", "127.0.0.1:9", "--admin", "127.0.0.1:9"], "one of the addresses"),
+        (&format!("hand_over = '{}'\n{LISTEN}", under("place")), vec![], "RuntimeDirectory"),
+        (&format!("{LISTEN}[log]\naccess = '{}'\n", under("log")), vec![], "the access log "),
+        (&format!("{LISTEN}[admin]\nlisten = '{unix}'\n"), vec![], "the admin listener: bind on"),
+        (&listen, vec![], "RuntimeDirectory"),
+    ] {
+        folder.write("a.toml", text);
+        let said = |command: &str| {
+            let output = run(&[&[command, "--config", shown(&file)], &options[..]].concat());
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            (output.status.code(), said)
+        };
+        let (code, checked) = said("check");
+        assert_eq!(code, Some(78), "{text} {options:?}: {checked}");
+        assert!(checked.starts_with("upring: ") && checked.contains(told), "{checked}");
+        let (code, served) = said("serve");
+        assert_eq!((code, served), (Some(69), checked), "{text} {options:?}");
+    }
+    // All of it at once.
+    folder.write("a.toml", &listen);
+    let output = run(&["check", shown(&file), "--admin", "[::]:1", "--root", &under("www")]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(told.matches("upring: ").count(), 3, "{told}");
 }
 
 #[test]
@@ -227,6 +269,67 @@ fn a_reload_touches_no_connection_whether_it_is_taken_or_refused() {
         assert_eq!(code, Some(0), "{log}");
         assert_eq!(log.matches("not reloaded").count(), 7, "{log}");
     }
+}
+
+/// A resolver that takes twelve seconds for each name, in place of the C library's.
+const SLOW_RESOLVER: &str = "#include <netdb.h>\n#include <unistd.h>\n\
+    int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,\n\
+    struct addrinfo **found) { sleep(12); return EAI_AGAIN; }\n";
+
+/// `None`, aloud, where there is no C compiler.
+fn slow_resolver(folder: &Folder) -> Option<String> {
+    let (source, library) = (folder.write("slow.c", SLOW_RESOLVER), folder.0.join("slow.so"));
+    let mut compiler = Command::new("cc");
+    let compiled = compiler.args(["-shared", "-fPIC", "-o"]).args([&library, &source]).status();
+    if !compiled.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED, there is no C compiler");
+        return None;
+    }
+    Some(shown(&library).to_owned())
+}
+
+const NAMED: &str = "[[route]]\npath = '/*'\nproxy = 'backend.example:80'\n";
+
+/// How long it takes to end once it is told to.
+fn time_to_end(process: &mut Child) -> Duration {
+    let told_at = Instant::now();
+    kill_process(Pid::from_child(process), Signal::TERM).expect("it runs");
+    let status = process.wait().expect("it was started");
+    assert_eq!(status.code(), Some(0));
+    told_at.elapsed()
+}
+
+#[test]
+fn a_signal_to_stop_does_not_wait_for_the_resolver() {
+    let folder = Folder::new("resolver");
+    let Some(library) = slow_resolver(&folder) else { return };
+    let environment = [("LD_PRELOAD", &*library)];
+    let route = "[[route]]\npath = '/plain'\nanswer = {}\n";
+    let file = folder.write("a.toml", &format!("workers = 1\n{LISTEN}{route}"));
+    let arguments = ["--config", shown(&file)];
+    let Some(mut served) = Served::start(&arguments, &environment) else { return };
+    let plain = fs::read_to_string(&file).expect("it is there");
+    folder.write("a.toml", &format!("{plain}{NAMED}"));
+    served.signal(Signal::HUP);
+    // Two at once would be one.
+    thread::sleep(Duration::from_millis(500));
+    served.signal(Signal::HUP);
+    served.hears("a reload is under way", 1);
+    let took = time_to_end(&mut served.process);
+    assert!(took < Duration::from_secs(4), "{took:?}: {}", served.log());
+    // And there is an end to it.
+    let mut command = Command::new(UPRING);
+    command.args(["check", shown(&file)]).envs(environment).stderr(Stdio::piped());
+    let checking = command.spawn().expect("it is built");
+    // A start is told to stop before it serves.
+    let mut command = Command::new(UPRING);
+    let mut starting = command.args(arguments).envs(environment).spawn().expect("it is built");
+    thread::sleep(Duration::from_secs(1));
+    let took = time_to_end(&mut starting);
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    let output = checking.wait_with_output().expect("it was started");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(78) && told.contains("no answer within 10 s"), "{told}");
 }
 
 #[test]

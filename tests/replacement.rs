@@ -11,11 +11,14 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use process::{Folder, PATIENCE, Served, UPRING, head};
 use rustix::process::{Pid, Signal, kill_process};
+use upring::server::{HandOverTimes, Offer, take_over};
+use upring::{Config, Server};
 
 const REQUEST: &[u8] = b"GET /plaintext HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
@@ -184,6 +187,119 @@ fn a_successor_that_cannot_start_costs_nothing() {
     first.hears("nobody took over, this process goes on", 1);
     ask_over_tcp(&listen).expect("it serves as before");
     assert_eq!(first.end().0, Some(0));
+}
+
+/// The path of a Unix socket stays with who serves it: a successor that cannot start leaves it, and one that
+/// does not want it any more takes it away.
+#[test]
+fn the_path_of_a_socket_goes_when_nobody_listens_there_any_more_and_not_before() {
+    let folder = Folder::new("abandoned");
+    let path = |name: &str| folder.0.join(name);
+    let (unix, place, admin) = (path("web"), path("place"), path("admin"));
+    let config = |more: &str| {
+        format!(
+            "workers = 1\nhand_over = '{}'\n[[listen]]\naddress = '127.0.0.1:{}'\n{more}\
+             [[route]]\npath = '/plaintext'\nanswer = {{ text = 'Hello, World!' }}\n",
+            place.display(),
+            port_of(&folder)
+        )
+    };
+    let both = config(&format!(
+        "[[listen]]\naddress = 'unix:{}'\n[admin]\nlisten = 'unix:{}'\n",
+        unix.display(),
+        admin.display()
+    ));
+    let file = folder.write("a.toml", &both);
+    let arguments = ["--config", file.to_str().expect("a name of ours")];
+    let Some(mut first) = Served::start(&arguments, &[]) else { return };
+    wait_until(|| place.exists());
+    // It gets the sockets, and then has no descriptor left for a ring.
+    let script = "ulimit -n 18 && exec \"$0\" \"$@\"";
+    let output = Command::new("sh").args(["-c", script, UPRING]).args(arguments).output();
+    assert!(!output.expect("there is a shell").status.success());
+    first.hears("nobody took over, this process goes on", 1);
+    ask_over_unix(&unix).expect("it serves as before, at its path");
+    assert!(admin.exists());
+    folder.write("a.toml", &config(""));
+    let second = Served::start(&arguments, &[]).expect("the one before could");
+    first.hears("has taken over", 1);
+    assert_eq!(first.process.wait().expect("it was started").code(), Some(0));
+    wait_until(|| !unix.exists() && !admin.exists());
+    ask_over_tcp(&second.address).expect("it serves");
+    assert_eq!(second.end().0, Some(0));
+    assert!(!place.exists());
+}
+
+/// A port that stays the same for all that are started in a folder.
+fn port_of(folder: &Folder) -> u16 {
+    let file = folder.0.join("port");
+    let known = std::fs::read_to_string(&file).ok().and_then(|port| port.parse().ok());
+    known.unwrap_or_else(|| {
+        let port = free_port();
+        folder.write("port", &port.to_string());
+        port
+    })
+}
+
+/// One that connects to a place and says this alone.
+fn ask_for_sockets(place: &Path, word: &[u8]) -> UnixStream {
+    let mut stream = UnixStream::connect(place).expect("it is offered");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.write_all(word).expect("it reads");
+    stream
+}
+
+#[test]
+fn who_connects_and_says_nothing_keeps_a_successor_waiting_for_a_second() {
+    let folder = Folder::new("silent");
+    let place = folder.0.join("place");
+    let listen = format!("127.0.0.1:{}", free_port());
+    let shown = place.to_str().expect("a name of ours");
+    let arguments = ["--listen", &listen, "--workers", "1", "--hand-over", shown];
+    let Some(mut first) = Served::start(&arguments, &[]) else { return };
+    wait_until(|| place.exists());
+    let _silent = ask_for_sockets(&place, b"");
+    // One that says half of the word.
+    let _slow = ask_for_sockets(&place, b"upring");
+    let begun = Instant::now();
+    let second = Served::start(&arguments, &[]).expect("the one before could");
+    first.hears("has taken over", 1);
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    first.hears("did not say who it is within 1s", 2);
+    assert_eq!(first.process.wait().expect("it was started").code(), Some(0));
+    assert_eq!(second.end().0, Some(0));
+}
+
+#[test]
+fn a_successor_that_hangs_is_let_go_of_and_the_next_one_is_served() {
+    let folder = Folder::new("hanging");
+    let place = folder.0.join("place");
+    let times = HandOverTimes { ready: Duration::from_secs(2), ..HandOverTimes::default() };
+    let config = Config { workers: 1, ..Config::listening(([127, 0, 0, 1], 0).into()) };
+    let running = match Server::new(config).start() {
+        Ok(running) => running,
+        Err(error) => return eprintln!("SKIPPED, the server cannot start here: {error}"),
+    };
+    let offer = Offer::new(&place).with(&running).within(times);
+    let (tell, told) = channel();
+    let relieved = move |process| tell.send(process).expect("the test waits");
+    let _offered = offer.open().expect("it is free").start(relieved).expect("it is free");
+    let taken = |place: &Path| take_over(place).expect("it answers").expect("it is offered");
+    let (hung, next) = (
+        taken(&place),
+        thread::scope(|scope| {
+            // In line behind the one that hangs.
+            scope.spawn(|| taken(&place)).join().expect("it is served")
+        }),
+    );
+    let (inherited, predecessor) = next;
+    assert_eq!(inherited.addresses().count(), 1, "it has the socket");
+    assert!(hung.1.relieve().is_err() && hung.1.goes_on(), "it is told that it is too late");
+    // That was a connection which says nothing.
+    predecessor.relieve().expect("it is relieved");
+    assert!(!predecessor.goes_on());
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(std::process::id()));
+    running.join().expect("it was stopped by the hand-over");
 }
 
 #[test]

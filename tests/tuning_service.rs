@@ -4,8 +4,11 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -475,6 +478,109 @@ fn a_package_has_the_program_its_unit_and_scripts_that_run() {
         assert!(tree.join(&program[1..]).exists(), "the unit starts what is in the package");
     }
     fs::remove_dir_all(folder).expect("it is there");
+}
+
+/// In place of systemd's: notes what it is told, and sends signals to whoever is the main process, as the
+/// server itself says by sd_notify(3).
+const SYSTEMCTL: &str = "#!/bin/sh\n\
+    echo \"$*\" >>\"$FAKE/calls\"\n\
+    case $1 in\n\
+      show) cat \"$FAKE/main\" ;;\n\
+      kill) [ ! -e \"$FAKE/deaf\" ] || exit 0; kill -USR2 \"$(cat \"$FAKE/main\")\" ;;\n\
+    esac\n";
+
+/// Runs the script of a package that was unpacked, beside that systemctl; what it says, and what was asked
+/// of systemctl meanwhile.
+fn configure(folder: &Path, before: &[&str], place: &Path) -> (String, String) {
+    fs::write(folder.join("calls"), "").expect("a file");
+    let path = std::env::var("PATH").expect("there is one");
+    let mut command = Command::new(tuning("debian/postinst"));
+    command.arg("configure").args(before).env("FAKE", folder).env("UPRING_PLACE", place);
+    command.env("PATH", format!("{}:{path}", folder.display()));
+    command.env("UPRING_SYSTEMD", folder).env("UPRING_PAUSE", "0.3");
+    let output = command.output().expect("there is a shell");
+    assert!(output.status.success(), "{}", text(&output));
+    let calls = fs::read_to_string(folder.join("calls")).expect("it is there");
+    (text(&output), calls)
+}
+
+#[test]
+fn an_upgrade_of_the_package_refuses_no_connection() {
+    if !has_rings() {
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("upring-postinst-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder");
+    for (name, script) in [("systemctl", SYSTEMCTL), ("systemd-sysusers", "#!/bin/sh\n")] {
+        fs::write(folder.join(name), script).expect("a file");
+        let executable = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(folder.join(name), executable).expect("it is ours");
+    }
+    let (main, place) = (folder.join("main"), folder.join("place"));
+    let notified = UnixDatagram::bind(folder.join("notify")).expect("it is free");
+    let told = main.clone();
+    thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(count) = notified.recv(&mut bytes) {
+            let text = String::from_utf8_lossy(&bytes[..count]).into_owned();
+            if let Some(id) = text.lines().find_map(|line| line.strip_prefix("MAINPID=")) {
+                fs::write(&told, id).expect("a file");
+            }
+        }
+    });
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|at| at.local_addr());
+    let listen = port.expect("a port").to_string();
+    let mut command = Command::new(UPRING);
+    command.args(["--listen", &listen, "--workers", "1", "--hand-over"]).arg(&place);
+    let mut first = Running::start(command.env("NOTIFY_SOCKET", folder.join("notify")));
+    let id = first.process.id().to_string();
+    fs::write(&main, &id).expect("a file");
+    let deadline = Instant::now() + PATIENCE;
+    while !place.exists() {
+        assert!(Instant::now() < deadline, "it offers nothing");
+        thread::sleep(Duration::from_millis(10));
+    }
+    let (_, calls) = configure(&folder, &[], &place);
+    assert!(!calls.contains("kill") && !calls.contains("restart"), "a new package: {calls}");
+    let (_, calls) = configure(&folder, &["0.0.1"], &folder.join("nowhere"));
+    assert!(calls.contains("try-restart") && !calls.contains("kill"), "{calls}");
+    fs::write(folder.join("deaf"), "").expect("a file");
+    let (said, calls) = configure(&folder, &["0.0.1"], &place);
+    assert!(said.contains("journalctl -u upring") && !calls.contains("restart"), "{said} {calls}");
+    fs::remove_file(folder.join("deaf")).expect("it is there");
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut asked = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let head = "GET /plaintext HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+                assert!(first_line(&listen, head).starts_with("HTTP/1.1 200 "));
+                asked += 1;
+            }
+            asked
+        });
+        let (said, calls) = configure(&folder, &["0.0.1"], &place);
+        thread::sleep(Duration::from_millis(100));
+        is_over.store(true, Ordering::Relaxed);
+        assert!(said.is_empty() && !calls.contains("restart"), "{said} {calls}");
+        assert!(asking.join().expect("each was answered") > 10);
+    });
+    let next = fs::read_to_string(&main).expect("it is there");
+    assert_ne!(next, id, "another process is the service");
+    assert_eq!(first.process.wait().expect("it drains").code(), Some(0));
+    assert!(first_line(&listen, "GET / HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 "));
+    assert!(Command::new("kill").args(["-s", "TERM", &next]).status().is_ok_and(|s| s.success()));
+    fs::remove_dir_all(folder).expect("it is there");
+}
+
+/// What a new connection is answered with.
+fn first_line(address: &str, head: &str) -> String {
+    let mut client = TcpStream::connect(address).expect("no connection is refused");
+    client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    client.write_all(head.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("none is reset");
+    answer
 }
 
 #[test]

@@ -44,6 +44,24 @@ pub struct AccessLogError {
     pub error: io::Error,
 }
 
+impl AccessLogError {
+    /// Why a target could not be opened, as far as that can be seen without doing so, and whoever tries.
+    pub fn beforehand(target: &AccessTarget) -> Option<AccessLogError> {
+        let AccessTarget::File(path) = target else { return None };
+        let errno = match path.metadata() {
+            Ok(about) => about.is_dir().then_some(libc::EISDIR)?,
+            Err(error) if error.raw_os_error() == Some(libc::ENOTDIR) => libc::ENOTDIR,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                folder.filter(|folder| !folder.exists()).map(|_| libc::ENOENT)?
+            }
+            Err(_) => return None,
+        };
+        let error = io::Error::from_raw_os_error(errno);
+        Some(AccessLogError { target: target.clone(), error })
+    }
+}
+
 /// What cores and other threads reach the writer by.
 #[derive(Debug, Default)]
 struct Bell {

@@ -6,9 +6,15 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 /// Bytes of the path of a Unix socket (unix(7): `sun_path`, with a zero behind it).
 const UNIX_PATH_BYTES_MAX: usize = 107;
+
+/// How long the resolver may take for one name: two tries of one name server (resolv.conf(5)).
+const RESOLVE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A server behind this one.
 ///
@@ -99,11 +105,33 @@ fn tcp(text: &str) -> Result<Place, BackendAddressError> {
         return Err(BackendAddressError::NoPort(text.to_owned()));
     }
     let unresolved = |error| BackendAddressError::Unresolved { text: text.to_owned(), error };
-    let addresses: Box<[SocketAddr]> = text.to_socket_addrs().map_err(unresolved)?.collect();
+    let addresses = match text.parse::<SocketAddr>() {
+        Ok(address) => Box::from([address]),
+        Err(_) => resolve(text.to_owned()).map_err(unresolved)?,
+    };
     if addresses.is_empty() {
         return Err(unresolved(io::Error::other("it stands for no address")));
     }
     Ok(Place::Tcp(addresses))
+}
+
+/// Asks what a name stands for. The C library's resolver has no bound of its own that holds for all of
+/// nsswitch.conf(5): it is asked on a thread, which is left to itself if it takes too long.
+fn resolve(text: String) -> io::Result<Box<[SocketAddr]>> {
+    let (tell, told) = mpsc::channel();
+    let ask = move || {
+        // Nobody may wait any more.
+        let _ = tell.send(text.to_socket_addrs());
+    };
+    thread::Builder::new().name("upring-resolver".to_owned()).spawn(ask)?;
+    match told.recv_timeout(RESOLVE_PATIENCE) {
+        Ok(addresses) => Ok(addresses?.collect()),
+        Err(_) => {
+            let seconds = RESOLVE_PATIENCE.as_secs();
+            let text = format!("no answer within {seconds} s; `getent ahosts` asks the same");
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        }
+    }
 }
 
 impl fmt::Display for Backend {

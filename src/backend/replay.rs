@@ -23,9 +23,9 @@ pub enum Forwarded {
 /// The terms on which requests go to a backend, as an operator sets them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
-    /// How the backend is told who the client is, as far as the server knows: see
-    /// [`Config::identify_clients`](crate::config::Config::identify_clients). Default
-    /// `X-Forwarded-*`.
+    /// How the backend is told who the client is. Unless it is not, every client of the server is
+    /// identified, as by [`Config::identify_clients`](crate::config::Config::identify_clients); over a
+    /// Unix socket nobody is. Default `X-Forwarded-*`.
     pub forwarded: Forwarded,
     /// Whether what the client itself says of earlier hops is passed on: only behind a proxy that
     /// removes what its own clients say. Default false: `Forwarded`, `X-Forwarded-*` and

@@ -150,6 +150,7 @@ impl<K: Kernel> Engine<K> {
         let rules = self.admission.of(listener);
         let is_wanted = self.core.limits.connections_per_client_max > 0
             || self.admission.is_identifying
+            || self.core.registry.names_clients()
             || rules.is_some_and(Listener::is_proxied);
         is_wanted && !rules.is_some_and(Listener::is_unix)
     }

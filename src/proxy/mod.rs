@@ -25,13 +25,16 @@
 )]
 
 mod exchange;
+mod trace;
 mod upload;
 
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::backend::{Backend, Pool, Purpose, SettingError, Terms, client_of, hops_left, spares};
+use crate::backend::{
+    Backend, Forwarded, Pool, Purpose, SettingError, Terms, client_of, hops_left, spares,
+};
 use crate::http::{Framing, Method, MethodSet, Request, Response, Status, framing};
 use crate::resource::{Answer, Reply, Resource, Takes, begin};
 use crate::upgrade::Mailbox;
@@ -143,9 +146,13 @@ impl Answer for Proxy {
         true
     }
 
+    fn names_clients(&self) -> bool {
+        self.plan.settings.terms.forwarded != Forwarded::Off
+    }
+
     fn answer(&self, request: &Request<'_>, _: &[u8], reply: &mut Reply<'_>) {
         if request.method().is_hop_counted() && hops_left(*request) == Some(0) {
-            return reply.send(&last_hop(request.method()));
+            return reply.send(&last_hop(*request));
         }
         // It was read, or the request would not have come here.
         let framing = framing(request.head()).unwrap_or(Framing::None);
@@ -185,15 +192,15 @@ impl Proxy {
     }
 }
 
-/// RFC 9110 §7.6.2: a request that may go no further is answered here.
-fn last_hop(method: Method) -> Response {
-    let status = match method {
-        Method::Options => Status::NO_CONTENT,
-        _ => Status::METHOD_NOT_ALLOWED,
-    };
-    let others = methods().filter(|method| *method != Method::Trace);
-    let allow = others.fold(MethodSet::default(), MethodSet::with).to_string();
-    let response = Response::new(status);
+/// RFC 9110 §7.6.2: a request that may go no further is answered here, as its final recipient does.
+/// It is an OPTIONS or a TRACE.
+fn last_hop(request: Request<'_>) -> Response {
+    if request.method() == Method::Trace {
+        return trace::reflection(request);
+    }
+    // §10.2.1: what this route supports, TRACE among it.
+    let allow = methods().fold(MethodSet::default(), MethodSet::with).to_string();
+    let response = Response::new(Status::NO_CONTENT);
     response.clone().with_field("Allow", allow).unwrap_or(response)
 }
 

@@ -34,6 +34,12 @@ pub trait Answer: Send + Sync + 'static {
         false
     }
 
+    /// Whether it wants to know who its clients are ([`Request::client`]): those of a server with such
+    /// an answer are identified.
+    fn names_clients(&self) -> bool {
+        false
+    }
+
     /// Answers one request; `content` is its content if it [takes](Answer::takes) it whole. Writes
     /// exactly one answer, or [promises](Reply::later) one, or [streams](Reply::stream) it.
     fn answer(&self, request: &Request<'_>, content: &[u8], reply: &mut Reply<'_>);

@@ -117,6 +117,12 @@ impl Resource {
         })
     }
 
+    /// Whether something at this resource wants to know who its clients are.
+    fn names_clients(&self) -> bool {
+        let is_answer = self.answers.iter().any(|(_, answer)| answer.names_clients());
+        is_answer || self.protocols.iter().any(Protocol::names_clients)
+    }
+
     /// Bytes of content it takes, if it has a bound of its own.
     pub(crate) fn content_max(&self) -> Option<u64> {
         self.content_bytes_max
@@ -173,6 +179,8 @@ pub struct Registry {
     everywhere: Routes,
     /// What a CONNECT is asked of: it has one protocol, and no path.
     tunnel: Option<Resource>,
+    /// Something in it wants to know who its clients are.
+    names_clients: bool,
     fault: Option<RouteError>,
 }
 
@@ -196,6 +204,7 @@ impl Registry {
     /// `/%63ontent` is `/content`, and `%2f` is `%2F`, but not `/`. `//` and `/../` are segments like
     /// others, and a reserved character such as `!` is another one when it is encoded.
     pub fn insert(&mut self, pattern: &str, resource: Resource) {
+        self.names_clients |= resource.names_clients();
         let inserted = self.everywhere.insert(pattern, resource);
         self.note(inserted);
     }
@@ -214,6 +223,7 @@ impl Registry {
             self.hosts.push((host, Routes::default()));
             self.hosts.len() - 1
         });
+        self.names_clients |= resource.names_clients();
         let inserted = self.hosts[at].1.insert(pattern, resource);
         self.note(inserted);
         // A host of its own goes before a wildcard, a longer name before a shorter one.
@@ -223,6 +233,7 @@ impl Registry {
     /// Has `protocol` decide on each CONNECT: see [`Server::connect`](crate::Server::connect). A second
     /// one replaces the first.
     pub fn connect(&mut self, protocol: Protocol) {
+        self.names_clients |= protocol.names_clients();
         self.tunnel = Some(Resource::new().upgrade(protocol));
     }
 
@@ -245,6 +256,11 @@ impl Registry {
     /// What CONNECT is asked of, if anything.
     pub(crate) fn tunnel(&self) -> Option<&Resource> {
         self.tunnel.as_ref()
+    }
+
+    /// Whether clients are to be identified for the sake of something in it.
+    pub(crate) fn names_clients(&self) -> bool {
+        self.names_clients
     }
 
     /// Whether a request that names no host may be meant for this server: not if all it has is bound

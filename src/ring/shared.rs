@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{CWD, FileType, Mode, Stat, chmodat, fchmod, lstat, rename, unlink};
+use rustix::fs::{CWD, FileType, Mode, Stat, chmodat, fchmod, lstat, rename, stat, unlink};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
@@ -65,14 +65,45 @@ impl SharedListener {
         Ok(shared)
     }
 
-    /// Takes a socket that is listened on at `path` already: what was the path of another process is ours.
+    /// Whether `path` could be listened on, as far as that can be seen without doing so, and whoever tries:
+    /// a socket that is there may be one's own.
+    ///
+    /// # Errors
+    /// The path is something else, or its folder is not there: as of [`SharedListener::listen`].
+    pub fn check(path: &Path) -> Result<(), SetupError> {
+        let failed = |call, error: Errno| {
+            Err(SetupError::listener(call, ListenAddress::from(path), &error.into()))
+        };
+        if let Err(error) = SocketAddrUnix::new(path) {
+            return failed("bind", error);
+        }
+        match lstat(path) {
+            Ok(at) if FileType::from_raw_mode(at.st_mode) != FileType::Socket => {
+                failed("bind", Errno::EXIST)
+            }
+            Err(error @ Errno::NOTDIR) => failed("lstat", error),
+            Err(Errno::NOENT) => {
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                match folder.map_or(Ok(()), |folder| stat(folder).map(drop)) {
+                    Err(error @ Errno::NOENT) => failed("bind", error),
+                    _ => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a socket that is listened on at `path` already. The path stays whose it is until it is
+    /// [claimed](SharedListener::claim).
     ///
     /// # Errors
     /// The path is gone.
     pub fn adopt(path: &Path, socket: OwnedFd) -> Result<SharedListener, SetupError> {
         let failed = |error: Errno| SetupError::listener("lstat", path.into(), &error.into());
         let Stat { st_dev, st_ino, .. } = lstat(path).map_err(failed)?;
-        Ok(SharedListener::of(socket, path, (st_dev, st_ino)))
+        let shared = SharedListener::of(socket, path, (st_dev, st_ino));
+        shared.release();
+        Ok(shared)
     }
 
     fn of(socket: OwnedFd, path: &Path, file: (u64, u64)) -> SharedListener {
@@ -92,6 +123,11 @@ impl SharedListener {
         rename(&self.path, path).map_err(|error| failed(("rename", error)))?;
         self.path = path.into();
         Ok(())
+    }
+
+    /// Takes the path over from the process that had it: it is removed with this.
+    pub fn claim(&self) {
+        self.is_released.store(false, Ordering::Release);
     }
 
     /// Leaves the path to another process, which has the same socket.
@@ -193,6 +229,24 @@ mod tests {
         SharedListener::listen(path, &Listener::from(ListenAddress::from(path)))
     }
 
+    /// What is seen beforehand is told as what happens.
+    fn assert_same(path: &Path, error: &SetupError) {
+        let seen = SharedListener::check(path).expect_err("it can be seen");
+        assert_eq!(seen.to_string(), error.to_string());
+    }
+
+    #[test]
+    fn what_could_be_listened_on_has_nothing_wrong_with_it() {
+        let folder = Folder::new("check");
+        let path = folder.socket();
+        assert!(SharedListener::check(&path).is_ok() && !path.exists(), "nothing was made");
+        let _shared = listen_at(&path).expect("it is free");
+        assert!(SharedListener::check(&path).is_ok(), "it may be one's own");
+        assert!(SharedListener::check(Path::new("upring-check")).is_ok(), "the working directory");
+        let below = path.join("socket");
+        assert_same(&below, &listen_at(&below).expect_err("a socket is no folder"));
+    }
+
     #[test]
     fn a_path_has_its_permissions_and_goes_with_its_listener() {
         let folder = Folder::new("permissions");
@@ -230,6 +284,7 @@ mod tests {
         fs::write(&path, "kept").expect("the folder is there");
         let error = listen_at(&path).expect_err("it is a file");
         assert_eq!(error.cause(), Cause::NotSocket);
+        assert_same(&path, &error);
         assert_eq!(fs::read(&path).expect("it is there"), b"kept");
     }
 
@@ -251,6 +306,7 @@ mod tests {
         let folder = Folder::new("none");
         let path = folder.0.join("missing/socket");
         let error = listen_at(&path).expect_err("there is no folder");
+        assert_same(&path, &error);
         assert_eq!(error.cause(), Cause::NoFolder);
         assert!(error.to_string().contains("RuntimeDirectory"), "{error}");
     }

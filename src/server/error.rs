@@ -38,6 +38,11 @@ pub enum ServerError {
     /// A route that cannot be served.
     #[error(transparent)]
     Route(#[from] RouteError),
+    /// The process whose place was to be taken does not give it up.
+    #[error(
+        "the process before has waited for this one for long enough, as its log says, and goes on: {0}"
+    )]
+    NotAwaited(io::Error),
     /// What a running server cannot change.
     #[error(
         "`{what}` is fixed once the server runs; what it is now takes a restart, or a replacement of \

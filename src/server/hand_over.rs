@@ -20,7 +20,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
@@ -43,19 +43,42 @@ const SOCKETS_PER_MESSAGE: usize = 128;
 /// Sockets of one server at most: 1024 workers on 64 addresses.
 const SOCKETS_MAX: usize = 65_536;
 
-/// How long either side waits for the other's next word, but for that of a successor that starts.
+/// How long a successor waits for each word of its predecessor, but for the first.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long it waits for the first: another may be about to take over, and is let go of before that.
+const LINE_PATIENCE: Duration = Duration::from_secs(45);
 
 /// Between two that have failed.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// How long a successor may take to start.
-const START_PATIENCE: Duration = Duration::from_secs(120);
 
 const MORE: u8 = b'+';
 const LAST: u8 = b'.';
 const READY: u8 = b'r';
 const YOURS: u8 = b'y';
+
+/// How long each step of a hand-over may take. One is served at a time: who is late is let go of, the log
+/// says so, and whoever waits behind it is next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HandOverTimes {
+    /// From the connection to its first word. Default 1 s: a successor speaks at once.
+    pub greeting: Duration,
+    /// From there until all sockets are on their way. Default 5 s.
+    pub offer: Duration,
+    /// From there until the successor is ready. Default 30 s: rings and buffers of many workers take
+    /// some seconds.
+    pub ready: Duration,
+}
+
+impl Default for HandOverTimes {
+    fn default() -> HandOverTimes {
+        HandOverTimes {
+            greeting: Duration::from_secs(1),
+            offer: Duration::from_secs(5),
+            ready: Duration::from_secs(30),
+        }
+    }
+}
 
 /// Offers the sockets of servers to whoever will take their place.
 #[derive(Debug)]
@@ -65,12 +88,34 @@ pub struct Offer {
     /// Not kept: who goes last removes their paths.
     shared: Vec<Weak<SharedListener>>,
     stoppers: Vec<Stopper>,
+    times: HandOverTimes,
 }
 
 impl Offer {
     /// Those of a server, at this path.
     pub fn new(path: impl Into<PathBuf>) -> Offer {
-        Offer { path: path.into(), kept: Vec::new(), shared: Vec::new(), stoppers: Vec::new() }
+        Offer {
+            path: path.into(),
+            kept: Vec::new(),
+            shared: Vec::new(),
+            stoppers: Vec::new(),
+            times: HandOverTimes::default(),
+        }
+    }
+
+    /// With other bounds.
+    #[must_use]
+    pub fn within(mut self, times: HandOverTimes) -> Offer {
+        self.times = times;
+        self
+    }
+
+    /// Whether this path could be offered at, as far as that can be seen without doing so.
+    ///
+    /// # Errors
+    /// Its folder is not there, or something else is at it.
+    pub fn check(path: &Path) -> Result<(), SetupError> {
+        SharedListener::check(path)
     }
 
     /// And those of this server. It is stopped when a successor is ready.
@@ -138,20 +183,71 @@ impl Offer {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
         let process = peer.pid.as_raw_nonzero().get().unsigned_abs();
-        let mut stream = stream;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        greet(stream)?;
+        let HandOverTimes { greeting, offer, ready } = self.times;
+        greet(Timed::within(stream, greeting)).map_err(late(process, "say who it is", greeting))?;
         let mut sockets = Vec::new();
         for kept in &self.kept {
             sockets.extend(kept.duplicates()?);
         }
-        send_sockets(stream, &sockets)?;
+        send_sockets(&Timed::within(stream, offer), &sockets).map_err(late(
+            process,
+            "take the sockets",
+            offer,
+        ))?;
         drop(sockets);
         tracing::info!("process {process} has the listening sockets, and starts");
-        stream.set_read_timeout(Some(START_PATIENCE))?;
-        expect(&mut stream, READY)?;
+        expect(Timed::within(stream, ready), READY).map_err(late(process, "be ready", ready))?;
         Ok(process)
+    }
+}
+
+/// What is said of a process that was too slow.
+fn late(process: u32, what: &str, bound: Duration) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            let text = format!("process {process} did not {what} within {bound:?}");
+            io::Error::new(io::ErrorKind::TimedOut, text)
+        }
+        _ => error,
+    }
+}
+
+/// A connection whose next words have to come, and to leave, before a time: all of them together.
+struct Timed<'s> {
+    stream: &'s UnixStream,
+    until: Instant,
+}
+
+impl<'s> Timed<'s> {
+    fn within(stream: &'s UnixStream, bound: Duration) -> Timed<'s> {
+        Timed { stream, until: Instant::now() + bound }
+    }
+
+    /// Has the next call end in time.
+    fn left(&self) -> io::Result<&'s UnixStream> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        self.stream.set_write_timeout(Some(left))?;
+        Ok(self.stream)
+    }
+}
+
+impl Read for Timed<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.left()?.read(into)
+    }
+}
+
+impl Write for Timed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.left()?.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -193,6 +289,7 @@ impl Drop for Offered {
 #[derive(Debug)]
 pub struct Predecessor {
     stream: UnixStream,
+    path: PathBuf,
 }
 
 impl Predecessor {
@@ -200,9 +297,16 @@ impl Predecessor {
     ///
     /// # Errors
     /// It is gone, or does not answer: whatever it does, the successor has its sockets.
-    pub fn relieve(mut self) -> io::Result<()> {
-        self.stream.write_all(&[READY])?;
-        expect(&mut self.stream, YOURS)
+    pub fn relieve(&self) -> io::Result<()> {
+        let mut stream = &self.stream;
+        stream.write_all(&[READY])?;
+        expect(stream, YOURS)
+    }
+
+    /// Whether it still offers its sockets: if it could not be relieved, it has waited for long enough, and
+    /// goes on without this process.
+    pub fn goes_on(&self) -> bool {
+        UnixStream::connect(&self.path).is_ok()
     }
 }
 
@@ -223,18 +327,18 @@ pub fn take_over(path: &Path) -> io::Result<Option<(Inherited, Predecessor)>> {
         }
         Err(error) => return Err(error),
     };
+    greet(Timed::within(&stream, LINE_PATIENCE)).map_err(unanswered)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    greet(&stream).map_err(unanswered)?;
     let sockets = receive_sockets(&stream)?;
-    Ok(Some((Inherited::of(sockets)?, Predecessor { stream })))
+    Ok(Some((Inherited::of(sockets)?, Predecessor { stream, path: path.into() })))
 }
 
 /// What an operator can do about a process that does not answer.
 fn unanswered(error: io::Error) -> io::Error {
     let text = match error.kind() {
-        io::ErrorKind::WouldBlock => {
-            "it does not answer: another process may be about to take over; try again in a minute"
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            "it does not answer: others may be about to take over, as its log says; try again in a minute"
         }
         io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => {
             "it refuses: it gives its sockets to its own user and to root alone, as its log says"
@@ -244,8 +348,7 @@ fn unanswered(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), text)
 }
 
-fn greet(stream: &UnixStream) -> io::Result<()> {
-    let mut stream = stream;
+fn greet(mut stream: impl Read + Write) -> io::Result<()> {
     stream.write_all(GREETING)?;
     let mut heard = [0; GREETING.len()];
     stream.read_exact(&mut heard)?;
@@ -265,7 +368,7 @@ fn expect(mut stream: impl Read, word: u8) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidData, "the other process said something else"))
 }
 
-fn send_sockets(stream: &UnixStream, sockets: &[OwnedFd]) -> io::Result<()> {
+fn send_sockets(stream: &Timed<'_>, sockets: &[OwnedFd]) -> io::Result<()> {
     let mut rest = sockets;
     loop {
         let (now, behind) = rest.split_at(rest.len().min(SOCKETS_PER_MESSAGE));
@@ -277,7 +380,7 @@ fn send_sockets(stream: &UnixStream, sockets: &[OwnedFd]) -> io::Result<()> {
             return Err(io::Error::other("no room for the descriptors of one message"));
         }
         let word = [if behind.is_empty() { LAST } else { MORE }];
-        sendmsg(stream, &[IoSlice::new(&word)], &mut control, SendFlags::NOSIGNAL)?;
+        sendmsg(stream.left()?, &[IoSlice::new(&word)], &mut control, SendFlags::NOSIGNAL)?;
         if behind.is_empty() {
             return Ok(());
         }

@@ -7,7 +7,8 @@ use std::os::fd::OwnedFd;
 use rustix::net::SocketAddrAny;
 use rustix::net::sockopt::socket_acceptconn;
 
-use crate::config::ListenAddress;
+use crate::config::{ListenAddress, Listener};
+use crate::ring::SharedListener;
 
 /// Sockets that are listened on already. Those of addresses that a server is configured to listen on are
 /// its own; the others are closed with this value.
@@ -45,10 +46,37 @@ impl Inherited {
         taken.into_iter().map(|(_, socket)| socket).collect()
     }
 
+    /// Lets go of those of other addresses than these. What is left to do about them is in the value.
+    pub fn abandon_all_but(&mut self, wanted: &[Listener]) -> Abandoned {
+        let is_wanted = |at: &ListenAddress| wanted.iter().any(|listener| listener.address == *at);
+        let (kept, left): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.sockets).into_iter().partition(|(at, _)| is_wanted(at));
+        self.sockets = kept;
+        let shared = left.into_iter().filter_map(|(at, socket)| match at {
+            // A path that is gone already needs nobody.
+            ListenAddress::Unix(path) => SharedListener::adopt(&path, socket).ok(),
+            ListenAddress::Tcp(_) => None,
+        });
+        Abandoned(shared.collect())
+    }
+
     /// The same, still with their address: for another server of this process.
     pub fn split(&mut self, address: &ListenAddress) -> Inherited {
         let sockets = self.take(address).into_iter().map(|socket| (address.clone(), socket));
         Inherited { sockets: sockets.collect() }
+    }
+}
+
+/// Unix sockets of the process before on which nobody listens once it has ended: their paths go with them,
+/// but not before its successor is the one who serves.
+#[derive(Debug, Default)]
+pub struct Abandoned(Vec<SharedListener>);
+
+impl Abandoned {
+    /// Removes their paths, unless they are another's by now.
+    pub fn remove(self) {
+        // Each goes with its path.
+        self.0.iter().for_each(SharedListener::claim);
     }
 }
 

@@ -13,8 +13,8 @@ mod watchdog;
 mod worker;
 
 pub use error::ServerError;
-pub use hand_over::{Offer, Offered, OpenOffer, Predecessor, take_over};
-pub use inherit::Inherited;
+pub use hand_over::{HandOverTimes, Offer, Offered, OpenOffer, Predecessor, take_over};
+pub use inherit::{Abandoned, Inherited};
 pub use watchdog::{Finding, Watchdog};
 
 use std::net::SocketAddr;
@@ -367,6 +367,12 @@ impl Running {
     /// The addresses listened on over TCP, ports chosen by the kernel included.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Takes over the paths of the Unix sockets that it was given: they are removed when it ends. For who has
+    /// taken the place of another process; until then they are the other's.
+    pub fn claim_paths(&self) {
+        self.shared.iter().for_each(|shared| shared.claim());
     }
 
     /// Everything listened on, in the order of the configuration, ports chosen by the kernel included.

@@ -107,6 +107,11 @@ impl Site {
         self.admin.as_ref()
     }
 
+    /// Whether the server itself listens at this address.
+    pub fn listens_at(&self, address: &ListenAddress) -> bool {
+        self.config.listen.iter().any(|listener| read::is_same(address, listener))
+    }
+
     /// Where a process that takes the place of this one asks for its sockets.
     pub fn hand_over(&self) -> Option<&Path> {
         self.hand_over.as_deref()

@@ -212,7 +212,7 @@ fn admin(file: &mut Section<'_>) -> Option<ListenAddress> {
 }
 
 /// Whether what is listened on is the admin listener's, too: a port of all addresses is that of one.
-fn is_same(admin: &ListenAddress, listener: &Listener) -> bool {
+pub(super) fn is_same(admin: &ListenAddress, listener: &Listener) -> bool {
     match (admin, &listener.address) {
         (ListenAddress::Tcp(admin), ListenAddress::Tcp(at)) => {
             let is_any = at.ip().is_unspecified() || at.ip() == admin.ip();

@@ -1,7 +1,8 @@
 //! What `top` shows of two scrapes: text alone, so that a terminal and a file get the same.
 
 use std::fmt::Write;
-use std::net::SocketAddr;
+
+use upring::config::ListenAddress;
 
 use super::sample::Sample;
 
@@ -38,7 +39,7 @@ impl Between<'_> {
 }
 
 /// What happened between two scrapes of the server at `address`.
-pub(super) fn frame(address: SocketAddr, before: &Sample, after: &Sample) -> String {
+pub(super) fn frame(address: &ListenAddress, before: &Sample, after: &Sample) -> String {
     let seconds = after.at.saturating_duration_since(before.at).as_secs_f64().max(0.001);
     let between = Between { before, after, seconds };
     let mut text = title(address, &between);
@@ -51,7 +52,7 @@ pub(super) fn frame(address: SocketAddr, before: &Sample, after: &Sample) -> Str
     text
 }
 
-fn title(address: SocketAddr, between: &Between<'_>) -> String {
+fn title(address: &ListenAddress, between: &Between<'_>) -> String {
     let after = between.after;
     let state = match (after.value("upring_ready") > 0.0, after.value("upring_draining") > 0.0) {
         (true, _) => "ready",
@@ -218,6 +219,10 @@ mod tests {
         upring_core_connections_open{core=\"0\"} 3\nupring_core_connections_open{core=\"10\"} 4\n\
         upring_core_connections_open{core=\"2\"} 5\n";
 
+    fn admin() -> ListenAddress {
+        "127.0.0.1:1".parse().expect("an address")
+    }
+
     fn after(more: &str) -> String {
         let later = BEFORE.replace("} 100", "} 300").replace("enters_total 10", "enters_total 30");
         later + more
@@ -227,7 +232,7 @@ mod tests {
         let now = Instant::now();
         let before = Sample::read(BEFORE, now);
         let after = Sample::read(&after(more), now + Duration::from_secs(2));
-        frame(SocketAddr::from(([127, 0, 0, 1], 1)), &before, &after)
+        frame(&admin(), &before, &after)
     }
 
     #[test]
@@ -268,7 +273,7 @@ mod tests {
         let now = Instant::now();
         let before = Sample::read(&after(""), now);
         let after = Sample::read(BEFORE, now + Duration::from_secs(1));
-        let text = frame(SocketAddr::from(([127, 0, 0, 1], 1)), &before, &after);
+        let text = frame(&admin(), &before, &after);
         assert!(text.contains("requests           100/s  200 100\n"), "{text}");
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use upring::config::ListenAddress;
 
 /// How long an admin listener may take to connect, and for each piece of its answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -23,12 +25,14 @@ impl Sample {
     ///
     /// # Errors
     /// It does not answer, or not with metrics.
-    pub(super) fn take(address: SocketAddr) -> io::Result<Sample> {
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+    pub(super) fn take(address: &ListenAddress) -> io::Result<Sample> {
+        let mut stream = connect(address)?;
+        let host = match address {
+            ListenAddress::Tcp(address) => address.to_string(),
+            ListenAddress::Unix(_) => "localhost".to_owned(),
+        };
         let request = format!(
-            "GET /metrics HTTP/1.1\r\nHost: {address}\r\nAccept: text/plain; version=0.0.4\r\n\
+            "GET /metrics HTTP/1.1\r\nHost: {host}\r\nAccept: text/plain; version=0.0.4\r\n\
              Connection: close\r\n\r\n"
         );
         stream.write_all(request.as_bytes())?;
@@ -70,6 +74,19 @@ impl Sample {
     pub(super) fn sum(&self, name: &str) -> f64 {
         self.labelled(name).iter().map(|(_, value)| value).sum()
     }
+}
+
+/// A connection that waits for nothing longer than is bearable.
+fn connect(address: &ListenAddress) -> io::Result<Socket> {
+    let (domain, at) = match address {
+        ListenAddress::Tcp(address) => (Domain::for_address(*address), (*address).into()),
+        ListenAddress::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
+    };
+    let socket = Socket::new(domain, Type::STREAM, None)?;
+    socket.connect_timeout(&at, PATIENCE)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    Ok(socket)
 }
 
 /// The values of `a="b",c="d"}`. Names of protocols are tokens, which hold no quotation mark.

@@ -45,6 +45,7 @@ pub struct Protocol {
     is_exacting: bool,
     decision_timeout: Option<Duration>,
     needs_spawn: bool,
+    names_clients: bool,
     decide: Arc<dyn Decide>,
     screen: Option<Arc<dyn Screen>>,
     /// Where it is counted on the core that this copy is for.
@@ -213,6 +214,7 @@ impl Protocol {
             is_exacting: false,
             decision_timeout: None,
             needs_spawn: false,
+            names_clients: false,
             decide: Arc::new(decide),
             screen: None,
             slot: TokenSlot::default(),
@@ -259,6 +261,16 @@ impl Protocol {
     #[must_use]
     pub fn needs_runtime(mut self) -> Protocol {
         self.needs_spawn = true;
+        self
+    }
+
+    /// Says whether it wants to know who its clients are ([`Request::client`]): those of a server with
+    /// such a protocol are identified.
+    ///
+    /// [`Request::client`]: crate::http::Request::client
+    #[must_use]
+    pub fn naming_clients(mut self, is_wanted: bool) -> Protocol {
+        self.names_clients = is_wanted;
         self
     }
 
@@ -366,6 +378,10 @@ impl Protocol {
 
     pub(crate) fn needs_spawn(&self) -> bool {
         self.needs_spawn
+    }
+
+    pub(crate) fn names_clients(&self) -> bool {
+        self.names_clients
     }
 
     pub(crate) fn is_exacting(&self) -> bool {

@@ -304,6 +304,28 @@ fn top_shows_once_as_text_what_happens_in_a_second() {
 }
 
 #[test]
+fn top_asks_an_admin_listener_on_a_unix_socket() {
+    let name = format!("upring-top-{}", std::process::id());
+    let address = ListenAddress::Unix(std::env::temp_dir().join(name));
+    let server = Server::new(Config { workers: 1, ..Config::default() });
+    let admin = match Admin::start(address.clone(), server.metrics()) {
+        Ok(admin) => admin,
+        Err(error) => return eprintln!("SKIPPED, no admin listener here: {error}"),
+    };
+    let output = top(&["--once", &address.to_string()]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains(&format!(" at {address}: starting, 0 workers, over 1.")), "{text}");
+    admin.stop().expect("it ends in order");
+    // Its path went with it.
+    let output = top(&["--once", &address.to_string()]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{said}");
+    assert!(said.contains(&format!("no metrics from {address}: No such file")), "{said}");
+}
+
+#[test]
 fn top_without_a_server_says_so() {
     // Bound, so that nobody else is there, and not listened on by a server.
     let nobody = TcpListener::bind("127.0.0.1:0").expect("a port");

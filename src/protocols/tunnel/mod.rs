@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{Backend, SettingError, Terms};
+use crate::backend::{Backend, Forwarded, SettingError, Terms};
 use crate::upgrade::{Opening, Protocol};
 
 /// Time that a decision may take beyond what its parts may, in milliseconds: those say better what
@@ -101,9 +101,11 @@ impl Tunnel {
         let Tunnel { backend, settings } = self.clone();
         let parts_ms = settings.connect_timeout_ms.saturating_add(settings.answer_timeout_ms);
         let timeout = Duration::from_millis(parts_ms.saturating_add(DECISION_SLACK_MS));
+        let names_clients = settings.terms.forwarded != Forwarded::Off;
         let plan = Arc::new(Plan { backend, settings, protocol: name.into() });
         Protocol::new(name, move |opening: &Opening<'_>| opening::decide(&plan, opening))
             .needs_runtime()
+            .naming_clients(names_clients)
             .decision_timeout(timeout)
     }
 }
@@ -125,6 +127,7 @@ mod tests {
         let protocol = tunnel.with(settings).unwrap().protocol("websocket");
         assert!(protocol.needs_spawn() && protocol.name() == "websocket");
         assert_eq!(protocol.timeout(), Some(Duration::from_millis(11_001)));
+        assert!(protocol.names_clients(), "as the usual terms have it");
     }
 
     #[test]

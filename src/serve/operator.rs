@@ -1,0 +1,144 @@
+//! What signals are answered with. A reload reads files and asks for names, which may take long: it has a
+//! thread of its own, so that a signal to stop is answered at once.
+//!
+//! ```text
+//!   SIGHUP ──► is one under way? ── no ──► read, on a thread ──► stopping? ── no ──► served
+//!                    └─ yes: it reads once more                      └─ yes: dropped
+//! ```
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
+use upring::access::Reopener;
+use upring::server::{Reloader, Server, ServerError, Stopper};
+use upring::site::{Catalog, Faults, Site};
+
+use super::{Log, server};
+use crate::{Options, replacement, service};
+
+/// What signals are answered with.
+pub(super) struct Operator {
+    pub(super) options: Options,
+    pub(super) catalog: Catalog,
+    pub(super) log: Log,
+    /// What it was started with.
+    pub(super) started: Site,
+}
+
+impl Operator {
+    /// Answers signals for as long as the process lives.
+    pub(super) fn attend(
+        self,
+        mut signals: Signals,
+        stopper: &Stopper,
+        reloader: Reloader,
+        access_log: Option<Reopener>,
+    ) {
+        let desk = Arc::new(Desk { operator: self, reloader, state: Mutex::default() });
+        for signal in signals.forever() {
+            let is_stopping = desk.state().is_stopping;
+            match signal {
+                SIGUSR1 => access_log.iter().for_each(Reopener::reopen),
+                SIGUSR2 if is_stopping => tracing::warn!("not replaced: the server is stopping"),
+                SIGUSR2 => replace(),
+                SIGHUP => Desk::reload(&desk),
+                _ if is_stopping => std::process::exit(1),
+                _ => {
+                    desk.state().is_stopping = true;
+                    service::stopping();
+                    tracing::info!("stopping; connections have a while to end");
+                    // Last: with nobody left to serve the process ends at once.
+                    stopper.stop();
+                }
+            }
+        }
+    }
+}
+
+/// Starts the program anew, as it is on disk now: it takes this process's place.
+fn replace() {
+    if let Err(why) = replacement::start() {
+        tracing::error!("not replaced, this process goes on: {why}");
+    }
+}
+
+/// What the thread of signals and that of a reload share.
+struct Desk {
+    operator: Operator,
+    reloader: Reloader,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    is_stopping: bool,
+    /// A thread reads the configuration.
+    is_reloading: bool,
+    /// It was to be read again meanwhile.
+    is_wanted_again: bool,
+}
+
+impl Desk {
+    /// Held for moments alone: nothing is read and nobody is asked under it.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the configuration read again. Returns at once.
+    fn reload(desk: &Arc<Desk>) {
+        let mut state = desk.state();
+        if state.is_stopping {
+            return tracing::warn!("not reloaded: the server is stopping");
+        }
+        if state.is_reloading {
+            state.is_wanted_again = true;
+            return tracing::info!("a reload is under way: the configuration is read once more");
+        }
+        service::reloading();
+        let reloading = Arc::clone(desk);
+        let thread = thread::Builder::new().name("upring-reload".to_owned());
+        match thread.spawn(move || reloading.run()) {
+            Ok(_) => state.is_reloading = true,
+            Err(error) => {
+                tracing::error!("not reloaded, there is no thread for it: {error}");
+                service::ready("serving");
+            }
+        }
+    }
+
+    /// Reads the configuration until nobody wants it read again.
+    fn run(&self) {
+        loop {
+            let read = self.operator.options.site(&self.operator.catalog);
+            let made = read.map(|site| (server(&site, &self.operator.options), site));
+            let mut state = self.state();
+            if state.is_stopping {
+                return tracing::warn!("not reloaded: the server is stopping");
+            }
+            if let Err(why) = self.serve(made) {
+                tracing::error!("not reloaded, everything stays as it was: {why}");
+            }
+            state.is_reloading = std::mem::take(&mut state.is_wanted_again);
+            if !state.is_reloading {
+                return service::ready("serving");
+            }
+        }
+    }
+
+    /// Serves what was read, if all of it can be; else everything stays as it was.
+    fn serve(&self, made: Made) -> Result<(), String> {
+        let (server, site) = made.map_err(|faults| format!("\n{faults}"))?;
+        if let Some(what) = self.operator.started.fixed_difference(&site) {
+            return Err(ServerError::NeedsRestart { what }.to_string());
+        }
+        self.reloader.reload(server?).map_err(|error| error.to_string())?;
+        self.operator.log.set(site.log());
+        tracing::info!("reloaded: {} routes", site.served().len());
+        Ok(())
+    }
+}
+
+/// What became of reading a configuration: a server that would serve it, or why there is none.
+type Made = Result<(Result<Server, String>, Site), Faults>;
