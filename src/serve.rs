@@ -143,7 +143,8 @@ fn serve(
         Admin::start_on(address.clone(), server.metrics(), own)
     });
     let admin = admin.transpose()?;
-    let running = server.inherit(place.inherited_by(&site.config().listen)).start()?;
+    let server = server.inherit(place.inherited_by(&site.config().listen));
+    let running = server.start_behind(|| place.open())?;
     say(io::stdout(), &introduction(&running, site));
     if let Some(admin) = &admin {
         say(io::stdout(), &admin_introduction(admin));
