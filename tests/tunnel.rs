@@ -331,7 +331,7 @@ fn the_request_is_replayed_and_the_101_of_the_backend_is_the_clients() {
         told.recv_timeout(PATIENCE).expect("it was asked"),
         "GET /?a=%20 HTTP/1.1\r\nHost: app:1\r\nSec-WebSocket-Key: k=\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\
-         Forwarded: for=unknown;host=\"a\";proto=http\r\nVia: 1.1 edge\r\n\
+         Forwarded: for=127.0.0.1;host=\"a\";proto=http\r\nVia: 1.1 edge\r\n\
          Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
     );
     assert_eq!(

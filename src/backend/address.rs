@@ -123,7 +123,7 @@ fn resolve(text: String) -> io::Result<Box<[SocketAddr]>> {
         // Nobody may wait any more.
         let _ = tell.send(text.to_socket_addrs());
     };
-    thread::Builder::new().name("upring-resolver".to_owned()).spawn(ask)?;
+    thread::Builder::new().name("resolver".to_owned()).spawn(ask)?;
     match told.recv_timeout(RESOLVE_PATIENCE) {
         Ok(addresses) => Ok(addresses?.collect()),
         Err(_) => {

@@ -104,7 +104,7 @@ impl Desk {
         }
         service::reloading();
         let reloading = Arc::clone(desk);
-        let thread = thread::Builder::new().name("upring-reload".to_owned());
+        let thread = thread::Builder::new().name("reload".to_owned());
         match thread.spawn(move || reloading.run()) {
             Ok(_) => state.is_reloading = true,
             Err(error) => {
