@@ -157,24 +157,28 @@ pub fn duplicate(listener: &OwnedFd, address: &ListenAddress) -> Result<OwnedFd,
 
 /// Finds out whether anybody listens on `address`, or on its port at any address: [`bind`] would share it
 /// with whoever of the same user does, and each would get some of the connections. Connections that are
-/// left of a server which listens no more are no hindrance, and nothing is listened on here.
+/// left of a server which listens no more are no hindrance, and nothing is listened on here. IPv4 is
+/// somebody else's business with `only_v6`.
 ///
 /// # Errors
 /// The address is taken, not of this host, or needs a privilege.
-pub fn check_free(address: SocketAddr) -> Result<(), SetupError> {
+pub fn check_free(address: SocketAddr, only_v6: bool) -> Result<(), SetupError> {
     for _ in 1..PROBES {
-        match try_bind(address) {
+        match try_bind(address, only_v6) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(PROBE_PAUSE),
             _ => break,
         }
     }
-    try_bind(address).map_err(|error| SetupError::listener("bind", address.into(), &error))
+    try_bind(address, only_v6).map_err(|error| SetupError::listener("bind", address.into(), &error))
 }
 
 /// Binds a socket that shares its port with no other that is listened on (socket(7), SO_REUSEADDR).
-fn try_bind(address: SocketAddr) -> io::Result<()> {
+fn try_bind(address: SocketAddr, only_v6: bool) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
     socket.bind(&address.into())
 }
 
@@ -214,7 +218,8 @@ mod tests {
         drop(second);
         let _client = TcpStream::connect(address).expect("it listens");
         let (accepted, _) = first.accept().expect("a client is there");
-        assert_eq!(check_free(address).expect_err("it is shared").cause(), Cause::AddressInUse);
+        let error = check_free(address, false).expect_err("it is shared");
+        assert_eq!(error.cause(), Cause::AddressInUse);
         assert!(accepted.nodelay().expect("a TCP socket"));
         assert!(socket2::SockRef::from(&accepted).keepalive().expect("a TCP socket"));
     }
@@ -262,7 +267,7 @@ mod tests {
         let socket = bind(ANY_PORT, &ANY_PORT.into()).expect("loopback is there");
         let address = local_address(&socket).expect("it is bound");
         assert!(TcpStream::connect(address).is_err(), "not yet");
-        check_free(address).expect("nobody listens there");
+        check_free(address, false).expect("nobody listens there");
         take_connections(&socket, &address.into(), 1).expect("it is bound");
         TcpStream::connect(address).expect("it listens");
     }
@@ -274,11 +279,11 @@ mod tests {
         let client = TcpStream::connect(address).expect("it listens");
         let (accepted, _) = listener.accept().expect("a client is there");
         drop(listener);
-        check_free(address).expect("one is open, and nobody listens");
+        check_free(address, false).expect("one is open, and nobody listens");
         // Whoever closes first is left in TIME-WAIT.
         drop(accepted);
         drop(client);
-        check_free(address).expect("one is waiting for its end");
+        check_free(address, false).expect("one is waiting for its end");
     }
 
     #[test]
@@ -303,6 +308,9 @@ mod tests {
         if listen(any, &any.into()).is_err() {
             return eprintln!("SKIPPED: there is no IPv6 here");
         }
+        let (_ipv4, taken) = listening(&ANY_PORT.into(), ANY_PORT);
+        let beside = SocketAddr::from((Ipv6Addr::UNSPECIFIED, taken.port()));
+        assert!(check_free(beside, true).is_ok() && check_free(beside, false).is_err());
         for only_v6 in [false, true] {
             let (_listener, address) = listening(&Listener { only_v6, ..any.into() }, any);
             let ipv4 = TcpStream::connect((Ipv4Addr::LOCALHOST, address.port()));

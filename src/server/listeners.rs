@@ -247,9 +247,9 @@ impl Listeners {
 /// port is who gave them.
 fn check_addresses(config: &Config, inherited: &Inherited) -> Result<(), SetupError> {
     let tcp = config.listen.iter().filter_map(|listener| match listener.address {
-        ListenAddress::Tcp(address) => Some(address),
+        ListenAddress::Tcp(address) => Some((address, listener.only_v6)),
         ListenAddress::Unix(_) => None,
     });
-    let mut new = tcp.filter(|at| at.port() != 0 && !inherited.has_port(at.port()));
-    new.try_for_each(check_free)
+    let mut new = tcp.filter(|(at, _)| at.port() != 0 && !inherited.has_port(at.port()));
+    new.try_for_each(|(address, only_v6)| check_free(address, only_v6))
 }
