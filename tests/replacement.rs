@@ -186,7 +186,8 @@ fn a_successor_that_cannot_start_costs_nothing() {
     let output = Command::new("sh").args(["-c", script, UPRING]).args(arguments).output();
     let output = output.expect("there is a shell");
     assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    first.hears("nobody took over, this process goes on", 1);
+    first.hears("nobody took over, this process goes on: process ", 1);
+    first.hears(" has gone before it could be ready", 1);
     ask_over_tcp(&listen).expect("it serves as before");
     assert_eq!(first.end().0, Some(0));
 }
@@ -270,6 +271,30 @@ fn who_connects_and_says_nothing_keeps_a_successor_waiting_for_a_second() {
     first.hears("did not say who it is within 1s", 2);
     assert_eq!(first.process.wait().expect("it was started").code(), Some(0));
     assert_eq!(second.end().0, Some(0));
+}
+
+#[test]
+fn of_two_successors_the_one_that_comes_late_is_told_that_the_other_serves() {
+    let folder = Folder::new("late");
+    let place = folder.0.join("place");
+    let config = Config { workers: 1, ..Config::listening(([127, 0, 0, 1], 0).into()) };
+    let running = match Server::new(config).start() {
+        Ok(running) => running,
+        Err(error) => return eprintln!("SKIPPED, the server cannot start here: {error}"),
+    };
+    let offer = Offer::new(&place).open().expect("it is free").with(&running);
+    let _offered = offer.start(|_| {}).expect("it is free");
+    let (_sockets, predecessor) = take_over(&place).expect("it answers").expect("it is offered");
+    let late = thread::scope(|scope| {
+        let late = scope.spawn(|| take_over(&place).map(|_| ()));
+        // It waits in line by now.
+        thread::sleep(Duration::from_millis(200));
+        predecessor.relieve().expect("it is relieved");
+        late.join().expect("it is told")
+    });
+    let told = late.expect_err("nothing is left to take").to_string();
+    assert!(told.contains("another process has taken its place just now"), "{told}");
+    running.join().expect("it was stopped by the hand-over");
 }
 
 #[test]

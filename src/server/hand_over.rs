@@ -161,6 +161,7 @@ impl Offer {
                         .for_each(|shared| shared.release());
                     // Free for the successor before it is told so.
                     at.remove();
+                    turn_away(listener);
                     if let Err(error) = stream.write_all(&[YOURS]) {
                         tracing::warn!("process {process} was not told that it is alone: {error}");
                     }
@@ -204,12 +205,29 @@ impl Offer {
     }
 }
 
-/// What is said of a process that was too slow.
+/// Whether the other end is closed.
+fn is_of_one_that_has_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
+}
+
+/// Lets go of those who still wait in line: there is nothing for them, and without the path no other comes.
+fn turn_away(listener: &UnixListener) {
+    if listener.set_nonblocking(true).is_ok() {
+        while listener.accept().is_ok() {}
+    }
+}
+
+/// What is said of a process that was too slow, or has gone.
 fn late(process: u32, what: &str, bound: Duration) -> impl FnOnce(io::Error) -> io::Error {
     move |error| match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
             let text = format!("process {process} did not {what} within {bound:?}");
             io::Error::new(io::ErrorKind::TimedOut, text)
+        }
+        _ if is_of_one_that_has_gone(&error) => {
+            let text = format!("process {process} has gone before it could {what}");
+            io::Error::new(error.kind(), text)
         }
         _ => error,
     }
@@ -350,21 +368,18 @@ pub fn take_over(path: &Path) -> io::Result<Option<(Inherited, Predecessor)>> {
 /// What an operator can do about a process that does not answer.
 fn unanswered(error: io::Error, other: Uid) -> io::Error {
     let own = rustix::process::geteuid();
+    let has_gone = is_of_one_that_has_gone(&error);
     let text = match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
             "it does not answer: others may be about to take over, as its log says; try again in a minute"
         }
-        // It asks nobody else but who is neither its user nor root.
-        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof
-            if own == other || own.is_root() =>
-        {
+        _ if !has_gone => return error,
+        // It refuses nobody but who is neither its user nor root.
+        _ if own == other || own.is_root() => {
             "it has ended, or another process has taken its place just now: that one serves; try again \
              to take over from it"
         }
-        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => {
-            "it refuses: it gives its sockets to its own user and to root alone, as its log says"
-        }
-        _ => return error,
+        _ => "it refuses: it gives its sockets to its own user and to root alone, as its log says",
     };
     io::Error::new(error.kind(), text)
 }
