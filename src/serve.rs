@@ -81,12 +81,15 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     }
 }
 
+/// What came of reading one, and the catalog of what it may name.
+type Configuration = (Result<Site, Faults>, Catalog);
+
 /// What is to be served, read on a thread of its own: a signal to stop is heard meanwhile, and `None` is
 /// what comes of it.
 fn configuration(
     options: &Options,
     signals: &mut Signals,
-) -> Result<Option<(Result<Site, Faults>, Catalog)>, ServerError> {
+) -> Result<Option<Configuration>, ServerError> {
     let (tell, told) = mpsc::channel();
     let options = options.clone();
     let read = move || {
