@@ -329,9 +329,10 @@ fn a_successor_that_hangs_is_let_go_of_and_the_next_one_is_served() {
     running.join().expect("it was stopped by the hand-over");
 }
 
-/// Clients come all the time, while successors fail with some of their rings.
+/// Clients come all the time, while successors fail with some of their rings, or for want of a place at which
+/// they could be succeeded as the user that they become.
 #[test]
-fn a_successor_that_fails_with_its_rings_takes_no_client_with_it() {
+fn a_successor_that_fails_late_takes_no_client_with_it() {
     let folder = Folder::new("rings");
     let place = folder.0.join("place");
     let listen = format!("127.0.0.1:{}", free_port());
@@ -350,15 +351,18 @@ fn a_successor_that_fails_with_its_rings_takes_no_client_with_it() {
         };
         let clients = [(); 3].map(|()| scope.spawn(client));
         // Enough for the sockets of 16 workers, and too few for their rings.
-        let script = "ulimit -n 60 && exec \"$0\" \"$@\"";
-        for _ in 0..10 {
+        let rings = ("ulimit -n 60 && exec \"$0\" \"$@\"", "ulimit -n");
+        let user = ("exec \"$0\" \"$@\" --user nobody", "bind on unix:");
+        let is_root = rustix::process::geteuid().is_root();
+        for (script, words) in [rings, if is_root { user } else { rings }].repeat(6) {
             let before = asked.load(Ordering::Relaxed);
             wait_until(|| asked.load(Ordering::Relaxed) > before + 50);
             let mut successor = Command::new("sh");
             successor.args(["-c", script, UPRING]).args(arguments("16"));
             let output = successor.output().expect("there is a shell");
             let told = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(!output.status.success() && told.contains("ulimit -n"), "{told}");
+            assert!(!output.status.success() && told.contains(words), "{told}");
+            assert!(output.stdout.is_empty(), "it has served: {told}");
         }
         drop(over);
         for client in clients {
