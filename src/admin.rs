@@ -16,8 +16,8 @@ use crate::config::{Config, DrainTimes, HostKind, Limits, ListenAddress, Listene
 use crate::http::{Request, Response, Status};
 use crate::metrics::{Format, Metrics, Phase};
 use crate::resource::{Reply, Resource, from_head};
-use crate::ring::{SharedListener, check_free};
-use crate::server::{Inherited, Offer, Running, Server, ServerError};
+use crate::ring::SharedListener;
+use crate::server::{Inherited, OpenOffer, Running, Server, ServerError};
 
 /// Connections at once: scrapes and probes, of a few who ask.
 const CONNECTIONS_MAX: u32 = 64;
@@ -75,13 +75,6 @@ impl Admin {
         inherited: Inherited,
     ) -> Result<Admin, AdminError> {
         Admin::check(&address)?;
-        if let ListenAddress::Tcp(address) = address
-            && address.port() != 0
-            && inherited.is_empty()
-        {
-            // Shared with another process, every other scrape would be of that.
-            check_free(address).map_err(ServerError::from)?;
-        }
         let running = routes(Server::new(config(address)), &metrics).inherit(inherited).start()?;
         Ok(Admin { running })
     }
@@ -104,7 +97,7 @@ impl Admin {
 
     /// Has its sockets handed over with those of the server it tells of.
     #[must_use]
-    pub fn offered_by(&self, offer: Offer) -> Offer {
+    pub fn offered_by(&self, offer: OpenOffer) -> OpenOffer {
         offer.with(&self.running)
     }
 

@@ -13,7 +13,7 @@ use listenfd::ListenFd;
 use upring::admin::Admin;
 use upring::config::Listener;
 use upring::server::{
-    Abandoned, Inherited, Offer, Offered, Predecessor, Running, ServerError, take_over,
+    Abandoned, Inherited, Offer, Offered, OpenOffer, Predecessor, Running, ServerError, take_over,
 };
 
 use crate::service;
@@ -29,6 +29,8 @@ pub(crate) struct Place {
     abandoned: Abandoned,
     /// Where a successor will ask.
     path: Option<PathBuf>,
+    /// There it is made, and nobody has heard of it.
+    open: Option<OpenOffer>,
 }
 
 impl Place {
@@ -44,17 +46,24 @@ impl Place {
                 format!("cannot take the place of the process at {shown}: {error}")
             })?;
             if let Some((inherited, predecessor)) = taken {
-                return Ok(Place {
-                    inherited,
-                    predecessor: Some(predecessor),
-                    abandoned: Abandoned::default(),
-                    path: Some(path.clone()),
-                });
+                return Ok(Place::of(inherited, Some(predecessor), Some(path.clone())));
             }
         }
         let inherited = of_service_manager()
             .map_err(|error| format!("the sockets of the service manager (LISTEN_FDS): {error}"))?;
-        Ok(Place { inherited, predecessor: None, abandoned: Abandoned::default(), path })
+        Ok(Place::of(inherited, None, path))
+    }
+
+    fn of(inherited: Inherited, predecessor: Option<Predecessor>, path: Option<PathBuf>) -> Place {
+        Place { inherited, predecessor, abandoned: Abandoned::default(), path, open: None }
+    }
+
+    /// Makes where a successor will ask, while this process serves nobody yet: what keeps it from being
+    /// succeeded is told to somebody who is still served.
+    pub(crate) fn open(&mut self) -> Result<(), ServerError> {
+        let open = self.path.take().map(|path| Offer::new(path).open());
+        self.open = open.transpose()?;
+        Ok(())
     }
 
     /// What a server that listens here is given; the rest is let go of.
@@ -72,18 +81,14 @@ impl Place {
         running: &Running,
         admin: Option<&Admin>,
     ) -> Result<Option<Offered>, ServerError> {
-        let Place { predecessor, abandoned, path, .. } = self;
-        // Before the predecessor stops anything: what keeps this process from being succeeded is told to
-        // somebody who is still served.
-        let open = path.map(|path| {
-            let offer = Offer::new(path).with(running);
-            let offer = match admin {
-                Some(admin) => admin.offered_by(offer),
-                None => offer,
-            };
-            offer.open()
+        let Place { predecessor, abandoned, open, .. } = self;
+        let open = open.map(|open| {
+            let open = open.with(running);
+            match admin {
+                Some(admin) => admin.offered_by(open),
+                None => open,
+            }
         });
-        let open = open.transpose()?;
         let Some(predecessor) = predecessor else {
             return Ok(open.map(|open| open.start(relieved)).transpose()?);
         };
@@ -126,7 +131,7 @@ fn of_service_manager() -> std::io::Result<Inherited> {
             Err(_) => sockets.extend(passed.take_unix_listener(index)?.map(OwnedFd::from)),
         }
     }
-    Inherited::of(sockets)
+    Inherited::of_manager(sockets)
 }
 
 /// The file of a program that was called so.
@@ -152,10 +157,13 @@ pub(crate) fn start() -> Result<(), String> {
     let shown = program.display();
     let mut successor = command.spawn().map_err(|error| format!("{shown}: {error}"))?;
     tracing::info!("process {} is to take over", successor.id());
-    thread::spawn(move || match successor.wait().map(ended) {
+    let wait = move || match successor.wait().map(ended) {
         Ok(how) => tracing::error!("the process that was to take over {how}"),
         Err(error) => tracing::error!("the process that was to take over is lost: {error}"),
-    });
+    };
+    if let Err(error) = thread::Builder::new().name("successor".to_owned()).spawn(wait) {
+        tracing::warn!("should that process fail, it is not told here: {error}");
+    }
     Ok(())
 }
 

@@ -4,8 +4,10 @@ pub(crate) mod beforehand;
 mod operator;
 
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -18,7 +20,7 @@ use upring::admin::{Admin, AdminError};
 use upring::config::{HostKind, ListenAddress};
 use upring::files::Files;
 use upring::resource::Resource;
-use upring::server::{Running, Server, ServerError};
+use upring::server::{Offered, Running, Server, ServerError};
 use upring::site::{Catalog, Faults, LogSettings, Served, Site};
 
 use crate::replacement::Place;
@@ -51,14 +53,17 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         Ok(Some((Err(faults), _))) => return misconfigured(&faults),
         // It was told to stop, and has begun nothing.
         Ok(None) => return ExitCode::SUCCESS,
-        Err(error) => return give_up(&format!("cannot read the configuration: {error}")),
+        Err(error) => return give_up(&error.to_string()),
     };
     let faults = beforehand::faults(&site, options);
     if !faults.is_empty() {
         return give_up(&faults.join("\nupring: "));
     }
     // Not the operator's, who stays until the process is gone.
-    let (log, _writer) = Log::begin(site.log());
+    let (log, _writer) = match Log::begin(site.log()) {
+        Ok(begun) => begun,
+        Err(error) => return give_up(&error.to_string()),
+    };
     let server = match server(&site, options) {
         Ok(server) => server,
         Err(why) => return give_up(&why),
@@ -76,12 +81,15 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     }
 }
 
+/// What came of reading one, and the catalog of what it may name.
+type Configuration = (Result<Site, Faults>, Catalog);
+
 /// What is to be served, read on a thread of its own: a signal to stop is heard meanwhile, and `None` is
 /// what comes of it.
 fn configuration(
     options: &Options,
     signals: &mut Signals,
-) -> io::Result<Option<(Result<Site, Faults>, Catalog)>> {
+) -> Result<Option<Configuration>, ServerError> {
     let (tell, told) = mpsc::channel();
     let options = options.clone();
     let read = move || {
@@ -89,11 +97,16 @@ fn configuration(
         // Nobody waits for it any more if a signal came.
         let _ = tell.send((options.site(&catalog), catalog));
     };
-    std::thread::Builder::new().name("configuration".to_owned()).spawn(read)?;
+    let thread = thread::Builder::new().name("configuration".to_owned());
+    let reader = thread.spawn(read).map_err(ServerError::Thread)?;
     loop {
         match told.recv_timeout(LOOK_PAUSE) {
-            Ok(read) => return Ok(Some(read)),
-            Err(RecvTimeoutError::Disconnected) => return Err(io::Error::other("its reader died")),
+            Ok(read) => {
+                // Its place is another thread's now.
+                let _ = reader.join();
+                return Ok(Some(read));
+            }
+            Err(RecvTimeoutError::Disconnected) => return Err(ServerError::WorkerLost),
             Err(RecvTimeoutError::Timeout) => {}
         }
         if signals.pending().any(|signal| matches!(signal, SIGINT | SIGTERM)) {
@@ -143,30 +156,69 @@ fn serve(
         Admin::start_on(address.clone(), server.metrics(), own)
     });
     let admin = admin.transpose()?;
-    let running = server.inherit(place.inherited_by(&site.config().listen)).start()?;
-    say(io::stdout(), &introduction(&running, site));
-    if let Some(admin) = &admin {
-        say(io::stdout(), &admin_introduction(admin));
-    }
-    let _offered = match place.settle(&running, admin.as_ref()) {
-        Ok(offered) => offered,
-        Err(error) => {
-            // It has accepted already: who was let in is answered.
-            let _ = running.stop();
-            return Err(error.into());
+    let server = server.inherit(place.inherited_by(&site.config().listen));
+    let ended = server.start_behind(|| place.open()).and_then(|running| {
+        match settle(&running, site, signals, place, admin.as_ref(), operator) {
+            Ok(_offered) => running.join(),
+            Err(error) => {
+                // It has accepted already: who was let in is answered.
+                let _ = running.stop();
+                Err(error)
+            }
         }
-    };
-    service::ready("serving");
-    if let Some(interval) = site.watchdog() {
-        service::watch(running.watchdog(), interval);
-    }
-    let (stopper, reloader) = (running.stopper(), running.reloader());
-    let access_log = running.access_log();
-    std::thread::spawn(move || operator.attend(signals, &stopper, reloader, access_log));
-    let ended = running.join();
+    });
     // Behind the last core: until then somebody may want to see it drain.
     let stopped = admin.map_or(Ok(()), Admin::stop);
     Ok(ended.and(stopped)?)
+}
+
+/// It serves: whoever is to know is told, and signals are answered from here on.
+fn settle(
+    running: &Running,
+    site: &Site,
+    signals: Signals,
+    place: Place,
+    admin: Option<&Admin>,
+    operator: Operator,
+) -> Result<Option<Offered>, ServerError> {
+    let text = introduction(running, site) + &admin.map_or(String::new(), admin_introduction);
+    let (stopper, reloader) = (running.stopper(), running.reloader());
+    let access_log = running.access_log();
+    let watchdog = running.watchdog();
+    let watch = service::interval(site.watchdog())
+        .map(|interval| Ready::thread("watchdog", move || service::watch(watchdog, interval)));
+    let watch = watch.transpose()?;
+    let attend = Ready::thread("signals", move || {
+        operator.attend(signals, &stopper, reloader, access_log);
+    })?;
+    // Whoever is to read it may not: nothing waits for that.
+    let introduce = Ready::thread("introduction", move || say(io::stdout(), &text))?;
+    let offered = place.settle(running, admin)?;
+    service::ready("serving");
+    watch.into_iter().chain([attend, introduce]).for_each(Ready::go);
+    Ok(offered)
+}
+
+/// A thread that waits for a word: that there is one is known before anything depends on it. Dropped, it
+/// ends, and does nothing.
+struct Ready(Sender<()>);
+
+impl Ready {
+    fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<Ready, ServerError> {
+        let (go, wait) = mpsc::channel();
+        let run = move || {
+            if wait.recv().is_ok() {
+                work();
+            }
+        };
+        let spawned = thread::Builder::new().name(name.to_owned()).spawn(run);
+        spawned.map(|_| Ready(go)).map_err(ServerError::Thread)
+    }
+
+    fn go(self) {
+        // It waits for nothing else.
+        let _ = self.0.send(());
+    }
 }
 
 /// What is written to standard error, and how much of it. A thread writes it: no core and no signal waits for
@@ -177,21 +229,31 @@ struct Log {
 
 impl Log {
     /// And what has the queued lines written when it is dropped, at the end.
-    fn begin(settings: &LogSettings) -> (Log, WorkerGuard) {
+    fn begin(settings: &LogSettings) -> Result<(Log, WorkerGuard), ServerError> {
         let (filter, handle) = reload::Layer::new(filter(settings));
         // Whether anybody reads the log is not the server's business: told of a failure it would print
         // it, and panic at that.
         let builder = NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX);
-        let (stderr, writer) = builder.finish(io::stderr());
+        let (stderr, writer) = or_no_thread(|| builder.finish(io::stderr()))?;
         let text = fmt::layer().with_writer(stderr).log_internal_errors(false);
         tracing_subscriber::registry().with(filter).with(text).init();
-        (Log { filter: handle }, writer)
+        Ok((Log { filter: handle }, writer))
     }
 
     fn set(&self, settings: &LogSettings) {
         // It fails only when the subscriber is gone, which it never is.
         let _ = self.filter.reload(filter(settings));
     }
+}
+
+/// Calls what panics where there is no thread for it, and does nothing else that could.
+fn or_no_thread<T>(make: impl FnOnce() -> T) -> Result<T, ServerError> {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let made = panic::catch_unwind(AssertUnwindSafe(make));
+    panic::set_hook(hook);
+    // pthread_create(3): there is no other reason.
+    made.map_err(|_| ServerError::Thread(io::Error::from_raw_os_error(libc::EAGAIN)))
 }
 
 /// The environment goes before the file.

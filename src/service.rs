@@ -36,24 +36,28 @@ fn tell(state: &[NotifyState<'_>]) {
     }
 }
 
-/// Looks at the cores every `interval`, and says what it finds. A service manager that wants a sign of
-/// life gets it as long as every core turns: it ends a process that is stuck, if it was told to.
-pub(crate) fn watch(mut watchdog: Watchdog, interval: Duration) {
-    let wanted = sd_notify::watchdog_enabled();
+/// How often the cores are looked at: as the configuration says, and often enough for a service manager
+/// that wants a sign of life. `None` if neither wants it.
+pub(crate) fn interval(configured: Option<Duration>) -> Option<Duration> {
     // At half the time at the latest, as sd_watchdog_enabled(3) has it.
-    let interval = wanted.map_or(interval, |wanted| interval.min(wanted / 2));
-    thread::spawn(move || {
-        let mut last = Instant::now();
-        loop {
-            thread::sleep(interval);
-            let now = Instant::now();
-            let found = watchdog.look(now - std::mem::replace(&mut last, now));
-            found.iter().for_each(say);
-            if wanted.is_some() && watchdog.is_well() {
-                tell(&[NotifyState::Watchdog]);
-            }
+    let wanted = sd_notify::watchdog_enabled().map(|wanted| wanted / 2);
+    configured.into_iter().chain(wanted).min()
+}
+
+/// Looks at the cores every `interval`, for ever, and says what it finds. A service manager that wants a sign
+/// of life gets it as long as every core turns: it ends a process that is stuck, if it was told to.
+pub(crate) fn watch(mut watchdog: Watchdog, interval: Duration) {
+    let is_wanted = sd_notify::watchdog_enabled().is_some();
+    let mut last = Instant::now();
+    loop {
+        thread::sleep(interval);
+        let now = Instant::now();
+        let found = watchdog.look(now - std::mem::replace(&mut last, now));
+        found.iter().for_each(say);
+        if is_wanted && watchdog.is_well() {
+            tell(&[NotifyState::Watchdog]);
         }
-    });
+    }
 }
 
 fn say(finding: &Finding) {

@@ -3,12 +3,16 @@
 #[path = "support/process.rs"]
 mod process;
 
-use std::io::{Read, Write};
+use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use process::{Folder, PATIENCE, Served, get, head};
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use process::{Folder, PATIENCE, Served, UPRING, get, head};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -132,6 +136,53 @@ fn the_last_words_of_a_process_are_heard() {
         assert!(served.process.wait().expect("it was started").success(), "{}", served.log());
         served.hears("stopping", 1);
     }
+}
+
+/// A pipe that takes no byte more: whoever is to read it does not.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    let flags = fcntl_getfl(&writer).expect("a pipe");
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).expect("a pipe");
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    while writer.write(b"x").is_ok() {}
+    fcntl_setfl(&writer, flags).expect("a pipe");
+    (reader, writer)
+}
+
+#[test]
+fn a_server_whose_output_nobody_reads_serves_and_hears_every_signal() {
+    let folder = Folder::new("full-output");
+    let (manager, place) = (folder.0.join("manager"), folder.0.join("place"));
+    let heard = UnixDatagram::bind(&manager).expect("it is free");
+    heard.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let (_reader, writer) = full_pipe();
+    let mut process = Command::new(UPRING)
+        .args(["--listen", "127.0.0.1:0", "--workers", "1", "--hand-over"])
+        .arg(&place)
+        .env("NOTIFY_SOCKET", &manager)
+        .stdout(writer)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it is built");
+    let mut said = [0; 64];
+    let Ok(count) = heard.recv(&mut said) else {
+        let _ = process.kill();
+        let ended = process.wait().expect("it was started");
+        assert_eq!(ended.code(), Some(69), "it never says that it serves");
+        return eprintln!("SKIPPED, the server cannot start here");
+    };
+    assert!(said[..count].starts_with(b"READY=1"), "{:?}", &said[..count]);
+    assert!(place.exists(), "it can be succeeded");
+    kill_process(Pid::from_child(&process), Signal::TERM).expect("it runs");
+    let begun = Instant::now();
+    while process.try_wait().expect("it was started").is_none() {
+        if begun.elapsed() > PATIENCE {
+            process.kill().expect("it runs");
+            panic!("it does not hear SIGTERM");
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(process.wait().expect("it was started").code(), Some(0));
 }
 
 #[test]

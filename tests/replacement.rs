@@ -4,12 +4,14 @@
 #[path = "support/process.rs"]
 mod process;
 
+use std::fs::Permissions;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
@@ -184,7 +186,8 @@ fn a_successor_that_cannot_start_costs_nothing() {
     let output = Command::new("sh").args(["-c", script, UPRING]).args(arguments).output();
     let output = output.expect("there is a shell");
     assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    first.hears("nobody took over, this process goes on", 1);
+    first.hears("nobody took over, this process goes on: process ", 1);
+    first.hears(" has gone before it could be ready", 1);
     ask_over_tcp(&listen).expect("it serves as before");
     assert_eq!(first.end().0, Some(0));
 }
@@ -271,6 +274,30 @@ fn who_connects_and_says_nothing_keeps_a_successor_waiting_for_a_second() {
 }
 
 #[test]
+fn of_two_successors_the_one_that_comes_late_is_told_that_the_other_serves() {
+    let folder = Folder::new("late");
+    let place = folder.0.join("place");
+    let config = Config { workers: 1, ..Config::listening(([127, 0, 0, 1], 0).into()) };
+    let running = match Server::new(config).start() {
+        Ok(running) => running,
+        Err(error) => return eprintln!("SKIPPED, the server cannot start here: {error}"),
+    };
+    let offer = Offer::new(&place).open().expect("it is free").with(&running);
+    let _offered = offer.start(|_| {}).expect("it is free");
+    let (_sockets, predecessor) = take_over(&place).expect("it answers").expect("it is offered");
+    let late = thread::scope(|scope| {
+        let late = scope.spawn(|| take_over(&place).map(|_| ()));
+        // It waits in line by now.
+        thread::sleep(Duration::from_millis(200));
+        predecessor.relieve().expect("it is relieved");
+        late.join().expect("it is told")
+    });
+    let told = late.expect_err("nothing is left to take").to_string();
+    assert!(told.contains("another process has taken its place just now"), "{told}");
+    running.join().expect("it was stopped by the hand-over");
+}
+
+#[test]
 fn a_successor_that_hangs_is_let_go_of_and_the_next_one_is_served() {
     let folder = Folder::new("hanging");
     let place = folder.0.join("place");
@@ -302,20 +329,151 @@ fn a_successor_that_hangs_is_let_go_of_and_the_next_one_is_served() {
     running.join().expect("it was stopped by the hand-over");
 }
 
+/// Clients come all the time, while successors fail with some of their rings, or for want of a place at which
+/// they could be succeeded as the user that they become.
+#[test]
+fn a_successor_that_fails_late_takes_no_client_with_it() {
+    let folder = Folder::new("rings");
+    let place = folder.0.join("place");
+    let listen = format!("127.0.0.1:{}", free_port());
+    let shown = place.to_str().expect("a name of ours");
+    let arguments = |workers| ["--listen", &listen, "--workers", workers, "--hand-over", shown];
+    let Some(first) = Served::start(&arguments("1"), &[]) else { return };
+    wait_until(|| place.exists());
+    let (asked, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let over = Over(&is_over);
+        let client = || {
+            while !is_over.load(Ordering::Relaxed) {
+                let number = asked.fetch_add(1, Ordering::Relaxed);
+                ask_over_tcp(&listen).unwrap_or_else(|error| panic!("{number}: {error}"));
+            }
+        };
+        let clients = [(); 3].map(|()| scope.spawn(client));
+        // Enough for the sockets of 16 workers, and too few for their rings.
+        let rings = ("ulimit -n 60 && exec \"$0\" \"$@\"", "ulimit -n");
+        let user = ("exec \"$0\" \"$@\" --user nobody", "bind on unix:");
+        let is_root = rustix::process::geteuid().is_root();
+        for (script, words) in [rings, if is_root { user } else { rings }].repeat(6) {
+            let before = asked.load(Ordering::Relaxed);
+            wait_until(|| asked.load(Ordering::Relaxed) > before + 50);
+            let mut successor = Command::new("sh");
+            successor.args(["-c", script, UPRING]).args(arguments("16"));
+            let output = successor.output().expect("there is a shell");
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(!output.status.success() && told.contains(words), "{told}");
+            assert!(output.stdout.is_empty(), "it has served: {told}");
+        }
+        drop(over);
+        for client in clients {
+            client.join().expect("every connection was served");
+        }
+    });
+    assert_eq!(first.end().0, Some(0));
+}
+
+/// What `ss` says of a listening port: how many connections may wait.
+fn backlog(address: &str) -> Option<u64> {
+    let port = address.rsplit(':').next().expect("an address");
+    let output = Command::new("ss").args(["-ltnH", &format!("sport = :{port}")]).output().ok()?;
+    String::from_utf8_lossy(&output.stdout).split_whitespace().nth(2)?.parse().ok()
+}
+
+#[test]
+fn a_successor_gives_the_sockets_the_options_of_its_own_configuration() {
+    let folder = Folder::new("options");
+    let (unix, place) = (folder.0.join("web"), folder.0.join("place"));
+    let port = port_of(&folder);
+    let config = |backlog: u16, mode: &str| {
+        format!(
+            "workers = 1\nhand_over = '{}'\n[[listen]]\naddress = '127.0.0.1:{port}'\n\
+             backlog = {backlog}\n[[listen]]\naddress = 'unix:{}'\nmode = {mode}\n\
+             [[route]]\npath = '/plaintext'\nanswer = {{ text = 'Hello, World!' }}\n",
+            place.display(),
+            unix.display()
+        )
+    };
+    let mode = || std::fs::metadata(&unix).expect("it is there").permissions().mode() & 0o777;
+    let file = folder.write("a.toml", &config(16, "0o600"));
+    let arguments = ["--config", file.to_str().expect("a name of ours")];
+    let Some(mut first) = Served::start(&arguments, &[]) else { return };
+    wait_until(|| place.exists());
+    assert_eq!(mode(), 0o600);
+    let told = backlog(&first.address);
+    assert!(matches!(told, None | Some(16)), "{told:?}");
+    folder.write("a.toml", &config(333, "0o666"));
+    let second = Served::start(&arguments, &[]).expect("the one before could");
+    first.hears("has taken over", 1);
+    assert_eq!(first.process.wait().expect("it was started").code(), Some(0));
+    assert_eq!(mode(), 0o666);
+    match told {
+        Some(_) => assert_eq!(backlog(&second.address), Some(333)),
+        None => eprintln!("SKIPPED: `ss` does not tell the backlog here"),
+    }
+    ask_over_unix(&unix).expect("it serves");
+    assert_eq!(second.end().0, Some(0));
+}
+
+/// Starts it on sockets as systemd does: descriptor 3, and LISTEN_PID is the process that is executed.
+fn start_on(socket: impl Into<OwnedFd>, arguments: &[&str]) -> Child {
+    let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
+    Command::new("sh")
+        .args(["-c", script, UPRING])
+        .args(arguments)
+        .stdin(socket.into())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("there is a shell")
+}
+
+/// Who listens at a place: whoever has started there last.
+fn end_of(place: &Path) {
+    let stream = UnixStream::connect(place).expect("it is offered");
+    let process = rustix::net::sockopt::socket_peercred(&stream).expect("it is one").pid;
+    kill_process(process, Signal::TERM).expect("it runs");
+    wait_until(|| !place.exists());
+}
+
+#[test]
+fn the_path_of_a_service_manager_s_socket_stays_as_it_is_over_starts_and_replacements() {
+    let folder = Folder::new("managed");
+    let (path, place) = (folder.0.join("web"), folder.0.join("place"));
+    let (listen, shown) = (format!("unix:{}", path.display()), place.to_str().expect("ours"));
+    let socket = UnixListener::bind(&path).expect("it is free");
+    let mode = || std::fs::metadata(&path).map(|file| file.permissions().mode() & 0o777);
+    std::fs::set_permissions(&path, Permissions::from_mode(0o606)).expect("it is ours");
+    let arguments = ["--listen", &listen, "--workers", "2", "--hand-over", shown];
+    let start = || start_on(socket.try_clone().expect("a descriptor"), &arguments);
+    for _ in 0..2 {
+        let mut server = start();
+        ask_over_unix(&path).expect("it is served");
+        wait_until(|| place.exists());
+        kill_process(Pid::from_child(&server), Signal::TERM).expect("it runs");
+        assert_eq!(server.wait().expect("it was started").code(), Some(0));
+        assert_eq!(mode().ok(), Some(0o606), "it is there, and as it was");
+    }
+    let mut first = start();
+    wait_until(|| place.exists());
+    kill_process(Pid::from_child(&first), Signal::USR2).expect("it runs");
+    assert_eq!(first.wait().expect("it was started").code(), Some(0), "it was replaced");
+    ask_over_unix(&path).expect("its successor serves");
+    wait_until(|| place.exists());
+    end_of(&place);
+    assert_eq!(mode().ok(), Some(0o606), "the successor knows whose it is");
+    std::fs::remove_file(&path).expect("it is there");
+    let mut server = start();
+    wait_until(|| place.exists());
+    kill_process(Pid::from_child(&server), Signal::TERM).expect("it serves all the same");
+    assert_eq!(server.wait().expect("it was started").code(), Some(0));
+}
+
 #[test]
 fn sockets_that_a_service_manager_passes_are_served() {
     for workers in ["1", "3"] {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
         let address = listener.local_addr().expect("it is bound").to_string();
-        // As systemd does it: the socket is descriptor 3, and LISTEN_PID is the process that is executed.
-        let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
-        let mut server = Command::new("sh")
-            .args(["-c", script, UPRING, "--listen", &address, "--workers", workers])
-            .stdin(OwnedFd::from(listener))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("there is a shell");
+        let mut server = start_on(listener, &["--listen", &address, "--workers", workers]);
         // It waits in the queue of the socket that is there already.
         for _ in 0..50 {
             ask_over_tcp(&address).unwrap_or_else(|error| panic!("{workers} workers: {error}"));

@@ -4,6 +4,7 @@
 //! so: that is a pure function in `src/ring/error.rs`, and tested there.
 
 use std::fs;
+use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -224,6 +225,53 @@ fn each_fault_of_a_start_is_told_in_one_line_with_its_cause_and_what_mends_it() 
         assert_eq!(count, 1, "{}: {told}", row.fault);
         eprintln!("{:<44} {:>3}  {line}", row.fault, row.status);
     }
+}
+
+/// Wherever threads run out: of what a start has begun nothing is left, and nothing panics.
+#[test]
+fn threads_that_run_out_are_told_as_any_other_fault() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("SKIPPED: it takes root to become a user who has no threads yet");
+    }
+    let program = Program::copy("threads");
+    let place = std::env::temp_dir().join(format!("upring-place-{}", std::process::id()));
+    fs::create_dir_all(&place).expect("there is room");
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).expect("it is ours");
+    let user = "64997";
+    let mut told_of = Vec::new();
+    for threads in 1..32 {
+        let mut process = Command::new("sh")
+            .args(["-c", &format!("ulimit -p {threads} && exec \"$@\""), "sh"])
+            .args(["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--"])
+            .arg(&program.0)
+            .args(["--listen", "127.0.0.1:0", "--workers", "2", "--admin", "127.0.0.1:0"])
+            .args(["--access-log", "/dev/null", "--hand-over"])
+            .arg(place.join("place"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("there is a shell");
+        let mut output = process.stdout.take().expect("it is piped");
+        let is_served = output.read(&mut [0]).expect("a pipe") > 0;
+        if is_served {
+            process.kill().expect("it runs");
+        }
+        let output = process.wait_with_output().expect("it was started");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        if is_served || told.contains("io_uring_setup") {
+            break;
+        }
+        assert_eq!(output.status.code(), Some(UNAVAILABLE), "{threads}: {told}");
+        assert!(!told.contains("panicked"), "{threads}: {told}");
+        let line = told.lines().last().unwrap_or_default();
+        for part in [&format!("RLIMIT_NPROC of this user is {threads}"), "TasksMax="] {
+            assert!(line.starts_with("upring: ") && line.contains(part), "{threads}: {told}");
+        }
+        told_of.push(line.to_owned());
+    }
+    fs::remove_dir_all(&place).expect("it is ours");
+    eprintln!("{}", told_of.join("\n"));
+    assert!((8..31).contains(&told_of.len()), "{told_of:?}");
 }
 
 #[test]

@@ -92,6 +92,26 @@ fn heard(manager: &UnixDatagram, word: &str) -> String {
 }
 
 #[test]
+fn a_service_manager_that_wants_a_sign_of_life_gets_it_without_a_watchdog_of_our_own() {
+    let folder = Folder::new("sign");
+    let path = folder.0.join("socket");
+    let manager = UnixDatagram::bind(&path).expect("it is ours");
+    manager.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let environment =
+        [("NOTIFY_SOCKET", path.to_str().expect("a name of ours")), ("WATCHDOG_USEC", "200000")];
+    let file = folder
+        .write("a.toml", "watchdog_ms = 0\nworkers = 1\n[[route]]\npath = '/'\nanswer = {}\n");
+    let file = file.to_str().expect("a name of ours");
+    let arguments = ["--config", file, "--listen", "127.0.0.1:0"];
+    let Some(served) = Served::start(&arguments, &environment) else { return };
+    heard(&manager, "READY=1");
+    for _ in 0..3 {
+        heard(&manager, "WATCHDOG=1");
+    }
+    assert_eq!(served.end().0, Some(0));
+}
+
+#[test]
 fn a_service_manager_is_told_of_every_step() {
     let folder = Folder::new("notify");
     let path = folder.0.join("socket");

@@ -31,8 +31,8 @@ pub struct Terms {
     /// removes what its own clients say. Default false: `Forwarded`, `X-Forwarded-*` and
     /// `X-Real-IP` of a client are dropped.
     pub trust_forwarded: bool,
-    /// Whether paths go on that a backend may read as another one: with dot segments, empty ones, or
-    /// encoded slashes. Routes are found by the path as it came, so that what one of them refuses
+    /// Whether paths go on that a backend may read as another one: with dot segments, empty ones,
+    /// encoded slashes or zero bytes. Routes are found by the path as it came, so that what one of them refuses
     /// could be had by such a path of another. Default false: 400.
     pub odd_paths: bool,
     /// The Host that the backend is asked for. Default the client's.
@@ -77,8 +77,8 @@ impl Unfit {
     pub(crate) fn response(self) -> Response {
         let text = match self {
             Unfit::PathOdd => {
-                "The path has segments that servers read in different ways: `.`, `..`, empty or with an \
-                 encoded slash (odd_paths).\n"
+                "The path has segments that servers read in different ways: `.`, `..`, empty, or with an \
+                 encoded slash or zero byte (odd_paths).\n"
             }
             Unfit::OptionsTooMany => "Connection has too many options.\n",
         };

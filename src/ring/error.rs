@@ -52,6 +52,8 @@ pub enum Cause {
     LockedMemory(Limit),
     /// File descriptors have run out.
     Descriptors(Limit),
+    /// Threads have run out: the limit on those of this user, or of a service's processes.
+    Threads(Limit),
     /// Another socket is there.
     AddressInUse,
     /// The address is of none of this host's interfaces.
@@ -76,6 +78,14 @@ impl SetupError {
     pub(crate) fn ring(call: &'static str, error: &io::Error) -> SetupError {
         let errno = errno(error);
         SetupError::Ring { call, errno, cause: Cause::of_ring(errno) }
+    }
+
+    pub(crate) fn thread(error: &io::Error) -> SetupError {
+        SetupError::Ring {
+            call: "pthread_create",
+            errno: errno(error),
+            cause: Cause::of_call(error),
+        }
     }
 
     pub(crate) fn listener(
@@ -109,6 +119,8 @@ impl Cause {
     pub(crate) fn of_call(error: &io::Error) -> Cause {
         match error.raw_os_error() {
             Some(libc::EMFILE | libc::ENFILE) => Cause::Descriptors(Limit::descriptors()),
+            // pthread_create(3): the only one of a thread with the usual attributes.
+            Some(libc::EAGAIN) => Cause::Threads(Limit::processes()),
             _ => Cause::Unknown,
         }
     }
@@ -121,6 +133,8 @@ impl Cause {
             libc::EINVAL | libc::EOPNOTSUPP => Cause::KernelTooOld,
             libc::ENOMEM => Cause::LockedMemory(Limit::locked_memory()),
             libc::EMFILE | libc::ENFILE => Cause::Descriptors(Limit::descriptors()),
+            // What an operation comes to that takes a thread of the kernel, where there can be none.
+            libc::ECANCELED => Cause::Threads(Limit::processes()),
             _ => Cause::Unknown,
         }
     }
@@ -191,9 +205,14 @@ impl fmt::Display for Cause {
                 "file descriptors have run out (RLIMIT_NOFILE is {limit}): `ulimit -n 1048576`, or \
                  `LimitNOFILE=1048576` in the systemd unit",
             ),
-            Cause::AddressInUse => f.write_str(
-                "another process listens there without SO_REUSEPORT or as another user: `ss -ltnp` names it",
+            Cause::Threads(limit) => write!(
+                f,
+                "threads have run out (RLIMIT_NPROC of this user is {limit}): `ulimit -u unlimited`, or \
+                 `TasksMax=infinity` in the systemd unit, or fewer workers",
             ),
+            Cause::AddressInUse => {
+                f.write_str("another process listens there: `ss -ltnp` names it")
+            }
             Cause::AddressNotHere => {
                 f.write_str("no interface of this host has this address: `ip address` lists those that it has")
             }

@@ -4,15 +4,28 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::thread;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::error::SetupError;
+use super::shared::{PROBE_PAUSE, PROBES};
 use crate::config::{ListenAddress, Listener};
 
-/// Listens on `address`, beside every other core that does, with the options of `listener`, whose own
-/// address is not looked at: a port the kernel has chosen for the first core is that of all.
+/// Listens on `address`: [`bind`], and connections are taken from here on.
+///
+/// # Errors
+/// As of [`bind`].
+pub fn listen(address: SocketAddr, listener: &Listener) -> Result<OwnedFd, SetupError> {
+    let socket = bind(address, listener)?;
+    take_connections(&socket, &address.into(), listener.backlog)?;
+    Ok(socket)
+}
+
+/// A socket for `address`, beside every other core that has one, with the options of `listener`, whose own
+/// address is not looked at: a port the kernel has chosen for the first core is that of all. It takes no
+/// connection before [`take_connections`].
 ///
 /// Accepted sockets inherit `TCP_NODELAY`, keep-alive and the options that are about what is sent. The
 /// listener stays blocking: io_uring waits by itself, and on a non-blocking socket it would report EAGAIN
@@ -20,7 +33,7 @@ use crate::config::{ListenAddress, Listener};
 ///
 /// # Errors
 /// The address is taken, not of this host, or needs a privilege; or the kernel refuses an option.
-pub fn listen(address: SocketAddr, listener: &Listener) -> Result<OwnedFd, SetupError> {
+pub fn bind(address: SocketAddr, listener: &Listener) -> Result<OwnedFd, SetupError> {
     let at = ListenAddress::Tcp(address);
     let failed = |call| {
         let at = at.clone();
@@ -42,31 +55,67 @@ pub fn listen(address: SocketAddr, listener: &Listener) -> Result<OwnedFd, Setup
         // `[::]` serves IPv4 too, whatever net.ipv6.bindv6only says.
         socket.set_only_v6(listener.only_v6).map_err(failed("setsockopt(IPV6_V6ONLY)"))?;
     }
-    set_options(&socket, listener, failed)?;
+    // What is not asked for is the kernel's own already.
+    set_options(&SockRef::from(&socket), listener, |asked| asked > 0, failed)?;
     socket.bind(&address.into()).map_err(failed("bind"))?;
-    socket.listen(listener.backlog).map_err(failed("listen"))?;
     Ok(socket.into())
 }
 
-/// Sets those options that were asked for: 0 leaves the kernel's own.
+/// Has the kernel take connections on a socket that is bound, so many of which may wait; one that does so
+/// already gets this bound.
+///
+/// # Errors
+/// Another socket took the address meanwhile.
+pub fn take_connections(
+    socket: &OwnedFd,
+    address: &ListenAddress,
+    backlog: i32,
+) -> Result<(), SetupError> {
+    rustix::net::listen(socket, backlog)
+        .map_err(|error| SetupError::listener("listen", address.clone(), &error.into()))
+}
+
+/// Gives a TCP socket that another process made the options of `listener`, as far as they can still be
+/// changed: connections that are accepted from here on have them.
+///
+/// # Errors
+/// The kernel refuses an option.
+pub fn adapt(socket: &OwnedFd, listener: &Listener) -> Result<(), SetupError> {
+    let failed = |call| {
+        let at = listener.address.clone();
+        move |error: io::Error| SetupError::listener(call, at, &error)
+    };
+    let socket = SockRef::from(socket);
+    set_options(&socket, listener, |_| true, failed)?;
+    if socket.only_v6().is_ok_and(|only_v6| only_v6 != listener.only_v6) {
+        let address = &listener.address;
+        tracing::warn!(
+            "{address}: only_v6 stays what it was: a socket keeps it; it takes a restart"
+        );
+    }
+    Ok(())
+}
+
+/// Sets those options whose value is to be set: 0 is the kernel's own.
 fn set_options<F>(
-    socket: &Socket,
+    socket: &SockRef<'_>,
     listener: &Listener,
+    is_to_be_set: impl Fn(u32) -> bool,
     failed: impl Fn(&'static str) -> F,
 ) -> Result<(), SetupError>
 where
     F: FnOnce(io::Error) -> SetupError,
 {
     let Listener { defer_accept_s, notsent_lowat_bytes, user_timeout_ms, .. } = *listener;
-    if defer_accept_s > 0 {
+    if is_to_be_set(defer_accept_s) {
         set_defer_accept(socket, defer_accept_s).map_err(failed("setsockopt(TCP_DEFER_ACCEPT)"))?;
     }
-    if notsent_lowat_bytes > 0 {
+    if is_to_be_set(notsent_lowat_bytes) {
         socket
             .set_tcp_notsent_lowat(notsent_lowat_bytes)
             .map_err(failed("setsockopt(TCP_NOTSENT_LOWAT)"))?;
     }
-    if user_timeout_ms > 0 {
+    if is_to_be_set(user_timeout_ms) {
         let timeout = Duration::from_millis(user_timeout_ms.into());
         socket
             .set_tcp_user_timeout(Some(timeout))
@@ -76,7 +125,7 @@ where
 }
 
 /// tcp(7); none of the crates has it.
-fn set_defer_accept(socket: &Socket, seconds: u32) -> io::Result<()> {
+fn set_defer_accept(socket: &SockRef<'_>, seconds: u32) -> io::Result<()> {
     let (level, name) = (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT);
     let seconds = i32::try_from(seconds).unwrap_or(i32::MAX);
     let bytes = size_of::<i32>() as libc::socklen_t;
@@ -106,14 +155,31 @@ pub fn duplicate(listener: &OwnedFd, address: &ListenAddress) -> Result<OwnedFd,
         .map_err(|error| SetupError::listener("fcntl(F_DUPFD_CLOEXEC)", address.clone(), &error))
 }
 
-/// Finds out whether anybody listens on `address`: [`listen`] would share it with whoever of the same
-/// user does, which is wrong for what only one process may answer.
+/// Finds out whether anybody listens on `address`, or on its port at any address: [`bind`] would share it
+/// with whoever of the same user does, and each would get some of the connections. Connections that are
+/// left of a server which listens no more are no hindrance, and nothing is listened on here. IPv4 is
+/// somebody else's business with `only_v6`.
 ///
 /// # Errors
 /// The address is taken, not of this host, or needs a privilege.
-pub fn check_free(address: SocketAddr) -> Result<(), SetupError> {
-    let bound = std::net::TcpListener::bind(address);
-    bound.map(drop).map_err(|error| SetupError::listener("bind", address.into(), &error))
+pub fn check_free(address: SocketAddr, only_v6: bool) -> Result<(), SetupError> {
+    for _ in 1..PROBES {
+        match try_bind(address, only_v6) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(PROBE_PAUSE),
+            _ => break,
+        }
+    }
+    try_bind(address, only_v6).map_err(|error| SetupError::listener("bind", address.into(), &error))
+}
+
+/// Binds a socket that shares its port with no other that is listened on (socket(7), SO_REUSEADDR).
+fn try_bind(address: SocketAddr, only_v6: bool) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
+    socket.bind(&address.into())
 }
 
 /// Has a listener accept the connections whose packets arrive on `cpu`, where each core has one on the
@@ -152,7 +218,8 @@ mod tests {
         drop(second);
         let _client = TcpStream::connect(address).expect("it listens");
         let (accepted, _) = first.accept().expect("a client is there");
-        assert_eq!(check_free(address).expect_err("it is shared").cause(), Cause::AddressInUse);
+        let error = check_free(address, false).expect_err("it is shared");
+        assert_eq!(error.cause(), Cause::AddressInUse);
         assert!(accepted.nodelay().expect("a TCP socket"));
         assert!(socket2::SockRef::from(&accepted).keepalive().expect("a TCP socket"));
     }
@@ -171,6 +238,52 @@ mod tests {
             assert_eq!(accepted.tcp_notsent_lowat().expect("a TCP socket"), lowat);
             assert_eq!(accepted.tcp_user_timeout().expect("a TCP socket"), timeout);
         }
+    }
+
+    #[test]
+    fn a_socket_of_another_process_gets_the_options_that_are_asked_for_now() {
+        let options =
+            Listener { notsent_lowat_bytes: 16_384, user_timeout_ms: 7000, ..ANY_PORT.into() };
+        let accepted = |listener: &TcpListener, address| {
+            let client = TcpStream::connect(address).expect("it listens");
+            let (accepted, _) = listener.accept().expect("a client is there");
+            drop(client);
+            let accepted = SockRef::from(&accepted);
+            (accepted.tcp_notsent_lowat().unwrap(), accepted.tcp_user_timeout().unwrap())
+        };
+        for (before, after) in [(ANY_PORT.into(), options.clone()), (options, ANY_PORT.into())] {
+            let (listener, address) = listening(&before, ANY_PORT);
+            let socket = OwnedFd::from(listener);
+            adapt(&socket, &after).expect("it can be changed");
+            let timeout = Duration::from_millis(after.user_timeout_ms.into());
+            let timeout = (!timeout.is_zero()).then_some(timeout);
+            let got = accepted(&socket.into(), address);
+            assert_eq!(got, (after.notsent_lowat_bytes, timeout));
+        }
+    }
+
+    #[test]
+    fn what_is_bound_takes_connections_when_it_is_told_to() {
+        let socket = bind(ANY_PORT, &ANY_PORT.into()).expect("loopback is there");
+        let address = local_address(&socket).expect("it is bound");
+        assert!(TcpStream::connect(address).is_err(), "not yet");
+        check_free(address, false).expect("nobody listens there");
+        take_connections(&socket, &address.into(), 1).expect("it is bound");
+        TcpStream::connect(address).expect("it listens");
+    }
+
+    /// A restart: the server before has let go of its address, and still serves whom it let in.
+    #[test]
+    fn connections_that_are_left_of_a_server_before_do_not_take_its_address() {
+        let (listener, address) = listening(&ANY_PORT.into(), ANY_PORT);
+        let client = TcpStream::connect(address).expect("it listens");
+        let (accepted, _) = listener.accept().expect("a client is there");
+        drop(listener);
+        check_free(address, false).expect("one is open, and nobody listens");
+        // Whoever closes first is left in TIME-WAIT.
+        drop(accepted);
+        drop(client);
+        check_free(address, false).expect("one is waiting for its end");
     }
 
     #[test]
@@ -195,6 +308,9 @@ mod tests {
         if listen(any, &any.into()).is_err() {
             return eprintln!("SKIPPED: there is no IPv6 here");
         }
+        let (_ipv4, taken) = listening(&ANY_PORT.into(), ANY_PORT);
+        let beside = SocketAddr::from((Ipv6Addr::UNSPECIFIED, taken.port()));
+        assert!(check_free(beside, true).is_ok() && check_free(beside, false).is_err());
         for only_v6 in [false, true] {
             let (_listener, address) = listening(&Listener { only_v6, ..any.into() }, any);
             let ipv4 = TcpStream::connect((Ipv4Addr::LOCALHOST, address.port()));

@@ -39,7 +39,9 @@ mod user_data;
 pub use completion::{Completion, Errno, Handle, ListenerId, Token};
 pub use control::Control;
 pub use error::{Cause, SetupError};
-pub use listen::{check_free, duplicate, listen, local_address, steer};
+pub use listen::{
+    adapt, bind, check_free, duplicate, listen, local_address, steer, take_connections,
+};
 pub use probe::Features;
 pub use shared::SharedListener;
 pub use tier::Tier;

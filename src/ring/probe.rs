@@ -55,7 +55,7 @@ impl Features {
         // keeps the rights of a process that drops them.
         let features = thread::scope(|scope| {
             let asked = thread::Builder::new().spawn_scoped(scope, Features::ask);
-            let asked = asked.map_err(|error| SetupError::ring("clone", &error))?;
+            let asked = asked.map_err(|error| SetupError::thread(&error))?;
             asked.join().unwrap_or_else(|panic| resume_unwind(panic))
         })?;
         Ok(*FOUND.get_or_init(|| features))

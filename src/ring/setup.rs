@@ -117,6 +117,11 @@ impl Limit {
         Limit::of(Resource::Nofile)
     }
 
+    /// Processes and threads of this user (`RLIMIT_NPROC`).
+    pub fn processes() -> Limit {
+        Limit::of(Resource::Nproc)
+    }
+
     /// Bytes that may be locked in memory (`RLIMIT_MEMLOCK`).
     pub fn locked_memory() -> Limit {
         Limit::of(Resource::Memlock)

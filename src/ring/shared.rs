@@ -19,13 +19,13 @@ use rustix::net::{
 };
 
 use super::error::SetupError;
-use super::listen::duplicate;
+use super::listen::{duplicate, take_connections};
 use crate::config::{ListenAddress, Listener};
 
 /// How often somebody is asked whether they still listen there, and how long apart: the kernel takes down the
 /// ring of a process that was killed, and what it accepts on, a while after it is gone.
-const PROBES: u32 = 10;
-const PROBE_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PROBES: u32 = 10;
+pub(super) const PROBE_PAUSE: Duration = Duration::from_millis(100);
 
 /// A Unix socket that is listened on. Dropped, it removes its path, if that is still its own.
 #[derive(Debug)]
@@ -33,8 +33,10 @@ pub struct SharedListener {
     /// Kept open until the path is removed: as long as it is, no other file has its inode.
     socket: OwnedFd,
     path: PathBuf,
-    /// Device and inode of the path.
-    file: (u64, u64),
+    /// Device and inode of the path; none of one that was gone when the socket was adopted.
+    file: Option<(u64, u64)>,
+    /// Who made the path keeps it: it is never removed, nor changed.
+    is_managed: bool,
     /// The path is another process's now.
     is_released: AtomicBool,
 }
@@ -59,7 +61,7 @@ impl SharedListener {
         bind(&socket, &address).map_err(failed("bind"))?;
         let Stat { st_dev, st_ino, .. } = lstat(path).map_err(failed("lstat"))?;
         // From here on the path is removed, whatever fails.
-        let shared = SharedListener::of(socket, path, (st_dev, st_ino));
+        let shared = SharedListener::of(socket, path, Some((st_dev, st_ino)));
         chmodat(CWD, path, mode, rustix::fs::AtFlags::empty()).map_err(failed("chmod"))?;
         listen(&shared.socket, listener.backlog).map_err(failed("listen"))?;
         Ok(shared)
@@ -94,20 +96,48 @@ impl SharedListener {
     }
 
     /// Takes a socket that is listened on at `path` already. The path stays whose it is until it is
-    /// [claimed](SharedListener::claim).
-    ///
-    /// # Errors
-    /// The path is gone.
-    pub fn adopt(path: &Path, socket: OwnedFd) -> Result<SharedListener, SetupError> {
-        let failed = |error: Errno| SetupError::listener("lstat", path.into(), &error.into());
-        let Stat { st_dev, st_ino, .. } = lstat(path).map_err(failed)?;
-        let shared = SharedListener::of(socket, path, (st_dev, st_ino));
+    /// [claimed](SharedListener::claim); one that a service manager has made is the manager's for good. A
+    /// path that is gone is nobody's, and what is connected still is served.
+    pub fn adopt(path: &Path, socket: OwnedFd, is_managed: bool) -> SharedListener {
+        let file = lstat(path).map(|at| (at.st_dev, at.st_ino));
+        if let Err(error) = &file {
+            let path = path.display();
+            tracing::warn!(
+                "nobody can connect to {path}: {error}; whoever made it can make it anew"
+            );
+        }
+        let mut shared = SharedListener::of(socket, path, file.ok());
+        shared.is_managed = is_managed;
         shared.release();
-        Ok(shared)
+        shared
     }
 
-    fn of(socket: OwnedFd, path: &Path, file: (u64, u64)) -> SharedListener {
-        SharedListener { socket, path: path.into(), file, is_released: AtomicBool::new(false) }
+    /// Gives what was adopted the backlog and permissions of `listener`.
+    ///
+    /// # Errors
+    /// The permissions are another user's to change.
+    pub fn adapt(&self, listener: &Listener) -> Result<(), SetupError> {
+        if self.is_managed || !self.has_path() {
+            return Ok(());
+        }
+        let at = || ListenAddress::from(&*self.path);
+        let mode = Mode::from_raw_mode(listener.mode);
+        if !lstat(&self.path).is_ok_and(|at| at.st_mode & 0o777 == listener.mode) {
+            chmodat(CWD, &self.path, mode, rustix::fs::AtFlags::empty())
+                .map_err(|error| SetupError::listener("chmod", at(), &error.into()))?;
+        }
+        take_connections(&self.socket, &at(), listener.backlog)
+    }
+
+    fn of(socket: OwnedFd, path: &Path, file: Option<(u64, u64)>) -> SharedListener {
+        let is_released = AtomicBool::new(false);
+        SharedListener { socket, path: path.into(), file, is_managed: false, is_released }
+    }
+
+    /// Whether the path is still that of this socket.
+    fn has_path(&self) -> bool {
+        let at = lstat(&self.path).map(|at| (at.st_dev, at.st_ino));
+        at.is_ok_and(|at| self.file == Some(at))
     }
 
     /// The same at another path: clients find it there from now on. A socket that was left behind there is
@@ -125,9 +155,15 @@ impl SharedListener {
         Ok(())
     }
 
-    /// Takes the path over from the process that had it: it is removed with this.
+    /// Takes the path over from the process that had it: it is removed with this, unless it is a service
+    /// manager's.
     pub fn claim(&self) {
-        self.is_released.store(false, Ordering::Release);
+        self.is_released.store(self.is_managed, Ordering::Release);
+    }
+
+    /// Whether the path is another's yet.
+    pub fn is_adopted(&self) -> bool {
+        self.is_released.load(Ordering::Acquire)
     }
 
     /// Leaves the path to another process, which has the same socket.
@@ -137,8 +173,7 @@ impl SharedListener {
 
     /// Removes the path now, if it is still its own.
     pub fn remove(&self) {
-        let is_same = || lstat(&self.path).is_ok_and(|at| (at.st_dev, at.st_ino) == self.file);
-        let is_ours = !self.is_released.swap(true, Ordering::AcqRel) && is_same();
+        let is_ours = !self.is_released.swap(true, Ordering::AcqRel) && self.has_path();
         if is_ours && let Err(error) = unlink(&self.path) {
             tracing::warn!(%error, path = %self.path.display(), "a socket's path was not removed");
         }
@@ -299,6 +334,34 @@ mod tests {
         UnixStream::connect(&path).expect("the second one is listened on");
         drop(second);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_was_adopted_goes_once_it_is_claimed_and_a_manager_s_path_never() {
+        let folder = Folder::new("adopted");
+        let path = folder.socket();
+        for is_managed in [false, true] {
+            let given = || OwnedFd::from(UnixListener::bind(&path).expect("it is free"));
+            let options = Listener { mode: 0o604, ..ListenAddress::from(&*path).into() };
+            let shared = SharedListener::adopt(&path, given(), is_managed);
+            shared.adapt(&options).expect("it is ours");
+            let mode = fs::metadata(&path).expect("it is there").permissions().mode() & 0o777;
+            assert_eq!(mode == 0o604, !is_managed, "{mode:o}");
+            drop(shared);
+            assert!(path.exists(), "it is another's yet");
+            fs::remove_file(&path).expect("it is there");
+            let shared = SharedListener::adopt(&path, given(), is_managed);
+            shared.claim();
+            drop(shared);
+            assert_eq!(path.exists(), is_managed);
+        }
+        fs::remove_file(&path).expect("it is there");
+        let shared = SharedListener::adopt(&path, new_socket(SocketFlags::empty()).unwrap(), false);
+        shared.claim();
+        let other = listen_at(&path).expect("it is free");
+        drop(shared);
+        assert!(path.exists(), "one that was gone is whose who makes it anew");
+        drop(other);
     }
 
     #[test]

@@ -21,11 +21,13 @@ pub(crate) fn faults(site: &Site, options: &Options) -> Vec<String> {
         ListenAddress::Tcp(_) => None,
     });
     let log = AccessLogError::beforehand(&config.access.to).map(|error| error.to_string());
+    let is_taken = |at: &ListenAddress| admin == Some(at) || site.listens_at(at);
     let parts = [
         server(site, options).err(),
         admin.and_then(|admin| Admin::check(admin).err()).map(|error| error.to_string()),
         admin.filter(|admin| site.listens_at(admin)).map(shared),
         hand_over.and_then(|path| Offer::check(path).err()).map(|error| error.to_string()),
+        hand_over.map(ListenAddress::from).filter(|at| is_taken(at)).map(taken),
         log,
     ];
     parts.into_iter().flatten().chain(listeners).collect()
@@ -33,4 +35,8 @@ pub(crate) fn faults(site: &Site, options: &Options) -> Vec<String> {
 
 fn shared(admin: &ListenAddress) -> String {
     format!("the admin listener: {admin} is one of the addresses that the server listens on")
+}
+
+fn taken(hand_over: ListenAddress) -> String {
+    format!("`hand_over`: {hand_over} is listened on for clients already; name a path of its own")
 }

@@ -42,7 +42,7 @@ impl Operator {
             match signal {
                 SIGUSR1 => access_log.iter().for_each(Reopener::reopen),
                 SIGUSR2 if is_stopping => tracing::warn!("not replaced: the server is stopping"),
-                SIGUSR2 => replace(),
+                SIGUSR2 => desk.operator.replace(),
                 SIGHUP => Desk::reload(&desk),
                 _ if is_stopping => std::process::exit(1),
                 _ => {
@@ -55,14 +55,20 @@ impl Operator {
             }
         }
     }
-}
 
-/// Starts the program anew, as it is on disk now: it takes this process's place.
-fn replace() {
-    if let Err(why) = replacement::start() {
-        tracing::error!("not replaced, this process goes on: {why}");
+    /// Starts the program anew, as it is on disk now: it takes this process's place.
+    fn replace(&self) {
+        let is_offered = self.options.hand_over.is_some() || self.started.hand_over().is_some();
+        let started = if is_offered { replacement::start() } else { Err(NO_PLACE.to_owned()) };
+        if let Err(why) = started {
+            tracing::error!("not replaced, this process goes on: {why}");
+        }
     }
 }
+
+/// Why nobody can take over: a second process would serve beside this one.
+const NO_PLACE: &str = "`hand_over` is not set, the path at which another process asks for the sockets of \
+                        this one; once it is (or `--hand-over`, for both), it takes a restart";
 
 /// What the thread of signals and that of a reload share.
 struct Desk {

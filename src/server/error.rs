@@ -73,7 +73,7 @@ pub enum ServerError {
     #[error("cannot wait for signals: {0}; {cause}", cause = Cause::of_call(.0))]
     Signals(io::Error),
     /// No thread could be made.
-    #[error("cannot start a worker thread: {0}; the limit on processes (ulimit -u) may be reached")]
+    #[error("cannot start a thread: {0}; {cause}", cause = Cause::of_call(.0))]
     Thread(io::Error),
     /// A core's ring failed while it was serving.
     #[error("a core cannot go on: {0}")]

@@ -15,7 +15,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -27,8 +27,9 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
+use rustix::process::Uid;
 
-use super::inherit::Inherited;
+use super::inherit::{Given, Inherited};
 use super::listeners::Kept;
 use super::{Running, Stopper};
 use crate::config::{ListenAddress, Listener};
@@ -54,6 +55,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 const MORE: u8 = b'+';
 const LAST: u8 = b'.';
+/// Sockets that a service manager made, and more to come.
+const MANAGED: u8 = b'm';
 const READY: u8 = b'r';
 const YOURS: u8 = b'y';
 
@@ -158,6 +161,7 @@ impl Offer {
                         .for_each(|shared| shared.release());
                     // Free for the successor before it is told so.
                     at.remove();
+                    turn_away(listener);
                     if let Err(error) = stream.write_all(&[YOURS]) {
                         tracing::warn!("process {process} was not told that it is alone: {error}");
                     }
@@ -201,12 +205,29 @@ impl Offer {
     }
 }
 
-/// What is said of a process that was too slow.
+/// Whether the other end is closed.
+fn is_of_one_that_has_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
+}
+
+/// Lets go of those who still wait in line: there is nothing for them, and without the path no other comes.
+fn turn_away(listener: &UnixListener) {
+    if listener.set_nonblocking(true).is_ok() {
+        while listener.accept().is_ok() {}
+    }
+}
+
+/// What is said of a process that was too slow, or has gone.
 fn late(process: u32, what: &str, bound: Duration) -> impl FnOnce(io::Error) -> io::Error {
     move |error| match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
             let text = format!("process {process} did not {what} within {bound:?}");
             io::Error::new(io::ErrorKind::TimedOut, text)
+        }
+        _ if is_of_one_that_has_gone(&error) => {
+            let text = format!("process {process} has gone before it could {what}");
+            io::Error::new(error.kind(), text)
         }
         _ => error,
     }
@@ -259,18 +280,27 @@ pub struct OpenOffer {
 }
 
 impl OpenOffer {
+    /// And the sockets of this server, as [`Offer::with`].
+    #[must_use]
+    pub fn with(self, running: &Running) -> OpenOffer {
+        OpenOffer { offer: self.offer.with(running), ..self }
+    }
+
     /// Takes the path until a successor is ready: then `relieved` is told its process id,
     /// and the servers are stopped. What is returned removes the path when it is dropped.
     ///
     /// # Errors
-    /// Somebody listens there, or something else is there, or descriptors have run out.
+    /// Somebody listens there, or something else is there, or descriptors or threads have run out.
     pub fn start(self, relieved: impl FnOnce(u32) + Send + 'static) -> Result<Offered, SetupError> {
         let OpenOffer { offer, mut at } = self;
         at.move_to(&offer.path)?;
         let listener = UnixListener::from(at.share()?);
         let at = Arc::new(at);
         let offered = Offered(Arc::clone(&at));
-        thread::spawn(move || offer.serve(&at, &listener, relieved));
+        let thread = thread::Builder::new().name("hand-over".to_owned());
+        thread
+            .spawn(move || offer.serve(&at, &listener, relieved))
+            .map_err(|error| SetupError::thread(&error))?;
         Ok(offered)
     }
 }
@@ -327,23 +357,29 @@ pub fn take_over(path: &Path) -> io::Result<Option<(Inherited, Predecessor)>> {
         }
         Err(error) => return Err(error),
     };
-    greet(Timed::within(&stream, LINE_PATIENCE)).map_err(unanswered)?;
+    let other = socket_peercred(&stream)?.uid;
+    greet(Timed::within(&stream, LINE_PATIENCE)).map_err(|error| unanswered(error, other))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let sockets = receive_sockets(&stream)?;
-    Ok(Some((Inherited::of(sockets)?, Predecessor { stream, path: path.into() })))
+    Ok(Some((Inherited::given(sockets)?, Predecessor { stream, path: path.into() })))
 }
 
 /// What an operator can do about a process that does not answer.
-fn unanswered(error: io::Error) -> io::Error {
+fn unanswered(error: io::Error, other: Uid) -> io::Error {
+    let own = rustix::process::geteuid();
+    let has_gone = is_of_one_that_has_gone(&error);
     let text = match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
             "it does not answer: others may be about to take over, as its log says; try again in a minute"
         }
-        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => {
-            "it refuses: it gives its sockets to its own user and to root alone, as its log says"
+        _ if !has_gone => return error,
+        // It refuses nobody but who is neither its user nor root.
+        _ if own == other || own.is_root() => {
+            "it has ended, or another process has taken its place just now: that one serves; try again \
+             to take over from it"
         }
-        _ => return error,
+        _ => "it refuses: it gives its sockets to its own user and to root alone, as its log says",
     };
     io::Error::new(error.kind(), text)
 }
@@ -368,19 +404,20 @@ fn expect(mut stream: impl Read, word: u8) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidData, "the other process said something else"))
 }
 
-fn send_sockets(stream: &Timed<'_>, sockets: &[OwnedFd]) -> io::Result<()> {
-    let mut rest = sockets;
+/// Those of a service manager first: an older successor knows no word for them, and there are rarely any.
+fn send_sockets(stream: &Timed<'_>, sockets: &[Given]) -> io::Result<()> {
+    let of = |is_managed| {
+        let chosen = sockets.iter().filter(move |given| given.is_managed == is_managed);
+        chosen.map(|given| given.socket.as_fd()).collect::<Vec<_>>()
+    };
+    for managed in of(true).chunks(SOCKETS_PER_MESSAGE) {
+        send_message(stream, MANAGED, managed)?;
+    }
+    let own = of(false);
+    let mut rest = &own[..];
     loop {
         let (now, behind) = rest.split_at(rest.len().min(SOCKETS_PER_MESSAGE));
-        let borrowed: Vec<_> = now.iter().map(AsFd::as_fd).collect();
-        let mut space =
-            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_PER_MESSAGE))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !borrowed.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&borrowed)) {
-            return Err(io::Error::other("no room for the descriptors of one message"));
-        }
-        let word = [if behind.is_empty() { LAST } else { MORE }];
-        sendmsg(stream.left()?, &[IoSlice::new(&word)], &mut control, SendFlags::NOSIGNAL)?;
+        send_message(stream, if behind.is_empty() { LAST } else { MORE }, now)?;
         if behind.is_empty() {
             return Ok(());
         }
@@ -388,8 +425,18 @@ fn send_sockets(stream: &Timed<'_>, sockets: &[OwnedFd]) -> io::Result<()> {
     }
 }
 
-fn receive_sockets(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
-    let mut sockets = Vec::new();
+fn send_message(stream: &Timed<'_>, word: u8, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_PER_MESSAGE))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !sockets.is_empty() && !control.push(SendAncillaryMessage::ScmRights(sockets)) {
+        return Err(io::Error::other("no room for the descriptors of one message"));
+    }
+    sendmsg(stream.left()?, &[IoSlice::new(&[word])], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+fn receive_sockets(stream: &UnixStream) -> io::Result<Vec<Given>> {
+    let mut sockets = Vec::<Given>::new();
     loop {
         let mut word = [0];
         let mut space =
@@ -402,12 +449,13 @@ fn receive_sockets(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
         }
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(received) = message {
-                sockets.extend(received);
+                let is_managed = word[0] == MANAGED;
+                sockets.extend(received.map(|socket| Given { socket, is_managed }));
             }
         }
         match word[0] {
             LAST => return Ok(sockets),
-            MORE if sockets.len() < SOCKETS_MAX => {}
+            MORE | MANAGED if sockets.len() < SOCKETS_MAX => {}
             _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "no list of sockets")),
         }
     }

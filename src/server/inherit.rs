@@ -14,16 +14,37 @@ use crate::ring::SharedListener;
 /// its own; the others are closed with this value.
 #[derive(Debug, Default)]
 pub struct Inherited {
-    sockets: Vec<(ListenAddress, OwnedFd)>,
+    sockets: Vec<(ListenAddress, Given)>,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) socket: OwnedFd,
+    /// A service manager made it: its options are those of its unit, and the path of a Unix socket is not
+    /// ours to remove.
+    pub(super) is_managed: bool,
 }
 
 impl Inherited {
-    /// These sockets.
+    /// These sockets, of another process like this one.
     ///
     /// # Errors
     /// One of them is no socket that is listened on, or of another family than IP and Unix.
     pub fn of(sockets: impl IntoIterator<Item = OwnedFd>) -> io::Result<Inherited> {
-        let named = sockets.into_iter().map(|socket| Ok((address_of(&socket)?, socket)));
+        Inherited::given(sockets.into_iter().map(|socket| Given { socket, is_managed: false }))
+    }
+
+    /// These sockets, of a service manager: they stay as they are, and its paths stay where they are.
+    ///
+    /// # Errors
+    /// As of [`Inherited::of`].
+    pub fn of_manager(sockets: impl IntoIterator<Item = OwnedFd>) -> io::Result<Inherited> {
+        Inherited::given(sockets.into_iter().map(|socket| Given { socket, is_managed: true }))
+    }
+
+    pub(super) fn given(sockets: impl IntoIterator<Item = Given>) -> io::Result<Inherited> {
+        let named = sockets.into_iter().map(|given| Ok((address_of(&given.socket)?, given)));
         Ok(Inherited { sockets: named.collect::<io::Result<_>>()? })
     }
 
@@ -32,18 +53,23 @@ impl Inherited {
         self.sockets.iter().map(|(address, _)| address)
     }
 
+    /// Whether one of them listens on this port, at whatever address.
+    pub(crate) fn has_port(&self, port: u16) -> bool {
+        self.addresses().any(|at| matches!(at, ListenAddress::Tcp(at) if at.port() == port))
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.sockets.is_empty()
     }
 
     /// Those of one address.
-    pub fn take(&mut self, address: &ListenAddress) -> Vec<OwnedFd> {
+    pub(super) fn take(&mut self, address: &ListenAddress) -> Vec<Given> {
         let (taken, left) =
             std::mem::take(&mut self.sockets).into_iter().partition(|(at, _)| at == address);
         self.sockets = left;
-        let taken: Vec<(ListenAddress, OwnedFd)> = taken;
-        taken.into_iter().map(|(_, socket)| socket).collect()
+        let taken: Vec<(ListenAddress, Given)> = taken;
+        taken.into_iter().map(|(_, given)| given).collect()
     }
 
     /// Lets go of those of other addresses than these. What is left to do about them is in the value.
@@ -52,9 +78,8 @@ impl Inherited {
         let (kept, left): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.sockets).into_iter().partition(|(at, _)| is_wanted(at));
         self.sockets = kept;
-        let shared = left.into_iter().filter_map(|(at, socket)| match at {
-            // A path that is gone already needs nobody.
-            ListenAddress::Unix(path) => SharedListener::adopt(&path, socket).ok(),
+        let shared = left.into_iter().filter_map(|(at, Given { socket, is_managed })| match at {
+            ListenAddress::Unix(path) => Some(SharedListener::adopt(&path, socket, is_managed)),
             ListenAddress::Tcp(_) => None,
         });
         Abandoned(shared.collect())
@@ -62,7 +87,7 @@ impl Inherited {
 
     /// The same, still with their address: for another server of this process.
     pub fn split(&mut self, address: &ListenAddress) -> Inherited {
-        let sockets = self.take(address).into_iter().map(|socket| (address.clone(), socket));
+        let sockets = self.take(address).into_iter().map(|given| (address.clone(), given));
         Inherited { sockets: sockets.collect() }
     }
 }

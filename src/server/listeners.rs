@@ -1,15 +1,22 @@
 //! All listening sockets of a server, made before its workers: those that were inherited, and those that
 //! are bound now; each worker has its own, and the server another descriptor of each, for whoever
 //! takes its place.
+//!
+//! Over TCP what is bound takes connections when all workers are ready, and not before: where another
+//! process is still served at the address, some of its clients would else wait for a server that may not
+//! come. A Unix socket is new at its path, and listens at once: that holds the path.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::ServerError;
-use super::inherit::Inherited;
+use super::inherit::{Given, Inherited};
 use crate::config::{Config, ListenAddress, Listener};
-use crate::ring::{SetupError, SharedListener, duplicate, listen, local_address, steer};
+use crate::ring::{
+    SetupError, SharedListener, adapt, bind, check_free, duplicate, local_address, steer,
+    take_connections,
+};
 use crate::tls::Acceptor;
 
 /// What is listened on.
@@ -35,29 +42,80 @@ pub(super) struct Listening {
     pub(super) acceptor: Option<Arc<Acceptor>>,
     /// Other workers accept on it, too.
     pub(super) is_shared: bool,
+    pub(super) origin: Origin,
+}
+
+/// Where a socket is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Bound by this process, at an address at which nobody listens.
+    Own,
+    /// Bound by this process, beside what it was given.
+    Beside,
+    /// Another process of this program made it.
+    Predecessor,
+    /// A service manager made it.
+    Manager,
+}
+
+impl Origin {
+    fn of(is_managed: bool) -> Origin {
+        if is_managed { Origin::Manager } else { Origin::Predecessor }
+    }
 }
 
 /// Descriptors of all sockets for a process that takes over, until the server stops: as long as one is
 /// open, the kernel takes connections for it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Kept(Arc<Mutex<Vec<OwnedFd>>>);
+pub(super) struct Kept(Arc<Mutex<Vec<KeptSocket>>>);
+
+#[derive(Debug)]
+struct KeptSocket {
+    socket: OwnedFd,
+    rules: Listener,
+    origin: Origin,
+}
 
 impl Kept {
     /// Lets go of them.
     pub(super) fn close(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.all().clear();
     }
 
     /// Others of them; none once they were let go of.
-    pub(super) fn duplicates(&self) -> std::io::Result<Vec<OwnedFd>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().map(OwnedFd::try_clone).collect()
+    pub(super) fn duplicates(&self) -> std::io::Result<Vec<Given>> {
+        let duplicate = |kept: &KeptSocket| {
+            let is_managed = kept.origin == Origin::Manager;
+            Ok(Given { socket: kept.socket.try_clone()?, is_managed })
+        };
+        self.all().iter().map(duplicate).collect()
+    }
+
+    /// Has the kernel take connections on all that are bound, and gives what another process made the
+    /// options of this configuration. First where it can fail, last where clients come at once.
+    pub(super) fn take_connections(&self) -> Result<(), SetupError> {
+        let all = self.all();
+        let tcp = all.iter().filter(|kept| !kept.rules.is_unix());
+        for origin in [Origin::Own, Origin::Predecessor, Origin::Beside] {
+            for KeptSocket { socket, rules, .. } in tcp.clone().filter(|at| at.origin == origin) {
+                if origin == Origin::Predecessor {
+                    adapt(socket, rules)?;
+                }
+                take_connections(socket, &rules.address, rules.backlog)?;
+            }
+        }
+        Ok(())
     }
 
     fn keep(&self, listening: &Listening) -> Result<(), SetupError> {
-        let copy = duplicate(&listening.socket, &listening.rules.address)?;
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(copy);
+        let Listening { socket, rules, origin, .. } = listening;
+        let socket = duplicate(socket, &rules.address)?;
+        self.all().push(KeptSocket { socket, rules: rules.clone(), origin: *origin });
         Ok(())
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<KeptSocket>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -71,6 +129,7 @@ impl Listeners {
     ) -> Result<Listeners, ServerError> {
         let mut listeners = Listeners::default();
         listeners.by_worker.resize_with(cpus.len(), Vec::new);
+        check_addresses(config, inherited)?;
         for rules in &config.listen {
             let own = inherited.take(&rules.address);
             let acceptor = rules.tls.clone().map(Acceptor::new).transpose()?.map(Arc::new);
@@ -81,12 +140,17 @@ impl Listeners {
                     listeners.open_tcp(*address, rules, acceptor, cpus, own)?;
                 }
                 ListenAddress::Unix(path) => {
-                    let shared = match own.into_iter().next() {
-                        Some(socket) => SharedListener::adopt(path, socket)?,
+                    let given = own.into_iter().next();
+                    let origin =
+                        given.as_ref().map_or(Origin::Own, |given| Origin::of(given.is_managed));
+                    let shared = match given {
+                        Some(Given { socket, is_managed }) => {
+                            SharedListener::adopt(path, socket, is_managed)
+                        }
                         None => SharedListener::listen(path, rules)?,
                     };
                     listeners.listening.push(rules.address.clone());
-                    listeners.share(rules, acceptor, &Arc::new(shared))?;
+                    listeners.share(rules, acceptor, &Arc::new(shared), origin)?;
                 }
             }
         }
@@ -101,9 +165,11 @@ impl Listeners {
         rules: &Listener,
         acceptor: Option<Arc<Acceptor>>,
         cpus: Option<&[usize]>,
-        own: Vec<OwnedFd>,
+        given: Vec<Given>,
     ) -> Result<(), ServerError> {
         let workers = self.by_worker.len();
+        let origin = given.first().map(|given| Origin::of(given.is_managed));
+        let own: Vec<OwnedFd> = given.into_iter().map(|given| given.socket).collect();
         let mut dealt: Vec<Vec<OwnedFd>> = Vec::new();
         dealt.resize_with(workers, Vec::new);
         // Another can be bound beside them only if they allow it.
@@ -124,8 +190,9 @@ impl Listeners {
             dealt[index % workers].push(socket);
         }
         for (worker, mut sockets) in dealt.into_iter().enumerate() {
-            if sockets.is_empty() {
-                let socket = listen(address, rules)?;
+            let is_bound = sockets.is_empty();
+            if is_bound {
+                let socket = bind(address, rules)?;
                 if let Some(cpus) = cpus {
                     steer(&socket, cpus[worker])?;
                 }
@@ -135,7 +202,12 @@ impl Listeners {
                 // Port 0 is the one that the kernel has chosen for the first.
                 address = local_address(&socket)?;
                 let (rules, acceptor) = (rules.clone(), acceptor.clone());
-                self.add(worker, Listening { socket, rules, acceptor, is_shared })?;
+                let origin = match origin {
+                    Some(_) if is_bound => Origin::Beside,
+                    Some(origin) => origin,
+                    None => Origin::Own,
+                };
+                self.add(worker, Listening { socket, rules, acceptor, is_shared, origin })?;
             }
         }
         self.addresses.push(address);
@@ -148,10 +220,12 @@ impl Listeners {
         rules: &Listener,
         acceptor: Option<Arc<Acceptor>>,
         shared: &Arc<SharedListener>,
+        origin: Origin,
     ) -> Result<(), ServerError> {
         for worker in 0..self.by_worker.len() {
             let (rules, acceptor) = (rules.clone(), acceptor.clone());
-            let listening = Listening { socket: shared.share()?, rules, acceptor, is_shared: true };
+            let socket = shared.share()?;
+            let listening = Listening { socket, rules, acceptor, is_shared: true, origin };
             match worker {
                 // One descriptor of it is enough.
                 0 => self.add(worker, listening)?,
@@ -167,4 +241,15 @@ impl Listeners {
         self.by_worker[worker].push(listening);
         Ok(())
     }
+}
+
+/// Whether nobody listens where sockets are to be bound. Where some were inherited, whoever listens on the
+/// port is who gave them.
+fn check_addresses(config: &Config, inherited: &Inherited) -> Result<(), SetupError> {
+    let tcp = config.listen.iter().filter_map(|listener| match listener.address {
+        ListenAddress::Tcp(address) => Some((address, listener.only_v6)),
+        ListenAddress::Unix(_) => None,
+    });
+    let mut new = tcp.filter(|(at, _)| at.port() != 0 && !inherited.has_port(at.port()));
+    new.try_for_each(|(address, only_v6)| check_free(address, only_v6))
 }

@@ -118,6 +118,18 @@ impl Server {
     /// # Errors
     /// What kept it from starting, with the likely cause; nothing is left running.
     pub fn start(self) -> Result<Running, ServerError> {
+        self.start_behind(|| Ok(()))
+    }
+
+    /// The same, with `last` called when all workers are ready and it runs as whom it is to: while nobody
+    /// was let in yet, whatever else a server cannot do without can still keep it from starting.
+    ///
+    /// # Errors
+    /// As of [`Server::start`], and that of `last`.
+    pub fn start_behind(
+        self,
+        last: impl FnOnce() -> Result<(), ServerError>,
+    ) -> Result<Running, ServerError> {
         self.check()?;
         let Server { config, registry, metrics, mut inherited } = self;
         let account = Account::find(&config)?;
@@ -131,7 +143,7 @@ impl Server {
         let (end, ended) = mpsc::channel();
         let mut cores = Vec::new();
         let gate = Gate::default();
-        let closed = gate.close();
+        let mut closed = gate.close();
         let (writer, mut feeds) = access_log(&config, workers);
         let mut spawn = |(index, listeners): (usize, Vec<Listening>)| {
             let worker = Worker {
@@ -167,8 +179,12 @@ impl Server {
         };
         let made = spawned.and(running.hear(&started));
         let ready = made
+            .and_then(|()| running.adapt_paths())
             .and_then(|()| account.as_ref().map_or(Ok(()), assume))
-            .and_then(|()| running.write_access_log(writer));
+            .and_then(|()| running.write_access_log(writer))
+            .and_then(|()| last())
+            .and_then(|()| Ok(running.kept.take_connections()?));
+        *closed = if ready.is_ok() { Verdict::Serve } else { Verdict::End };
         drop(closed);
         match ready {
             Ok(()) => Ok(running),
@@ -222,17 +238,26 @@ fn access_log(config: &Config, workers: usize) -> (Option<Writer>, std::vec::Int
 
 /// What every worker waits at until all of them can serve, and until nothing of root is left.
 #[derive(Debug, Clone, Default)]
-struct Gate(Arc<Mutex<()>>);
+struct Gate(Arc<Mutex<Verdict>>);
+
+/// Whether workers are to serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Verdict {
+    /// They end, and have accepted nobody: on sockets of a process that goes on, they are its clients.
+    #[default]
+    End,
+    Serve,
+}
 
 impl Gate {
-    /// Closed until this is dropped.
-    fn close(&self) -> MutexGuard<'_, ()> {
+    /// Closed until this is dropped. What it holds then is for all who wait.
+    fn close(&self) -> MutexGuard<'_, Verdict> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns once it is open.
-    fn pass(&self) {
-        drop(self.close());
+    fn pass(&self) -> Verdict {
+        *self.close()
     }
 }
 
@@ -369,6 +394,18 @@ impl Running {
         &self.addresses
     }
 
+    /// Gives what it was given at paths the options of its configuration, as who may.
+    fn adapt_paths(&self) -> Result<(), ServerError> {
+        let rules = |shared: &SharedListener| {
+            self.config.listen.iter().find(|rules| rules.address == shared.path().into())
+        };
+        let adapted = self.shared.iter().filter(|shared| shared.is_adopted());
+        for (shared, rules) in adapted.filter_map(|shared| Some((shared, rules(shared)?))) {
+            shared.adapt(rules)?;
+        }
+        Ok(())
+    }
+
     /// Takes over the paths of the Unix sockets that it was given: they are removed when it ends. For who has
     /// taken the place of another process; until then they are the other's.
     pub fn claim_paths(&self) {
@@ -425,7 +462,12 @@ impl Running {
     /// Opens the access log, as whoever the server runs as.
     fn write_access_log(&mut self, writer: Option<Writer>) -> Result<(), ServerError> {
         let (Some(writer), Some(core)) = (writer, self.cores.first()) else { return Ok(()) };
-        self.access = Some(writer.start(Arc::clone(&core.counters))?);
+        let writing = writer.start(Arc::clone(&core.counters));
+        self.access = Some(writing.map_err(|error| match error.error.raw_os_error() {
+            // Not of the file, which is opened before its thread starts.
+            Some(libc::EAGAIN) => ServerError::Thread(error.error),
+            _ => error.into(),
+        })?);
         Ok(())
     }
 
@@ -506,17 +548,16 @@ mod tests {
     #[test]
     fn nobody_passes_a_gate_before_it_is_open() {
         let gate = Gate::default();
-        let closed = gate.close();
+        let mut closed = gate.close();
         let (tell, told) = mpsc::channel();
         let waits = gate.clone();
-        std::thread::spawn(move || {
-            waits.pass();
-            tell.send(())
-        });
+        std::thread::spawn(move || tell.send(waits.pass()));
         let waited = told.recv_timeout(Duration::from_millis(50));
         assert_eq!(waited, Err(mpsc::RecvTimeoutError::Timeout));
+        *closed = Verdict::Serve;
         drop(closed);
-        assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(()));
+        assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(Verdict::Serve));
+        assert_eq!(Gate::default().pass(), Verdict::End, "who says nothing has failed");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use super::listeners::Listening;
-use super::{Gate, ServerError};
+use super::{Gate, ServerError, Verdict};
 use crate::access::{Feed, Recorder};
 use crate::config::{Config, HostKind};
 use crate::counters::Counters;
@@ -97,7 +97,9 @@ impl Worker {
             .sharing(&is_shared)
             .securing(&acceptors);
         ready(Ok(control));
-        gate.pass();
+        if gate.pass() == Verdict::End {
+            return Ok(());
+        }
         match runtime {
             None => host::native::run(&mut engine),
             Some(runtime) => host::hosted::run(&runtime, &mut engine, wake),

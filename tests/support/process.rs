@@ -1,7 +1,7 @@
 //! The built binary as a process: started, heard, told by signals, ended.
 
 // Each test takes what it needs.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 #[path = "folder.rs"]
 mod folder;
