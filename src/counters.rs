@@ -273,6 +273,8 @@ counters! {
     timeouts_handshakes,
     /// TLS handshakes that are over, and were right.
     tls_handshakes,
+    /// Connections in the clear that were switched to TLS (RFC 2817).
+    tls_upgrades,
     /// TLS handshakes that are under way.
     tls_handshakes_open: gauge,
     /// TLS connections that waited for the end of others' handshakes, tls_handshakes_max being under way.

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use rustls::{AlertDescription, Error};
 
 use inside_tls::{Authority, InsideTls, NAME, versions};
-use upring::config::DrainTimes;
+use upring::config::{DrainTimes, TlsSettings};
 use upring::counters::Counters;
 use upring::engine::{Engine, Turn};
 use upring::resource::{Registry, from_head};
 use upring::ring::sim::{Client, Ending, Faults, SimConfig, Simulation, World};
 use upring::ring::{Kernel, ListenerId, Wait};
 use upring::session::Core;
+use upring::tls::Acceptor;
 use upring::{
     CloseReason, Handler, Io, Lease, Limits, Protocol, Reply, Request, Resource, Response, Status,
 };
@@ -31,11 +32,21 @@ struct Scene {
 
 impl Scene {
     fn new(seed: u64, faults: Faults) -> Scene {
+        Scene::with(Authority::usual().settings.clone(), seed, faults)
+    }
+
+    /// In the clear until a client asks for TLS (RFC 2817).
+    fn by_upgrade(seed: u64, faults: Faults) -> Scene {
+        let settings = TlsSettings { by_upgrade: true, ..Authority::usual().settings.clone() };
+        Scene::with(settings, seed, faults)
+    }
+
+    fn with(settings: TlsSettings, seed: u64, faults: Faults) -> Scene {
         let kernel = Simulation::new(seed, SimConfig { faults, ..SimConfig::default() });
         let (world, counters) = (kernel.world(), Arc::<Counters>::default());
         let core = Core::new(registry(), Limits::default(), Arc::clone(&counters), 0);
         let engine = Engine::new(kernel, core, 1, Arc::default(), DrainTimes::default())
-            .securing(&[Some(Authority::usual().acceptor())]);
+            .securing(&[Some(Arc::new(Acceptor::new(settings).expect("a certificate")))]);
         Scene { engine, world, counters }
     }
 
@@ -432,5 +443,118 @@ fn whatever_the_kernel_does_what_is_said_inside_is_heard_once_and_in_order() {
         HANDED.take();
         let clients: Vec<_> = clients.into_iter().map(|(client, _)| client).collect();
         scene.everything_is_given_back(&clients);
+    }
+}
+
+/// A request that asks for TLS.
+fn asking_for_tls(start: &str, version: &str) -> Vec<u8> {
+    format!("{start} HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: {version}\r\n\r\n")
+        .into()
+}
+
+const SWITCHED: &str =
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: TLS/1.2, HTTP/1.1\r\n\r\n";
+
+#[test]
+fn u_89_and_u_90_a_switch_to_tls_answers_its_request_inside_tls_wherever_it_is_cut() {
+    for (start, answered) in
+        [("GET /", "HTTP/1.1 200 OK"), ("OPTIONS *", "HTTP/1.1 204 No Content")]
+    {
+        // With the hello behind the request at once, or only when the 101 has come; whatever happens.
+        for seed in 0..100 {
+            let mut scene =
+                Scene::by_upgrade(seed, Faults { peer_reset: 0.0, ..Faults::default() });
+            let client = scene.world.connect(ListenerId(0));
+            let config = Authority::usual().client_config(versions()[seed as usize % 2]);
+            let mut tls = InsideTls::new(&config, NAME);
+            let is_early = seed % 3 == 0;
+            let mut said = asking_for_tls(start, "TLS/1.2");
+            if is_early {
+                said.extend(tls.output());
+            }
+            client.write(&said);
+            let mut clear = Vec::new();
+            while clear.len() < SWITCHED.len() {
+                scene.settle();
+                scene.world.advance(1);
+                clear.extend(client.read());
+            }
+            let inside = clear.split_off(SWITCHED.len());
+            assert_eq!(String::from_utf8_lossy(&clear), SWITCHED, "seed {seed}");
+            tls.feed(&inside);
+            for _ in 0..100 {
+                scene.converse(&client, &mut tls);
+                scene.world.advance(10);
+            }
+            let answer = String::from_utf8(tls.read()).expect("text");
+            assert!(answer.starts_with(answered), "seed {seed}: {answer} {:?}", tls.fault());
+            assert_eq!(answer.matches("HTTP/1.1").count(), 1, "seed {seed}");
+            // On it goes, and a second switch is none (U-91).
+            tls.write(&asking_for_tls("GET /", "TLS/1.2"));
+            for _ in 0..100 {
+                scene.converse(&client, &mut tls);
+                scene.world.advance(10);
+            }
+            assert_eq!(ok_count(&tls.read()), 1, "seed {seed}");
+            assert_eq!(scene.counters.tls_upgrades.value(), 1);
+            client.reset();
+            scene.everything_is_given_back(&[]);
+        }
+    }
+}
+
+#[test]
+fn u_89_and_u_91_what_lies_behind_the_request_is_a_hello_or_the_end() {
+    for behind in [&asking_for_tls("GET /long", "x")[..], b"garbage", b"\r\n", GET] {
+        let mut scene = Scene::by_upgrade(1, Faults::none());
+        let client = scene.world.connect(ListenerId(0));
+        client.write(&[&asking_for_tls("GET /", "TLS/1.2")[..], behind].concat());
+        scene.settle();
+        let said = client.read();
+        let alert = said.strip_prefix(SWITCHED.as_bytes()).expect("the switch");
+        assert_eq!(alert, [21, 3, 3, 0, 2, 2, 10], "unexpected_message, and nothing in the clear");
+        assert_eq!(client.ending(), Some(Ending::Finished));
+        assert_eq!(scene.counters.requests.value(), 1, "nothing else was read as a request");
+        scene.everything_is_given_back(&[client]);
+    }
+}
+
+#[test]
+fn u_92_without_being_asked_for_it_is_off() {
+    for version in ["TLS/1.0", "TLS/1.2", "tls/1.3, foo"] {
+        // Neither inside TLS, nor in the clear where it is not set.
+        let mut scene = Scene::quiet();
+        let (client, mut tls) = scene.connect();
+        tls.write(&asking_for_tls("GET /", version));
+        scene.converse(&client, &mut tls);
+        let answer = String::from_utf8(tls.read()).expect("text");
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && !answer.contains("Upgrade"), "{answer}");
+        assert_eq!(scene.counters.tls_upgrades.value(), 0);
+    }
+}
+
+#[test]
+fn what_is_no_switch_to_tls_is_answered_in_the_clear() {
+    for said in [
+        GET.to_vec(),
+        asking_for_tls("GET /", "TLS"),
+        asking_for_tls("GET /", "TLS/2.0"),
+        asking_for_tls("GET /", "foo"),
+        b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: TLS/1.2\r\n\r\n".to_vec(),
+        b"GET / HTTP/1.0\r\nHost: a\r\nConnection: upgrade, keep-alive\r\nUpgrade: TLS/1.2\r\n\r\n".to_vec(),
+        // U-26: with content it would have to be read first, and need not be switched.
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: TLS/1.2\r\nContent-Length: 2\r\n\r\nhi"
+            .to_vec(),
+    ] {
+        let mut scene = Scene::by_upgrade(1, Faults::none());
+        let client = scene.world.connect(ListenerId(0));
+        client.write(&said);
+        scene.settle();
+        let text = String::from_utf8_lossy(&said);
+        assert_eq!(ok_count(&client.read()), 1, "{text}");
+        client.write(GET);
+        scene.settle();
+        assert_eq!(ok_count(&client.read()), 1, "{text}: the connection goes on");
+        scene.everything_is_given_back(&[client]);
     }
 }

@@ -162,6 +162,7 @@ impl Alone {
             in_flight: Load::default(),
             key: 0,
             secured: None,
+            is_securable: false,
         };
         self.session.received(lease, &mut port);
     }
@@ -196,6 +197,7 @@ impl Alone {
             in_flight: Load::default(),
             key: 0,
             secured: None,
+            is_securable: false,
         };
         self.session.sent(&mut port);
     }

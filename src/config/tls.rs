@@ -71,6 +71,10 @@ pub struct TlsSettings {
     pub client_certificate: ClientCertificate,
     /// The oldest version spoken. Default 1.2.
     pub oldest: TlsVersion,
+    /// Begins in the clear, and speaks TLS to clients that ask for it by `Upgrade: TLS/1.2` (RFC 2817). Default
+    /// false, and never for a port that https is spoken to: who can come between joins a client's https to
+    /// a switch of their own (CVE-2025-49812).
+    pub by_upgrade: bool,
     /// Gives no tickets, so that every handshake is a full one. Default false: the keys of tickets are
     /// made anew every six hours, and shared by all cores.
     pub without_tickets: bool,

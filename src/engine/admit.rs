@@ -133,12 +133,15 @@ impl<K: Kernel> Engine<K> {
                 if connection.session.expecting().is_none()
                     && let Some(acceptor) = acceptor
                 {
-                    connection.secure(&acceptor, &self.core);
+                    match acceptor.settings().by_upgrade {
+                        true => connection.offer_tls(acceptor),
+                        false => connection.secure(&acceptor, &self.core),
+                    }
                 }
                 connection.lists.enter(List::New);
-                match connection.layer {
-                    None => self.line.push_back(token),
-                    Some(_) => {
+                match connection.is_inside() {
+                    false => self.line.push_back(token),
+                    true => {
                         self.line_inside.push_back(token);
                         if !has_room {
                             self.core.counters.tls_handshakes_over_limit.raise();
@@ -245,6 +248,10 @@ impl<K: Kernel> Engine<K> {
         let Some(acceptor) = listener.and_then(|listener| self.admission.acceptor(listener)) else {
             return false;
         };
+        if acceptor.settings().by_upgrade {
+            connection.offer_tls(acceptor);
+            return false;
+        }
         let mut rest = connection.session.take_input();
         let is_ended = connection.session.is_input_ended();
         connection.secure(&acceptor, &self.core);
@@ -284,7 +291,7 @@ impl<K: Kernel> Engine<K> {
         self.with(token, |connection, core, key| {
             connection.is_refused = true;
             // No handshake is made only to refuse.
-            let is_clear = connection.layer.is_none();
+            let is_clear = !connection.is_inside();
             if is_told && is_clear && connection.session.is_unused() {
                 connection.call(core, key, |session, port| session.refuse(&why.response(), port));
             } else {

@@ -647,8 +647,12 @@ impl Connection {
         handle: impl FnOnce(&mut Session, &mut Port<'_>),
     ) {
         let in_flight = self.in_flight();
-        let secured = self.layer.as_ref().and_then(|layer| layer.secured());
-        let mut port = Port { core, batch: &mut self.batch, in_flight, key, secured };
+        let layer = self.layer.as_ref();
+        let (secured, is_securable) = match layer {
+            None => (None, false),
+            Some(layer) => (layer.secured(), layer.is_offered()),
+        };
+        let mut port = Port { core, batch: &mut self.batch, in_flight, key, secured, is_securable };
         handle(&mut self.session, &mut port);
     }
 

@@ -1,6 +1,8 @@
 //! Connections with a layer between session and kernel: what comes up through it, a record at a time, and
 //! what goes down. Connections in the clear have none of it.
 
+use std::sync::Arc;
+
 use super::connection::{Connection, Phase};
 use crate::buffer::{Batch, Lease};
 use crate::config::{Millis, NEVER};
@@ -26,32 +28,62 @@ impl Connection {
         self.layer = Some(Box::new(Layer::accept(acceptor, deadline)));
     }
 
+    /// It begins in the clear, and its client may ask for TLS (RFC 2817).
+    pub(super) fn offer_tls(&mut self, acceptor: Arc<Acceptor>) {
+        self.layer = Some(Box::new(Layer::offered(acceptor)));
+    }
+
     /// The kernel has brought something.
     pub(super) fn take(&mut self, bytes: Lease, core: &mut Core, key: u64) {
         match &mut self.layer {
-            None => self.call(core, key, |session, port| session.received(bytes, port)),
-            Some(layer) => {
+            Some(layer) if !layer.is_offered() => {
                 layer.received(bytes);
                 self.pump(core, key);
             }
+            _ => self.call(core, key, |session, port| session.received(bytes, port)),
         }
     }
 
     /// The kernel has brought the end of the peer's direction.
     pub(super) fn take_end(&mut self, core: &mut Core, key: u64) {
         match &mut self.layer {
-            None => self.call(core, key, |session, port| session.ended(port)),
-            Some(layer) => {
+            Some(layer) if !layer.is_offered() => {
                 layer.cut();
                 self.pump(core, key);
             }
+            _ => self.call(core, key, |session, port| session.ended(port)),
+        }
+    }
+
+    /// Begins what the session has said in a 101: what it has written leaves before the handshake, and what
+    /// was received behind the request is the handshake's.
+    #[cold]
+    fn switch_to_tls(&mut self, core: &mut Core) {
+        let Some(layer) = &mut self.layer else { return };
+        let deadline = core.now.saturating_add(core.limits.tls_handshake_timeout_ms);
+        let mut written = self.batch.take().unwrap_or_default();
+        layer.begin(&written, deadline);
+        core.counters.tls_handshakes_open.raise();
+        written.advance(written.len());
+        core.recycle(written);
+        let mut early = self.session.take_input();
+        while let Some(bytes) = early.pop() {
+            layer.received(bytes);
+        }
+        if self.session.is_input_ended() {
+            layer.cut();
         }
     }
 
     /// Gives the session what the layer has for it, as long as it uses it up.
     pub(super) fn pump(&mut self, core: &mut Core, key: u64) {
+        if self.session.is_securing() && self.layer.as_ref().is_some_and(|layer| layer.is_offered())
+        {
+            self.switch_to_tls(core);
+        }
         let begun = core.spent();
         while let Some(layer) = &mut self.layer
+            && !layer.is_offered()
             && self.phase == Phase::Open
             && !self.session.is_behind()
         {
@@ -75,7 +107,11 @@ impl Connection {
                 }
                 Step::Secured => {
                     core.counters.tls_handshakes.raise();
-                    self.session = Session::open(core);
+                    if self.session.is_securing() {
+                        self.call_session(core, key, |session, port| session.secured(port));
+                    } else {
+                        self.session = Session::open(core);
+                    }
                 }
                 Step::Ended => self.call_session(core, key, |session, port| session.ended(port)),
                 Step::Truncated => self.truncated(core, key),
@@ -127,7 +163,9 @@ impl Connection {
 
     /// What is to be sent now.
     pub(super) fn outgoing(&mut self, core: &mut Core) -> Option<Box<Batch>> {
-        let Some(layer) = &mut self.layer else { return self.batch.take() };
+        let Some(layer) = self.layer.as_mut().filter(|layer| !layer.is_offered()) else {
+            return self.batch.take();
+        };
         let control = self.session.control();
         let is_last = control.is_closing || control.is_ended;
         let is_written = self.batch.as_ref().is_some_and(|batch| !batch.is_empty());
@@ -149,6 +187,11 @@ impl Connection {
     pub(super) fn has_more(&self) -> bool {
         let is_layer = || self.layer.as_ref().is_some_and(|layer| layer.has_more());
         self.session.has_more() || (is_layer() && !self.session.is_behind())
+    }
+
+    /// Whether what it sends and receives is not what its socket does.
+    pub(super) fn is_inside(&self) -> bool {
+        self.layer.as_ref().is_some_and(|layer| !layer.is_offered())
     }
 
     /// Whether the kernel has nothing more to bring.

@@ -251,7 +251,7 @@ impl Connection {
         let control = self.session.control();
         if self.has_failed_layer() {
             self.linger(token, kernel, core);
-        } else if control.is_detaching && self.layer.is_some() {
+        } else if control.is_detaching && self.is_inside() {
             // As a descriptor it would be of no use: the keys are here.
             self.end(Manner::Reset, CloseReason::InsideTls);
         } else if control.is_detaching {

@@ -42,8 +42,6 @@ pub struct Core {
     pub access: Option<Box<Recorder>>,
     /// Connections whose header has come, by their keys: the engine says whether they are let in.
     pub introduced: Vec<u64>,
-    /// Something was received in this turn that is not for a handshake.
-    pub(super) has_served: bool,
     /// All that came in this turn has been looked at.
     are_arrivals_over: bool,
     /// When the last TLS handshake was begun, and whether in this turn.
@@ -112,7 +110,6 @@ impl Core {
             times: Times::new(),
             turn: 0,
             spent_in_turn: 0,
-            has_served: false,
             are_arrivals_over: false,
             shaken_at: 0,
             has_shaken: false,
@@ -152,7 +149,7 @@ impl Core {
         self.times.begin(now.nanos);
         self.turn = self.turn.wrapping_add(1);
         self.spent_in_turn = 0;
-        (self.has_served, self.are_arrivals_over, self.has_shaken) = (false, false, false);
+        (self.are_arrivals_over, self.has_shaken) = (false, false);
     }
 
     /// Whether so much was done in this half of the turn that the rest had better wait: who comes next
@@ -249,9 +246,9 @@ impl Core {
 
     /// Whether a TLS handshake may be begun now: the signature and the agreement on a key take longer than
     /// anything else that is done in a turn, and whoever has a connection waits for them. So it is one a
-    /// turn, behind what has come; and one a millisecond where something else has.
+    /// turn, behind what has come; and one a millisecond where turns are full.
     pub(crate) fn may_shake(&self) -> bool {
-        let has_time = !self.has_served || self.shaken_at < self.now;
+        let has_time = !self.is_crowded || self.shaken_at < self.now;
         self.are_arrivals_over && !self.has_shaken && has_time
     }
 
@@ -329,6 +326,8 @@ pub struct Port<'a> {
     pub key: u64,
     /// What its TLS has agreed on, if it is inside one.
     pub secured: Option<&'a Arc<Secured>>,
+    /// It is in the clear, and may be switched to TLS (RFC 2817).
+    pub is_securable: bool,
 }
 
 impl Port<'_> {

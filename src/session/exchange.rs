@@ -51,6 +51,8 @@ pub(super) enum Progress {
     More,
     /// The 101, or the 200 to a CONNECT, is written: the connection is this handler's.
     Switched(Switched),
+    /// The 101 is written: this request is to be answered inside TLS.
+    Securing(Lease),
 }
 
 /// How one request ended.
@@ -63,6 +65,8 @@ pub(super) enum Step {
     Waiting(Box<Waiting>),
     /// With a 101, or with the 200 to a CONNECT, to a protocol that is counted there.
     Switched(Box<dyn Handler>, TokenSlot),
+    /// With a 101, to TLS, in which it is to be answered.
+    Securing(Lease),
 }
 
 /// What was found of the next head.
@@ -149,6 +153,7 @@ impl Exchange {
                 Step::Switched(handler, token) => {
                     return Progress::Switched(Switched::now(handler, token, port.core));
                 }
+                Step::Securing(request) => return Progress::Securing(request),
                 Step::Begun(waiting) => self.keep(waiting, port.core),
                 Step::Waiting(waiting) if waiting.is_blocked() => {
                     self.keep(waiting, port.core);
@@ -474,7 +479,10 @@ fn begin(
     let request =
         Request::new(bytes, head, &fields).with_client(client.as_ref()).with_secured(port.secured);
     let mark = port.log_mark();
-    let step = super::respond::begin(&registry, request, input, control, port);
+    let step = match super::secure::begin(bytes, request, port) {
+        Some(request) => Step::Securing(request),
+        None => super::respond::begin(&registry, request, input, control, port),
+    };
     mark.into_iter().for_each(|mark| port.log_begun(mark, request, &step));
     port.core.fields = fields;
     match bytes {

@@ -33,6 +33,7 @@ mod preface;
 mod respond;
 #[cfg(test)]
 pub(crate) mod scene;
+mod secure;
 mod streamed;
 mod switched;
 #[cfg(test)]
@@ -85,6 +86,8 @@ enum State {
     Http(Exchange),
     /// Its PROXY protocol header comes first.
     Preface(Box<Preface>),
+    /// The 101 is written, and this is what is to be answered inside TLS.
+    Securing(Lease),
     Switched(Switched),
     Over,
 }
@@ -142,14 +145,13 @@ impl Session {
         match &self.state {
             State::Http(exchange) => exchange.is_unused() && self.input.is_empty(),
             State::Preface(_) => true,
-            State::Switched(_) | State::Over => false,
+            State::Securing(_) | State::Switched(_) | State::Over => false,
         }
     }
 
     /// Bytes were received.
     pub fn received(&mut self, bytes: Lease, port: &mut Port<'_>) {
         port.core.counters.bytes_received.add(bytes.len() as u64);
-        port.core.has_served = true;
         port.core.spend(moving_cost(bytes.len()));
         self.input.push(bytes);
         // Who has work left over goes on when those are called that have.
@@ -198,7 +200,7 @@ impl Session {
                 port.core.counters.timeouts_heads.raise();
                 self.abort();
             }
-            State::Over => {}
+            State::Securing(_) | State::Over => {}
         }
         self.advance(port);
     }
@@ -211,7 +213,7 @@ impl Session {
             State::Http(exchange) if exchange.is_idle() => self.control.is_closing = true,
             State::Preface(_) => self.control.is_closing = true,
             State::Http(_) => self.with_stream(port, |handler, io| handler.on_drain(within, io)),
-            State::Over => {}
+            State::Securing(_) | State::Over => {}
             State::Switched(_) => {
                 self.with_handler(port, |handler, io| handler.on_drain(within, io));
             }
@@ -225,7 +227,7 @@ impl Session {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Switched(switched) => switched::close(switched, key, reason, core),
             State::Http(mut exchange) => exchange.abandon(reason, core),
-            State::Preface(_) | State::Over => {}
+            State::Preface(_) | State::Securing(_) | State::Over => {}
         }
     }
 
@@ -275,11 +277,6 @@ impl Session {
         let is_held = control.is_paused || control.is_closing || control.is_detaching;
         let is_over = control.is_reset || matches!(self.state, State::Over);
         is_held || is_over || self.has_more || self.is_blocked || !self.input.is_empty()
-    }
-
-    /// Gives up what was received and not used: it belongs to a layer beneath.
-    pub(crate) fn take_input(&mut self) -> LeaseQueue {
-        std::mem::take(&mut self.input)
     }
 
     /// Pieces of what was received that wait unread.
@@ -347,10 +344,14 @@ impl Session {
                         self.state = State::Switched(switched);
                         self.with_handler(port, |handler, io| handler.on_open(io));
                     }
+                    exchange::Progress::Securing(request) => {
+                        self.control = Control::default();
+                        self.state = State::Securing(request);
+                    }
                 }
             }
             State::Preface(_) => return self.introduce(port),
-            State::Switched(_) | State::Over => {}
+            State::Securing(_) | State::Switched(_) | State::Over => {}
         }
         if self.is_switched() {
             self.deliver(port);

@@ -32,7 +32,14 @@ impl Scene {
         core.begin_turn(core.now);
         handle(
             &mut self.session,
-            &mut Port { core, batch, in_flight: *in_flight, key: 1, secured: None },
+            &mut Port {
+                core,
+                batch,
+                in_flight: *in_flight,
+                key: 1,
+                secured: None,
+                is_securable: false,
+            },
         );
     }
 

@@ -395,7 +395,14 @@ fn received(bytes: &[u8], in_flight: usize) -> (Session, String) {
     let mut batch: Option<Box<Batch>> = None;
     let lease = Pool::new(1, 4096).take().expect("it is vacant").fill(bytes);
     let in_flight = Load { bytes: in_flight, leases: 0 };
-    let mut port = Port { core: &mut core, batch: &mut batch, in_flight, key: 1, secured: None };
+    let mut port = Port {
+        core: &mut core,
+        batch: &mut batch,
+        in_flight,
+        key: 1,
+        secured: None,
+        is_securable: false,
+    };
     session.received(lease, &mut port);
     let sent = batch.iter().flat_map(|batch| batch.slices()).flatten().copied().collect();
     (session, String::from_utf8(sent).expect("answers are ASCII here"))

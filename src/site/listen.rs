@@ -108,6 +108,7 @@ fn tls(mut section: Section<'_>, folder: &Path) -> Option<TlsSettings> {
     settings.client_certificate =
         section.word("client_certificate", &CLIENT_CERTIFICATES).unwrap_or_default();
     settings.oldest = section.word("oldest", &VERSIONS).unwrap_or_default();
+    settings.by_upgrade = section.flag("by_upgrade").unwrap_or_default();
     settings.without_tickets = section.flag("tickets").is_some_and(|are_given| !are_given);
     if let Err(error) = Acceptor::new(settings.clone()) {
         section.fault(match error {

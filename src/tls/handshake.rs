@@ -35,6 +35,8 @@ pub(super) struct Handshake {
     /// Its first byte has come.
     has_spoken: bool,
     steps: u32,
+    /// The client has said in the clear that TLS comes.
+    is_agreed_on: bool,
 }
 
 /// Notes the name that a client asks for: rustls tells it nobody but who finds the certificate.
@@ -87,7 +89,13 @@ impl Handshake {
             seen: 0,
             has_spoken: false,
             steps: 0,
+            is_agreed_on: false,
         })
+    }
+
+    /// Nothing but TLS can come: not even a request without it is answered in the clear.
+    pub(super) fn expect_tls(&mut self) {
+        self.is_agreed_on = true;
     }
 
     /// Takes of `bytes` what belongs to the next record.
@@ -96,7 +104,7 @@ impl Handshake {
             && let Some(first) = bytes.first()
         {
             // RFC 9110 §9.1: a method. Anything else is no reason to answer in the clear.
-            if self.incoming.is_empty() && first.is_ascii_uppercase() {
+            if !self.is_agreed_on && first.is_ascii_uppercase() {
                 return Ok(Next::PlainHttp);
             }
             if *first != HANDSHAKE_RECORD {

@@ -51,6 +51,8 @@ pub(crate) struct Layer {
 }
 
 enum State {
+    /// In the clear; TLS is begun if the client asks for it.
+    Offered(Arc<Acceptor>),
     Handshaking {
         handshake: Box<Handshake>,
         is_due: bool,
@@ -117,6 +119,28 @@ impl Layer {
             outgoing.state = State::Handshaking { handshake: Box::new(handshake), is_due: false };
         }
         outgoing
+    }
+
+    /// The server's side of a connection that is in the clear until its client asks for TLS.
+    pub(crate) fn offered(acceptor: Arc<Acceptor>) -> Layer {
+        let layer = Layer::accept(&acceptor, NEVER);
+        Layer { state: State::Offered(acceptor), ..layer }
+    }
+
+    /// Whether it is.
+    pub(crate) fn is_offered(&self) -> bool {
+        matches!(self.state, State::Offered(_))
+    }
+
+    /// The client has asked for TLS: its handshake begins, behind what was `written` in the clear.
+    pub(crate) fn begin(&mut self, written: &Batch, deadline: Millis) {
+        if let State::Offered(acceptor) = &self.state {
+            let outgoing = written.slices().collect::<Vec<_>>().concat();
+            *self = Layer { outgoing, ..Layer::accept(&Arc::clone(acceptor), deadline) };
+            if let State::Handshaking { handshake, .. } = &mut self.state {
+                handshake.expect_tls();
+            }
+        }
     }
 
     /// Bytes were received.
@@ -197,7 +221,7 @@ impl Layer {
         let step = match &mut self.state {
             State::Handshaking { .. } => self.shake(has_time),
             State::Open(_) => self.open(counters),
-            State::Ended(_) | State::Over => return Step::Waiting,
+            State::Offered(_) | State::Ended(_) | State::Over => return Step::Waiting,
         };
         step.unwrap_or_else(|fault| self.fail(fault))
     }
@@ -301,7 +325,7 @@ impl Layer {
                 None => fault = fault.or_sent(plain_alert(&self.outgoing)),
                 _ => {}
             },
-            State::Ended(_) | State::Over => {}
+            State::Offered(_) | State::Ended(_) | State::Over => {}
         }
         self.incoming = Incoming::default();
         (self.deadline, self.has_said_close) = (NEVER, true);

@@ -198,6 +198,7 @@ impl Stage {
                 in_flight: Load::default(),
                 key: 1,
                 secured: None,
+                is_securable: false,
             },
         );
         loop {
@@ -206,8 +207,14 @@ impl Stage {
                 sent.slices().for_each(|slice| output.extend_from_slice(slice));
             }
             core.begin_turn(core.now);
-            let mut port =
-                Port { core, batch: &mut batch, in_flight: Load::default(), key: 1, secured: None };
+            let mut port = Port {
+                core,
+                batch: &mut batch,
+                in_flight: Load::default(),
+                key: 1,
+                secured: None,
+                is_securable: false,
+            };
             match sent {
                 Some(_) => session.sent(&mut port),
                 None if session.has_more() => session.go_on(&mut port),

@@ -59,8 +59,14 @@ fn introduce(
     for piece in bytes.chunks(piece_max.min(4096)).take(1000) {
         let lease = pool.take().expect("a buffer for each").fill(piece);
         let core = &mut core;
-        let mut port =
-            Port { core, batch: &mut batch, in_flight: Load::default(), key: 1, secured: None };
+        let mut port = Port {
+            core,
+            batch: &mut batch,
+            in_flight: Load::default(),
+            key: 1,
+            secured: None,
+            is_securable: false,
+        };
         session.received(lease, &mut port);
         let is_reset = session.control().is_reset;
         assert_eq!(is_reset, counters.proxy_headers_faulty.value() + large(&counters) == 1);

@@ -96,6 +96,7 @@ impl Connection {
             in_flight,
             key: KEY,
             secured: None,
+            is_securable: false,
         };
         handle(&mut self.session, &mut port);
         self.send();
@@ -116,6 +117,7 @@ impl Connection {
                 in_flight: Load::default(),
                 key: KEY,
                 secured: None,
+                is_securable: false,
             });
         }
         self.end();
