@@ -246,7 +246,9 @@ fn check(file: Option<PathBuf>, options: &Options) -> ExitCode {
             say(io::stdout(), &format!("{name}: ok, {routes} routes, {listeners} listeners\n"));
             let (certificates, warnings) = serve::certificates::report(&site);
             certificates.iter().for_each(|line| say(io::stdout(), &format!("  {line}\n")));
-            warnings.iter().for_each(|line| say(io::stderr(), &format!("upring: warning: {line}\n")));
+            warnings
+                .iter()
+                .for_each(|line| say(io::stderr(), &format!("upring: warning: {line}\n")));
             ExitCode::SUCCESS
         }
         Err(faults) => misconfigured(&faults),

@@ -171,8 +171,7 @@ fn openssl_that_ends_its_direction_hears_the_echo_of_all_before() {
                           -no_ign_eof \"$2\" -connect \"$3\" -CAfile \"$4\" -verify_return_error";
             command.args(["-c", script, "sh", offer, version, &site.served.address, site.root()]);
             let output = command.output().expect("there is a shell");
-            let expected =
-                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello";
+            let expected = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello";
             assert_eq!(text(&output), expected, "{version}: {output:?}");
         }
     });
@@ -198,10 +197,12 @@ fn openssl_shows_a_certificate_where_it_must_and_is_refused_without() {
     }
     on_each_host("client", "client_roots = 'root.pem'", |site| {
         site.authority.issue(&["a client"]).write(&site.folder.0, "client");
-        Authority::new().issue(&["a stranger"]).write(&site.folder.0, "stranger");
+        let elsewhere = Authority::named("an authority elsewhere");
+        elsewhere.issue(&["a stranger"]).write(&site.folder.0, "stranger");
         for version in ["-tls1_2", "-tls1_3"] {
             let by = |name: &str| {
-                let file = |end: &str| shown(&site.folder.0.join(format!("{name}.{end}"))).to_owned();
+                let file =
+                    |end: &str| shown(&site.folder.0.join(format!("{name}.{end}"))).to_owned();
                 let (chain, key) = (file("pem"), file("key"));
                 site.s_client(&[version, "-ign_eof", "-cert", &chain, "-key", &key], LAST_GET)
             };
@@ -268,7 +269,11 @@ fn chromium_shows_the_page_which_echoes_measures_and_chats() {
 
 /// The lines of an introduction from `first` on, of which there are `count`; `None`, aloud, where io_uring is
 /// not to be had.
-fn introduction(process: &mut std::process::Child, first: &str, count: usize) -> Option<Vec<String>> {
+fn introduction(
+    process: &mut std::process::Child,
+    first: &str,
+    count: usize,
+) -> Option<Vec<String>> {
     let output = process.stdout.take().expect("it is piped");
     let lines = BufReader::new(output).lines().map_while(Result::ok);
     let lines = lines.skip_while(|line| line != first).take(count + 1);

@@ -41,7 +41,9 @@ pub(super) fn attend(reloader: &Reloader) {
     }
     let thread = thread::Builder::new().name("certificates".to_owned());
     if let Err(error) = thread.spawn(move || look(watch)) {
-        tracing::error!("no change of a certificate's file will be seen, there is no thread: {error}");
+        tracing::error!(
+            "no change of a certificate's file will be seen, there is no thread: {error}"
+        );
     }
 }
 
@@ -102,7 +104,9 @@ mod tests {
         let said = |before: i64| warning(&expiry, expiry.not_after - before);
         assert_eq!(said(WARNING_DAYS * DAY_S), None);
         let end = "Sun, 06 Nov 1994 08:49:37 GMT";
-        for (before, words) in [(WARNING_DAYS * DAY_S - 1, "ends within 14 days"), (-1, "has ended")] {
+        for (before, words) in
+            [(WARNING_DAYS * DAY_S - 1, "ends within 14 days"), (-1, "has ended")]
+        {
             let expected = format!("the certificate of a.example {words}: {end}");
             assert_eq!(said(before), Some(expected));
         }

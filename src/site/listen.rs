@@ -101,8 +101,9 @@ fn tls(mut section: Section<'_>, folder: &Path) -> Option<TlsSettings> {
     settings.without_tickets = section.flag("tickets").is_some_and(|are_given| !are_given);
     settings.watch = section.flag("watch").unwrap_or_default();
     match Acceptor::new(settings.clone()) {
-        Err(CertificateError::None) if is_right => section
-            .fault("TLS takes `certificates`: [{ chain = \"cert.pem\", key = \"key.pem\" }]"),
+        Err(CertificateError::None) if is_right => {
+            section.fault("TLS takes `certificates`: [{ chain = \"cert.pem\", key = \"key.pem\" }]")
+        }
         Err(error) if is_right => match roots {
             // Each certificate was right by itself.
             Some(said) => section.fault_at(&said, error.to_string()),

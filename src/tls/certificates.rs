@@ -127,8 +127,7 @@ impl Certificate {
         provider: &CryptoProvider,
     ) -> Result<Certificate, CertificateError> {
         let chain = chain(&identity.certificate)?;
-        let Facts { names, subject, not_after } =
-            facts(&chain[0], &identity.certificate.place())?;
+        let Facts { names, subject, not_after } = facts(&chain[0], &identity.certificate.place())?;
         let (key, place) = (identity.key.read()?, identity.key.place());
         let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| {
             let (what, detail) = ("private key", error.to_string());

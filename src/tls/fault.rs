@@ -45,6 +45,9 @@ impl Fault {
             Error::AlertReceived(alert) => return Fault::received(alert),
             Error::DecryptError => Some((Origin::Here, TlsAlert::BadRecordMac)),
             Error::PeerSentOversizedRecord => Some((Origin::Here, TlsAlert::RecordOverflow)),
+            // Sealed already in TLS 1.3: it cannot be read off what is sent.
+            Error::NoCertificatesPresented => Some((Origin::Here, TlsAlert::CertificateRequired)),
+            Error::InvalidCertificate(ref why) => Some((Origin::Here, why.clone().into())),
             _ => None,
         };
         Fault { alert, is_said: true, why: error.to_string().into() }

@@ -11,8 +11,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::client::WantsClientCert;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,9 +33,13 @@ pub(crate) struct Issued {
 
 impl Authority {
     pub(crate) fn new() -> Authority {
+        Authority::named("an authority for tests")
+    }
+
+    pub(crate) fn named(name: &str) -> Authority {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "an authority for tests");
+        params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("a key");
         Authority(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
     }
@@ -41,6 +47,11 @@ impl Authority {
     /// Its certificate, in PEM.
     pub(crate) fn root(&self) -> String {
         self.0.pem()
+    }
+
+    /// Its key, in PEM.
+    pub(crate) fn key(&self) -> String {
+        self.0.key().serialize_pem()
     }
 
     /// For names and addresses, good from yesterday for a year.
@@ -68,15 +79,31 @@ impl Authority {
         &self,
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> Arc<ClientConfig> {
+        self.trusting(versions).with_no_client_auth().into()
+    }
+
+    /// The same, which shows this certificate if it is asked.
+    pub(crate) fn client_showing(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        own: &Issued,
+    ) -> Arc<ClientConfig> {
+        let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).expect("a key");
+        let config = self.trusting(versions).with_client_auth_cert(vec![own.der.clone()], key);
+        config.expect("a certificate and its key").into()
+    }
+
+    fn trusting(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> ConfigBuilder<ClientConfig, WantsClientCert> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).expect("a certificate");
-        let config = ClientConfig::builder_with_provider(provider)
+        ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .expect("versions")
             .with_root_certificates(roots)
-            .with_no_client_auth();
-        Arc::new(config)
     }
 }
 
