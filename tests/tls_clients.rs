@@ -235,12 +235,12 @@ fn http_without_tls_is_answered_in_the_clear() {
 
 #[test]
 fn pythons_websockets_is_echoed() {
-    let module = ["-c", "import websockets.sync.client"];
-    if is_there("python3", &module, "python3 with websockets.sync.client") {
+    let module = ["-c", "import websockets.asyncio.client"];
+    if is_there("python3", &module, "python3 with websockets.asyncio") {
         on_each_host("python", "", |site| {
             let trust = [("SSL_CERT_FILE", site.root())];
             let url = site.url("/ws").replace("https", "wss");
-            script_with(&trust, "python3", "websockets_echo.py", &[url]);
+            script_with(&trust, "python3", "websockets_inside_tls.py", &[url]);
         });
     }
 }

@@ -3,8 +3,6 @@
     websockets_echo.py ws://HOST:PORT/ws
 """
 
-import contextlib
-import ssl
 import sys
 import threading
 
@@ -122,10 +120,7 @@ def text_that_is_none_is_1007():
 
 def a_frame_without_a_mask_is_1002():
     with opened() as socket:
-        # Python before 3.13 lets two threads into one TLS connection: this one may be told of the end that the
-        # other has read.
-        with contextlib.suppress(ssl.SSLZeroReturnError):
-            socket.socket.sendall(Frame(Opcode.TEXT, b"plain").serialize(mask=False))
+        socket.socket.sendall(Frame(Opcode.TEXT, b"plain").serialize(mask=False))
         try:
             raise AssertionError(f"{socket.recv(timeout=PATIENCE)!r} came instead of a Close")
         except ConnectionClosed as closed:
