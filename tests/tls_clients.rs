@@ -215,7 +215,7 @@ fn openssl_shows_a_certificate_where_it_must_and_is_refused_without() {
             assert!(!said.contains("Hello, World!"), "{version}: {said}");
             assert!(said.contains("alert certificate required"), "{version}: {said}");
         }
-        for words in ["unknown_c_a", "certificate_required"] {
+        for words in ["unknown_ca", "certificate_required"] {
             site.served.hears(words, 2);
         }
     });

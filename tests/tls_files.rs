@@ -13,6 +13,7 @@ mod running;
 mod serving;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -365,6 +366,34 @@ fn files_that_are_watched_are_read_when_they_have_changed_and_a_broken_one_is_to
     served.hears(used, 2);
     assert!(shown_to(&served, "localhost", &fresh()) == last.der.to_vec());
     assert_eq!(ask(&mut before, "/a").expect("it goes on"), "200 a");
+    served.end();
+}
+
+/// What a start as root may read, and the user that the server becomes may not.
+#[test]
+fn a_key_that_is_roots_alone_is_good_for_the_start_and_not_for_a_reload() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("SKIPPED, this is for root");
+    }
+    let folder = Folder::new("tls-user");
+    let authority = Authority::new();
+    let old = authority.issue(&["localhost"]);
+    old.write(&folder.0, "own");
+    let allow = |mode| {
+        let key = folder.0.join("own.key");
+        fs::set_permissions(key, fs::Permissions::from_mode(mode)).expect("it is ours");
+    };
+    allow(0o600);
+    let text = format!("user = 'nobody'\n{}", configuration(OWN));
+    let file = folder.write("upring.toml", &text);
+    let Some(served) = Served::start(&["--config", shown(&file)], &[]) else { return };
+    served.signal(Signal::HUP);
+    served.hears("own.key: Permission denied", 1);
+    let config = authority.client(&[&TLS13]);
+    assert!(shown_to(&served, "localhost", &config) == old.der.to_vec());
+    allow(0o644);
+    served.signal(Signal::HUP);
+    served.hears("reloaded: 1 routes", 1);
     served.end();
 }
 
