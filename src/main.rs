@@ -244,6 +244,11 @@ fn check(file: Option<PathBuf>, options: &Options) -> ExitCode {
             }
             let (routes, listeners) = (site.served().len(), site.config().listen.len());
             say(io::stdout(), &format!("{name}: ok, {routes} routes, {listeners} listeners\n"));
+            let (certificates, warnings) = serve::certificates::report(&site);
+            certificates.iter().for_each(|line| say(io::stdout(), &format!("  {line}\n")));
+            warnings
+                .iter()
+                .for_each(|line| say(io::stderr(), &format!("upring: warning: {line}\n")));
             ExitCode::SUCCESS
         }
         Err(faults) => misconfigured(&faults),

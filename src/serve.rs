@@ -1,9 +1,11 @@
 //! `upring serve`: runs the server until a signal ends it; SIGHUP has it read its configuration again.
 
 pub(crate) mod beforehand;
+pub(crate) mod certificates;
 mod operator;
 
 use std::io;
+use std::net::SocketAddr;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -17,7 +19,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 use upring::admin::{Admin, AdminError};
-use upring::config::{HostKind, ListenAddress};
+use upring::config::{HostKind, ListenAddress, Listener};
 use upring::files::Files;
 use upring::resource::Resource;
 use upring::server::{Offered, Running, Server, ServerError};
@@ -188,6 +190,10 @@ fn settle(
     let watch = service::interval(site.watchdog())
         .map(|interval| Ready::thread("watchdog", move || service::watch(watchdog, interval)));
     let watch = watch.transpose()?;
+    certificates::warn(&reloader.certificates());
+    let certificates = certificates::watching(&reloader)
+        .map(|look| Ready::thread("certificates", look))
+        .transpose()?;
     let attend = Ready::thread("signals", move || {
         operator.attend(signals, &stopper, reloader, access_log);
     })?;
@@ -195,7 +201,7 @@ fn settle(
     let introduce = Ready::thread("introduction", move || say(io::stdout(), &text))?;
     let offered = place.settle(running, admin)?;
     service::ready("serving");
-    watch.into_iter().chain([attend, introduce]).for_each(Ready::go);
+    watch.into_iter().chain(certificates).chain([attend, introduce]).for_each(Ready::go);
     Ok(offered)
 }
 
@@ -276,29 +282,43 @@ fn introduction(running: &Running, site: &Site) -> String {
             text += &format!("  {:<32} {about}\n", format!("{scheme}://{authority}{pattern}"));
         }
     }
-    for address in running.listening() {
+    for (address, listener) in running.listening().iter().zip(&site.config().listen) {
         if let ListenAddress::Unix(path) = address {
-            let path = path.display();
-            text += &format!("  {address}: curl --unix-socket {path} http://localhost/\n");
+            let (path, scheme) = (path.display(), scheme(listener));
+            text += &format!("  {address}: curl --unix-socket {path} {scheme}://localhost/\n");
         }
     }
     let is_served = |path: &str| site.served().iter().any(|served| served.pattern == path);
-    if let Some(address) = running.addresses().first()
+    if let Some((address, scheme)) = running.addresses().iter().zip(schemes(site)).next()
         && is_served("/plaintext")
         && is_served("/echo")
     {
-        let (ip, port) = (address.ip(), address.port());
-        text += &format!(
-            "try:\n  curl -i http://{address}/plaintext\n  {TRY_SWITCH} | nc -N {ip} {port}\n"
-        );
+        text += &what_to_try(*address, scheme);
     }
     text
 }
 
+fn what_to_try(address: SocketAddr, scheme: &str) -> String {
+    let (ip, port) = (address.ip(), address.port());
+    match scheme {
+        // The certificate is hardly one for an address.
+        "https" => format!(
+            "try:\n  curl -ik https://{address}/plaintext\n  ({TRY_SWITCH}; sleep 1) | \
+             openssl s_client -quiet -no_ign_eof -connect {address}\n"
+        ),
+        _ => format!(
+            "try:\n  curl -i http://{address}/plaintext\n  {TRY_SWITCH} | nc -N {ip} {port}\n"
+        ),
+    }
+}
+
 /// How what is listened on over TCP is addressed, in the order of the configuration.
 fn schemes(site: &Site) -> impl Iterator<Item = &'static str> {
-    let tcp = site.config().listen.iter().filter(|listener| !listener.is_unix());
-    tcp.map(|listener| if listener.tls.is_some() { "https" } else { "http" })
+    site.config().listen.iter().filter(|listener| !listener.is_unix()).map(scheme)
+}
+
+fn scheme(listener: &Listener) -> &'static str {
+    if listener.tls.is_some() { "https" } else { "http" }
 }
 
 fn admin_introduction(admin: &Admin) -> String {

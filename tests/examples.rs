@@ -1,5 +1,9 @@
 //! Each example is run as a stranger would run it, and used by a real client over loopback.
 
+#[path = "support/certificates.rs"]
+mod certificates;
+#[path = "support/folder.rs"]
+mod folder;
 #[path = "support/loopback.rs"]
 #[allow(dead_code)] // Shared with tests that use more of it.
 mod loopback;
@@ -11,6 +15,7 @@ use std::process::{Child, Command, Stdio};
 
 use futures_util::{SinkExt, StreamExt};
 use loopback::{PATIENCE, config, connect, pattern, read_head, read_to_end, request, serve};
+use rustls::version::{TLS12, TLS13};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -274,6 +279,49 @@ fn websocket_async_counts_down_and_says_why_it_closes() {
         assert!(socket.next().await.is_none());
     });
     assert!(example.child.wait().expect("it is ours").success());
+}
+
+#[test]
+fn tls_has_handlers_under_it_and_says_what_was_agreed_on() {
+    let folder = folder::Folder::new("example-tls");
+    let authority = certificates::Authority::new();
+    let roots = certificates::root_file(&folder.0, &authority);
+    authority.issue(&["a.example"]).write(&folder.0, "own");
+    let (chain, key) = (folder.0.join("own.pem"), folder.0.join("own.key"));
+    let files = [&chain, &key, &roots].map(|path| certificates::shown(path));
+    let Some(example) = Example::start_with("tls", &files) else { return };
+    let address = example.address.to_string();
+    let client = authority.issue(&["a client"]);
+    for (version, spoken) in [(&TLS13, "Tls13"), (&TLS12, "Tls12")] {
+        let known = authority.client_showing(&[version], &client);
+        let of_known = format!("{} bytes of DER", client.der.len());
+        for (config, shown) in [(known, &*of_known), (authority.client(&[version]), "none")] {
+            let said = [("false", "Full"), ("true", "Resumed")].map(|(is_resumed, kind)| {
+                let mut stream =
+                    certificates::connect(&address, "A.example", &config).expect("TLS");
+                assert_eq!(format!("{:?}", stream.conn.handshake_kind()), format!("Some({kind})"));
+                (is_resumed, certificates::ask(&mut stream, "/").expect("it answers"))
+            });
+            for (is_resumed, said) in said {
+                let expected = format!(
+                    "200 version: {spoken}\nserver name: a.example\nresumed: {is_resumed}\n\
+                     client certificate: {shown}\n"
+                );
+                assert_eq!(said, expected);
+            }
+        }
+    }
+    // The echo, from the first bytes on.
+    let mut stream = certificates::connect(&address, "a.example", &authority.client(&[&TLS13]));
+    let stream = stream.as_mut().expect("TLS");
+    stream
+        .write_all(&[request("/echo", "echo").as_bytes(), b"early"].concat())
+        .expect("it is open");
+    assert!(certificates::head(stream).expect("it answers").starts_with("HTTP/1.1 101 "));
+    stream.write_all(b", late").expect("it is open");
+    let mut back = [0; 11];
+    stream.read_exact(&mut back).expect("it comes back");
+    assert_eq!(&back, b"early, late");
 }
 
 #[test]

@@ -32,21 +32,22 @@ struct Scene {
 
 impl Scene {
     fn new(seed: u64, faults: Faults) -> Scene {
-        Scene::with(Authority::usual().settings.clone(), seed, faults)
+        Scene::securing(Authority::usual().acceptor(), seed, faults)
     }
 
     /// In the clear until a client asks for TLS (RFC 2817).
     fn by_upgrade(seed: u64, faults: Faults) -> Scene {
         let settings = TlsSettings { by_upgrade: true, ..Authority::usual().settings.clone() };
-        Scene::with(settings, seed, faults)
+        let acceptor = Acceptor::new(settings).expect("a certificate");
+        Scene::securing(Arc::new(acceptor), seed, faults)
     }
 
-    fn with(settings: TlsSettings, seed: u64, faults: Faults) -> Scene {
+    fn securing(acceptor: Arc<Acceptor>, seed: u64, faults: Faults) -> Scene {
         let kernel = Simulation::new(seed, SimConfig { faults, ..SimConfig::default() });
         let (world, counters) = (kernel.world(), Arc::<Counters>::default());
         let core = Core::new(registry(), Limits::default(), Arc::clone(&counters), 0);
         let engine = Engine::new(kernel, core, 1, Arc::default(), DrainTimes::default())
-            .securing(&[Some(Arc::new(Acceptor::new(settings).expect("a certificate")))]);
+            .securing(&[Some(acceptor)]);
         Scene { engine, world, counters }
     }
 
@@ -312,6 +313,25 @@ fn what_is_no_handshake_is_answered_by_an_alert() {
         assert_eq!(client.read(), [21, 3, 3, 0, 2, 2, alert.into()], "{said:?}");
         assert_eq!(scene.counters.tls_faults.value(), 1, "{said:?}");
         assert_eq!(client.ending(), Some(Ending::Finished));
+        scene.everything_is_given_back(&[client]);
+    }
+}
+
+/// Its refusal is in the middle of what it has sent: a Finished follows in the same record.
+#[test]
+fn a_client_without_the_certificate_that_it_must_have_is_told_so_by_an_alert() {
+    let settings = Authority::usual().settings.clone();
+    let client_roots = Some(settings.identities[0].certificate.clone());
+    let acceptor = Acceptor::new(TlsSettings { client_roots, ..settings }).expect("a certificate");
+    let acceptor = Arc::new(acceptor);
+    for version in versions() {
+        let mut scene = Scene::securing(Arc::clone(&acceptor), 1, Faults::none());
+        let client = scene.world.connect(ListenerId(0));
+        let mut tls = InsideTls::new(&Authority::usual().client_config(version), NAME);
+        scene.converse(&client, &mut tls);
+        let told = Error::AlertReceived(AlertDescription::CertificateRequired);
+        assert_eq!(tls.fault(), Some(&told), "{:?}", version.version);
+        assert_eq!(scene.counters.tls_faults.value(), 1);
         scene.everything_is_given_back(&[client]);
     }
 }

@@ -78,6 +78,9 @@ pub struct TlsSettings {
     /// Gives no tickets, so that every handshake is a full one. Default false: the keys of tickets are
     /// made anew every six hours, and shared by all cores.
     pub without_tickets: bool,
+    /// Has the files looked at every two seconds, and read anew if they have changed. Default false: a
+    /// reload reads them.
+    pub watch: bool,
 }
 
 impl TlsSettings {

@@ -15,7 +15,7 @@ use upring::access::Reopener;
 use upring::server::{Reloader, Server, ServerError, Stopper};
 use upring::site::{Catalog, Faults, Site};
 
-use super::{Log, server};
+use super::{Log, certificates, server};
 use crate::{Options, replacement, service};
 
 /// What signals are answered with.
@@ -142,6 +142,7 @@ impl Desk {
         self.reloader.reload(server?).map_err(|error| error.to_string())?;
         self.operator.log.set(site.log());
         tracing::info!("reloaded: {} routes", site.served().len());
+        certificates::warn(&self.reloader.certificates());
         Ok(())
     }
 }

@@ -31,7 +31,7 @@ use crate::metrics::{CoreView, Metrics};
 use crate::privilege::Account;
 use crate::resource::{Registry, Resource};
 use crate::ring::{Control, SharedListener, affinity};
-use crate::tls::Acceptor;
+use crate::tls::{Acceptor, Expiry, Watch};
 use crate::upgrade::Protocol;
 use listeners::{Kept, Listeners, Listening};
 use worker::{Started, Worker};
@@ -385,6 +385,18 @@ impl Reloader {
             control.notify();
         }
         Ok(())
+    }
+}
+
+impl Reloader {
+    /// When each certificate ends, by listener and in its order.
+    pub fn certificates(&self) -> Vec<Expiry> {
+        self.acceptors.iter().flat_map(|acceptor| acceptor.expiries()).collect()
+    }
+
+    /// For who looks after files of certificates: those of listeners that ask for it.
+    pub fn watch(&self) -> Watch {
+        Watch::of(&self.acceptors)
     }
 }
 

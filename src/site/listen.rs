@@ -86,40 +86,66 @@ fn listener(address: ListenAddress, section: &mut Section<'_>, folder: &Path) ->
 
 fn tls(mut section: Section<'_>, folder: &Path) -> Option<TlsSettings> {
     let mut settings = TlsSettings::default();
-    for mut certificate in section.sections("certificates") {
-        let mut path = |key| certificate.text(key).map(|said| folder.join(said.value));
-        let (chain, key, ocsp) = (path("chain"), path("key"), path("ocsp"));
-        match (chain, key) {
-            (Some(chain), Some(key)) => {
-                settings.identities.push(Identity {
-                    certificate: chain.into(),
-                    key: key.into(),
-                    ocsp,
-                });
-            }
-            _ => {
-                certificate.fault("a certificate says its `chain` and its `key`, two files in PEM")
-            }
+    let mut is_right = true;
+    for certificate in section.sections("certificates") {
+        match identity(certificate, folder) {
+            Some(identity) => settings.identities.push(identity),
+            None => is_right = false,
         }
-        certificate.end();
     }
     let roots = section.text("client_roots");
-    settings.client_roots = roots.map(|said| folder.join(said.value).into());
+    settings.client_roots = roots.as_ref().map(|said| folder.join(&said.value).into());
     settings.client_certificate =
         section.word("client_certificate", &CLIENT_CERTIFICATES).unwrap_or_default();
     settings.oldest = section.word("oldest", &VERSIONS).unwrap_or_default();
     settings.by_upgrade = section.flag("by_upgrade").unwrap_or_default();
     settings.without_tickets = section.flag("tickets").is_some_and(|are_given| !are_given);
-    if let Err(error) = Acceptor::new(settings.clone()) {
-        section.fault(match error {
-            CertificateError::None => {
-                "TLS takes `certificates`: [{ chain = \"cert.pem\", key = \"key.pem\" }]".into()
-            }
-            error => error.to_string(),
-        });
+    settings.watch = section.flag("watch").unwrap_or_default();
+    match Acceptor::new(settings.clone()) {
+        Err(CertificateError::None) if is_right => {
+            section.fault("TLS takes `certificates`: [{ chain = \"cert.pem\", key = \"key.pem\" }]")
+        }
+        Err(error) if is_right => match roots {
+            // Each certificate was right by itself.
+            Some(said) => section.fault_at(&said, error.to_string()),
+            None => section.fault(error.to_string()),
+        },
+        _ => {}
     }
     section.end();
     Some(settings)
+}
+
+/// A certificate by itself: what is wrong with it is told at the file that it is in.
+fn identity(mut section: Section<'_>, folder: &Path) -> Option<Identity> {
+    let mut file = |key| {
+        let said = section.text(key)?;
+        Some((folder.join(&said.value), said))
+    };
+    let (chain, key, ocsp) = (file("chain"), file("key"), file("ocsp"));
+    let (Some(chain), Some(key)) = (chain, key) else {
+        section.fault("a certificate says its `chain` and its `key`, two files in PEM");
+        section.end();
+        return None;
+    };
+    let identity = Identity {
+        certificate: chain.0.clone().into(),
+        key: key.0.clone().into(),
+        ocsp: ocsp.as_ref().map(|(path, _)| path.clone()),
+    };
+    let identities = vec![identity.clone()];
+    let checked = Acceptor::new(TlsSettings { identities, ..TlsSettings::default() });
+    if let Err(error) = &checked {
+        let place = error.place().unwrap_or_default();
+        // The key first: it may be in the file of the certificate, which was read before it.
+        let mut files = [Some(key), Some(chain), ocsp].into_iter().flatten();
+        match files.find(|(path, _)| path.display().to_string() == place) {
+            Some((_, said)) => section.fault_at(&said, error.to_string()),
+            None => section.fault(error.to_string()),
+        }
+    }
+    section.end();
+    checked.is_ok().then_some(identity)
 }
 
 fn parse_network(text: &Placed<String>) -> Option<ipnet::IpNet> {

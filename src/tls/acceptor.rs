@@ -7,6 +7,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 
 use super::certificates::{ByName, Certificate, CertificateError, chain};
+use super::watch::{Stamp, stamps};
 use crate::config::{ClientCertificate, TlsSettings, TlsVersion};
 
 /// The protocol inside (RFC 7301 §6).
@@ -18,7 +19,7 @@ static VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TL
 /// When a certificate ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expiry {
-    /// The name it is for; the first, if there are several.
+    /// The name it is for; the first, if there are several, and whom it names if there is none.
     pub name: String,
     /// Seconds since 1970.
     pub not_after: i64,
@@ -41,6 +42,8 @@ pub struct Renewed(Current);
 struct Current {
     config: Arc<ServerConfig>,
     expiries: Vec<Expiry>,
+    /// Its files as they were before they were read.
+    stamps: Vec<Stamp>,
 }
 
 impl Acceptor {
@@ -80,6 +83,11 @@ impl Acceptor {
         self.current.read().unwrap_or_else(PoisonError::into_inner).expiries.clone()
     }
 
+    /// Its files as they were when they were read.
+    pub(super) fn stamps(&self) -> Vec<Stamp> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).stamps.clone()
+    }
+
     /// For a handshake that begins now.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).config)
@@ -89,6 +97,7 @@ impl Acceptor {
 fn build(settings: &TlsSettings) -> Result<Current, CertificateError> {
     let provider = Arc::new(provider::default_provider());
     let setup = |error: &dyn std::error::Error| CertificateError::Setup(error.to_string());
+    let stamps = stamps(settings);
     let certificates = settings
         .identities
         .iter()
@@ -131,8 +140,8 @@ fn build(settings: &TlsSettings) -> Result<Current, CertificateError> {
         config.send_tls13_tickets = 2;
     }
     let expiries = certificates.iter().map(|one| Expiry {
-        name: one.names.first().cloned().unwrap_or_default(),
+        name: one.names.first().unwrap_or(&one.subject).clone(),
         not_after: one.not_after,
     });
-    Ok(Current { config: Arc::new(config), expiries: expiries.collect() })
+    Ok(Current { config: Arc::new(config), expiries: expiries.collect(), stamps })
 }

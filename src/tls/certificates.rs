@@ -69,8 +69,23 @@ pub(super) struct Certificate {
     pub(super) certified: Arc<CertifiedKey>,
     /// Names it is for, in lower case; `*.` begins those of one level.
     pub(super) names: Vec<String>,
+    /// Whom it names (RFC 5280 §4.1.2.6).
+    pub(super) subject: String,
     /// When it ends, in seconds since 1970.
     pub(super) not_after: i64,
+}
+
+impl CertificateError {
+    /// The file it is about, or what stands for one.
+    pub fn place(&self) -> Option<String> {
+        match self {
+            CertificateError::Unreadable { path, .. } => Some(path.display().to_string()),
+            CertificateError::Missing { place, .. }
+            | CertificateError::Faulty { place, .. }
+            | CertificateError::KeyMismatch { place, .. } => Some(place.clone()),
+            CertificateError::Setup(_) | CertificateError::None => None,
+        }
+    }
 }
 
 impl Pem {
@@ -112,7 +127,7 @@ impl Certificate {
         provider: &CryptoProvider,
     ) -> Result<Certificate, CertificateError> {
         let chain = chain(&identity.certificate)?;
-        let (names, not_after) = facts(&chain[0], &identity.certificate.place())?;
+        let Facts { names, subject, not_after } = facts(&chain[0], &identity.certificate.place())?;
         let (key, place) = (identity.key.read()?, identity.key.place());
         let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| {
             let (what, detail) = ("private key", error.to_string());
@@ -121,12 +136,19 @@ impl Certificate {
         let mut certified = CertifiedKey::from_der(chain, key, provider)
             .map_err(|error| CertificateError::KeyMismatch { place, detail: error.to_string() })?;
         certified.ocsp = identity.ocsp.as_ref().map(read).transpose()?;
-        Ok(Certificate { certified: Arc::new(certified), names, not_after })
+        Ok(Certificate { certified: Arc::new(certified), names, subject, not_after })
     }
 }
 
+/// What a certificate says of itself.
+struct Facts {
+    names: Vec<String>,
+    subject: String,
+    not_after: i64,
+}
+
 /// The names and the end of a certificate (RFC 5280 §4.1.2.5, §4.2.1.6).
-fn facts(der: &CertificateDer<'_>, place: &str) -> Result<(Vec<String>, i64), CertificateError> {
+fn facts(der: &CertificateDer<'_>, place: &str) -> Result<Facts, CertificateError> {
     let faulty = |detail: String| CertificateError::Faulty { place: place.to_owned(), detail };
     let (_, parsed) = X509Certificate::from_der(der).map_err(|error| faulty(error.to_string()))?;
     let names = parsed.subject_alternative_name().map_err(|error| faulty(error.to_string()))?;
@@ -135,7 +157,9 @@ fn facts(der: &CertificateDer<'_>, place: &str) -> Result<(Vec<String>, i64), Ce
         GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
         _ => None,
     });
-    Ok((names.collect(), parsed.validity().not_after.timestamp()))
+    let subject = parsed.subject().to_string();
+    let not_after = parsed.validity().not_after.timestamp();
+    Ok(Facts { names: names.collect(), subject, not_after })
 }
 
 /// Finds the certificate for the name that a client asks for.

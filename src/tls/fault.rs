@@ -45,6 +45,9 @@ impl Fault {
             Error::AlertReceived(alert) => return Fault::received(alert),
             Error::DecryptError => Some((Origin::Here, TlsAlert::BadRecordMac)),
             Error::PeerSentOversizedRecord => Some((Origin::Here, TlsAlert::RecordOverflow)),
+            // Sealed already in TLS 1.3: it cannot be read off what is sent.
+            Error::NoCertificatesPresented => Some((Origin::Here, TlsAlert::CertificateRequired)),
+            Error::InvalidCertificate(ref why) => Some((Origin::Here, why.clone().into())),
             _ => None,
         };
         Fault { alert, is_said: true, why: error.to_string().into() }
@@ -77,12 +80,33 @@ impl fmt::Display for Fault {
 
 /// An alert as RFC 8446 §6 writes it.
 fn alert_name(alert: TlsAlert) -> String {
+    let said = format!("{alert:?}");
     let mut name = String::new();
-    for letter in format!("{alert:?}").chars() {
-        if letter.is_ascii_uppercase() && !name.is_empty() {
+    for (at, letter) in said.char_indices() {
+        let is_upper = |at: usize| said[at..].starts_with(|next: char| next.is_ascii_uppercase());
+        let is_lower = |at: usize| said[at..].starts_with(|next: char| next.is_ascii_lowercase());
+        // A word begins; an abbreviation is one.
+        if at > 0 && is_upper(at) && (is_lower(at - 1) || is_lower(at + 1)) {
             name.push('_');
         }
         name.push(letter.to_ascii_lowercase());
     }
     name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_has_the_name_of_the_standard() {
+        for (alert, name) in [
+            (TlsAlert::CloseNotify, "close_notify"),
+            (TlsAlert::UnknownCA, "unknown_ca"),
+            (TlsAlert::UnknownPSKIdentity, "unknown_psk_identity"),
+            (TlsAlert::BadRecordMac, "bad_record_mac"),
+        ] {
+            assert_eq!(alert_name(alert), name);
+        }
+    }
 }

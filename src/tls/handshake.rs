@@ -198,11 +198,14 @@ impl Handshake {
 
     /// Appends the alert that rustls has for the peer.
     fn last_words(&mut self, out: &mut Vec<u8>) {
-        while let UnbufferedStatus {
-            state: Ok(ConnectionState::EncodeTlsData(mut encoding)), ..
-        } = self.connection.process_tls_records(&mut [])
-        {
+        loop {
+            // What it has seen of the records at hand it is to find where it was, or it panics.
+            let UnbufferedStatus { discard, state } =
+                self.connection.process_tls_records(&mut self.incoming[..self.seen]);
+            let Ok(ConnectionState::EncodeTlsData(mut encoding)) = state else { return };
             append(out, |room| encoding.encode(room));
+            self.incoming.drain(..discard);
+            self.seen -= discard;
         }
     }
 

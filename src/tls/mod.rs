@@ -16,9 +16,11 @@ mod fault;
 mod handshake;
 mod layer;
 mod record;
+mod watch;
 
 pub use acceptor::{Acceptor, Expiry, Renewed};
 pub use certificates::CertificateError;
 pub use fault::TlsAlert;
 pub(crate) use fault::{Fault, Origin};
 pub(crate) use layer::{Layer, Step};
+pub use watch::Watch;

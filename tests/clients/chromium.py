@@ -35,7 +35,7 @@ FLAGS = [
 
 
 @contextlib.contextmanager
-def chromium():
+def chromium(*flags):
     # `timeout` ends a script so; what is below is to be cleared away all the same.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     # It reads from descriptor 3 and writes to 4. Both are taken from here on: what Popen opens for
@@ -52,7 +52,7 @@ def chromium():
 
     with tempfile.TemporaryDirectory(prefix="upring-chromium-", ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
-            ["chromium", *FLAGS, f"--user-data-dir={profile}"],
+            ["chromium", *FLAGS, *flags, f"--user-data-dir={profile}"],
             preexec_fn=take_places,
             # All but these close by themselves.
             close_fds=False,

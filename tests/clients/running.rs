@@ -33,9 +33,20 @@ pub(crate) fn is_there(program: &str, arguments: &[&str], what: &str) -> bool {
 
 /// Runs a script of `tests/clients`, which has to say that all is well.
 pub(crate) fn script(program: &str, name: &str, arguments: &[impl AsRef<OsStr> + Debug]) {
+    script_with(&[], program, name, arguments);
+}
+
+/// The same, with these variables in its environment.
+pub(crate) fn script_with(
+    environment: &[(&str, &str)],
+    program: &str,
+    name: &str,
+    arguments: &[impl AsRef<OsStr> + Debug],
+) {
     let path = root().join("tests/clients").join(name);
     let mut script = Command::new("timeout");
     script.args([SECONDS_MAX, program]).arg(path).args(arguments).stdin(Stdio::null());
+    script.envs(environment.iter().copied());
     let output = output(&mut script);
     assert!(
         output.status.success() && output.stdout.ends_with(b"all is well\n"),

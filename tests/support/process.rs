@@ -43,14 +43,14 @@ impl Served {
             }
         });
         let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
-        let line = lines.find_map(|line| line.ok().filter(|line| line.contains("http://")));
+        let line = lines.find_map(|line| line.ok().filter(|line| line.contains("://")));
         let Some(line) = line else {
             let _ = process.wait();
             eprintln!("SKIPPED, the server cannot start here: {}", said.lock().expect("so"));
             return None;
         };
         thread::spawn(move || lines.for_each(drop));
-        let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next());
+        let address = line.split("://").nth(1).and_then(|rest| rest.split('/').next());
         let address = address.expect("a line has an address").to_owned();
         Some(Served { process, address, said })
     }

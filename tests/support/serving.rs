@@ -27,7 +27,7 @@ impl Serving {
             .expect("the binary is built with its tests");
         let output = process.stdout.take().expect("it is piped");
         let mut lines = BufReader::new(output).lines().map_while(Result::ok);
-        let line = lines.find(|line| line.contains("http://")).unwrap_or_default();
+        let line = lines.find(|line| line.contains("://")).unwrap_or_default();
         match line.split('/').nth(2).and_then(|address| address.parse().ok()) {
             Some(address) => Some(Serving { process, address }),
             None => {
