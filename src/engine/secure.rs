@@ -4,6 +4,7 @@
 use super::connection::{Connection, Phase};
 use crate::buffer::{Batch, Lease};
 use crate::config::{Millis, NEVER};
+use crate::counters::{Counters, HandshakeKind, NANOS_PER_MILLI};
 use crate::http::{Response, Status};
 use crate::ring::Manner;
 use crate::session::{Core, Session};
@@ -30,11 +31,12 @@ impl Connection {
         core.counters.tls_handshakes_open.raise();
         // What a request may take counts from the end of the handshake.
         self.session = Session::default();
-        self.layer = Some(Box::new(Layer::accept(acceptor, deadline)));
+        self.layer = Some(Box::new(Layer::accept(acceptor, core.now, deadline)));
     }
 
     /// The kernel has brought something.
     pub(super) fn take(&mut self, bytes: Lease, core: &mut Core, key: u64) {
+        core.counters.bytes_received.add(bytes.len() as u64);
         match &mut self.layer {
             None => self.call(core, key, |session, port| session.received(bytes, port)),
             Some(layer) => {
@@ -81,15 +83,35 @@ impl Connection {
                     core.spend(RECORD_COST);
                     self.call_session(core, key, |session, port| session.received(bytes, port));
                 }
-                Step::Secured => {
-                    core.counters.tls_handshakes.raise();
-                    self.session = Session::open(core);
-                }
+                Step::Secured { accepted_at } => self.secured(accepted_at, core),
                 Step::Ended => self.call_session(core, key, |session, port| session.ended(port)),
                 Step::Truncated => self.truncated(core, key),
                 Step::PlainHttp => self.answer_in_the_clear(core, key),
                 Step::Failed(fault) => self.layer_failed(&fault, core, key),
             }
+        }
+    }
+
+    /// The handshake is over, and was right.
+    fn secured(&mut self, accepted_at: Millis, core: &Core) {
+        let counters = &core.counters;
+        counters.tls_handshakes.raise();
+        counters.tls_connections_open.raise();
+        let took_ms = core.now.saturating_sub(accepted_at);
+        counters.tls.handshake_times.note(took_ms.saturating_mul(NANOS_PER_MILLI), 1);
+        if let Some(secured) = self.layer.as_ref().and_then(|layer| layer.secured()) {
+            counters.tls.note_handshake(secured.version, HandshakeKind::of(secured.is_resumed));
+        }
+        self.session = Session::open(core);
+    }
+
+    /// It is gone, and with it its TLS.
+    pub(super) fn uncount_layer(&self, counters: &Counters) {
+        let Some(layer) = &self.layer else { return };
+        if layer.is_handshaking() {
+            counters.tls_handshakes_open.lower();
+        } else if layer.secured().is_some() {
+            counters.tls_connections_open.lower();
         }
     }
 
@@ -116,11 +138,22 @@ impl Connection {
     #[cold]
     fn layer_failed(&mut self, fault: &Fault, core: &mut Core, key: u64) {
         core.counters.tls_faults.raise();
-        tracing::debug!(target: "upring::tls", client = ?core.addresses.of(key), "{fault}");
+        if let Some((description, by)) = fault.said() {
+            core.counters.tls.note_alert(description, by);
+        }
+        note_failure(core, key, fault);
         self.session.close(key, CloseReason::TlsFault, core);
         if let Some(batch) = self.batch.take() {
             core.recycle(batch);
         }
+    }
+
+    /// Nobody waits longer for the end of its handshake.
+    #[cold]
+    pub(super) fn handshake_timed_out(&mut self, core: &mut Core, key: u64) {
+        core.counters.timeouts_handshakes.raise();
+        note_failure(core, key, &"the handshake was not over in time");
+        self.end(Manner::Close, CloseReason::HandshakeTimeout);
     }
 
     /// Whether nothing but the layer's last words is left.
@@ -134,7 +167,7 @@ impl Connection {
     }
 
     /// What is to be sent now.
-    pub(super) fn outgoing(&mut self, core: &mut Core) -> Option<Box<Batch>> {
+    pub(super) fn outgoing(&mut self, key: u64, core: &mut Core) -> Option<Box<Batch>> {
         let Some(layer) = &mut self.layer else { return self.batch.take() };
         let control = self.session.control();
         let is_last = control.is_closing || control.is_ended;
@@ -143,7 +176,15 @@ impl Connection {
             return None;
         }
         let mut sealed = core.batches.pop().unwrap_or_default();
+        let written = |batch: &Option<Box<Batch>>| batch.as_ref().map_or(0, |batch| batch.len());
+        let before = written(&self.batch);
         layer.seal(self.batch.as_deref_mut(), is_last, core.now, &mut sealed);
+        if let Some(access) = &mut core.access
+            && self.session.is_switched()
+        {
+            // What a protocol has said, not what it weighs on the wire.
+            access.sent(key, before - written(&self.batch));
+        }
         if let Some(written) = self.batch.take_if(|written| written.is_empty()) {
             core.recycle(written);
         }
@@ -183,5 +224,17 @@ impl Connection {
         let has_room = |layer: &Layer| layer.unread() <= limit && layer.bytes_aside() == 0;
         self.layer.as_ref().is_none_or(|layer| has_room(layer))
             && self.session.has_room(&core.limits)
+    }
+}
+
+/// Says of one connection why its TLS could not go on, and of many that they are many.
+fn note_failure(core: &mut Core, key: u64, why: &dyn std::fmt::Display) {
+    tracing::debug!(target: "upring::tls", client = ?core.addresses.of(key), "{why}");
+    if let Some(count) = core.tls_alarm.note(core.now) {
+        tracing::warn!(
+            target: "upring::tls",
+            "{count} TLS connections of a core could not go on within a minute; at debug level each is \
+             told of, upring_tls_alerts_total counts them by their alerts"
+        );
     }
 }

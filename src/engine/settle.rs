@@ -211,7 +211,7 @@ impl Connection {
         if self.is_sending {
             return;
         }
-        let Some(batch) = self.outgoing(core) else { return };
+        let Some(batch) = self.outgoing(key(token), core) else { return };
         if batch.is_empty() {
             core.recycle(batch);
         } else {

@@ -13,6 +13,7 @@ use crate::config::{Limits, Millis};
 use crate::counters::{Counters, Nanos, Time, TokenSlot, UpgradeResult};
 use crate::http::{ChunkLimits, Date, Field, HeadLimits, Secured, Status};
 use crate::resource::Registry;
+use crate::tls::Alarm;
 use crate::upgrade::{Control, Io, Mailbox, Spawn};
 
 /// What the sessions of one core share: start-up data, the time, and memory that is used again.
@@ -44,6 +45,8 @@ pub struct Core {
     pub introduced: Vec<u64>,
     /// Steps of TLS handshakes that were made in this turn.
     pub(crate) handshakes_in_turn: u32,
+    /// Says when much of TLS fails.
+    pub(crate) tls_alarm: Alarm,
     /// Who wants attention.
     pub mailbox: Rc<Mailbox>,
     /// Runs futures on this core, if the host has a runtime.
@@ -105,6 +108,7 @@ impl Core {
             turn: 0,
             spent_in_turn: 0,
             handshakes_in_turn: 0,
+            tls_alarm: Alarm::default(),
             is_crowded: false,
             is_short_of_buffers: false,
             addresses: Addresses::default(),

@@ -15,7 +15,7 @@ use super::acceptor::PROTOCOL;
 use super::record::{self, Opener, Sealer};
 use super::{Fault, TlsAlert};
 use crate::buffer::Lease;
-use crate::config::TlsVersion;
+use crate::config::{Millis, TlsVersion};
 use crate::http::Secured;
 
 /// What a handshake may have received that no step was made of: its longest message is 64 KiB in rustls.
@@ -33,6 +33,8 @@ pub(super) struct Handshake {
     /// How much of it are whole records that it has seen.
     seen: usize,
     has_begun: bool,
+    /// When the connection was there.
+    pub(super) accepted_at: Millis,
 }
 
 /// Notes the name that a client asks for: rustls tells it nobody but who finds the certificate.
@@ -72,13 +74,14 @@ pub(super) enum Next {
 }
 
 impl Handshake {
-    pub(super) fn new(config: Arc<ServerConfig>) -> Result<Handshake, Fault> {
+    pub(super) fn new(config: Arc<ServerConfig>, accepted_at: Millis) -> Result<Handshake, Fault> {
         let asked =
             Arc::new(Asked { of: Arc::clone(&config.cert_resolver), name: OnceLock::new() });
         let mut config = (*config).clone();
         config.cert_resolver = Arc::clone(&asked) as Arc<dyn ResolvesServerCert>;
         let connection = UnbufferedServerConnection::new(config.into()).map_err(Fault::of)?;
-        Ok(Handshake { connection, asked, incoming: Vec::new(), seen: 0, has_begun: false })
+        let (incoming, seen, has_begun) = (Vec::new(), 0, false);
+        Ok(Handshake { connection, asked, incoming, seen, has_begun, accepted_at })
     }
 
     /// Takes of `bytes` what belongs to the next record.

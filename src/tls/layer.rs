@@ -13,7 +13,7 @@ use rustls::server::ServerConnectionData;
 
 use super::handshake::{Agreed, Handshake, Next};
 use super::record::{self, Opener, Sealer};
-use super::{Acceptor, Fault, TlsAlert};
+use super::{Acceptor, Fault, Origin, TlsAlert};
 use crate::buffer::{Batch, Lease, LeaseQueue};
 use crate::config::{Millis, NEVER};
 use crate::counters::Counters;
@@ -78,8 +78,8 @@ struct Open {
 pub(crate) enum Step {
     /// Nothing before more is received.
     Waiting,
-    /// The handshake is over: see [`Layer::secured`].
-    Secured,
+    /// The handshake of a connection that was accepted then is over: see [`Layer::secured`].
+    Secured { accepted_at: Millis },
     /// What a record carried, where it was received.
     Bytes(Lease),
     /// The peer has ended its direction, and said so.
@@ -103,8 +103,8 @@ struct Incoming {
 }
 
 impl Layer {
-    /// The server's side of a connection that begins its handshake now.
-    pub(crate) fn accept(acceptor: &Acceptor, deadline: Millis) -> Layer {
+    /// The server's side of a connection that begins its handshake `now`.
+    pub(crate) fn accept(acceptor: &Acceptor, now: Millis, deadline: Millis) -> Layer {
         let mut outgoing = Layer {
             state: State::Over,
             incoming: Incoming::default(),
@@ -116,7 +116,7 @@ impl Layer {
             has_made_step: false,
             has_said_close: false,
         };
-        if let Ok(handshake) = Handshake::new(acceptor.config()) {
+        if let Ok(handshake) = Handshake::new(acceptor.config(), now) {
             outgoing.state = State::Handshaking { handshake: Box::new(handshake), is_due: false };
         }
         outgoing
@@ -237,13 +237,14 @@ impl Layer {
         else {
             return Ok(Step::Waiting);
         };
+        let accepted_at = handshake.accepted_at;
         let Agreed { opener, sealer, keys, secured } = handshake.finish()?;
         let (warmth, sealed_at, empty_records) = (0, 0, 0);
         let open = Open { opener, sealer, keys, warmth, sealed_at, empty_records };
         self.state = State::Open(Box::new(open));
         self.deadline = NEVER;
         self.secured = Some(Arc::new(secured));
-        Ok(Step::Secured)
+        Ok(Step::Secured { accepted_at })
     }
 
     fn open(&mut self, counters: &Counters) -> Result<Step, Fault> {
@@ -257,7 +258,7 @@ impl Layer {
                     open.empty_records = 0;
                     return Ok(Step::Bytes(record));
                 }
-                ContentType::Alert => match alert(&record)? {
+                ContentType::Alert => match alert(&record, open.is_tls13())? {
                     Said::Nothing => open.note_empty()?,
                     Said::Close => return Ok(self.end(Step::Ended)),
                 },
@@ -288,13 +289,13 @@ impl Layer {
     fn fail(&mut self, mut fault: Fault) -> Step {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Open(mut open) => {
-                if let Some((super::Origin::Here, alert)) = fault.alert {
+                if let Some((Origin::Here, alert)) = fault.alert {
                     open.sealer.alert(FATAL, alert, &mut self.outgoing);
                 }
             }
             State::Handshaking { .. } => match fault.alert {
                 // Not rustls': a record it never saw.
-                Some((super::Origin::Here, alert)) if !fault.is_said => {
+                Some((Origin::Here, alert)) if !fault.is_said => {
                     self.outgoing.extend_from_slice(&[21, 3, 3, 0, 2, FATAL, alert.into()]);
                 }
                 None => fault = fault.or_sent(plain_alert(&self.outgoing)),
@@ -343,7 +344,7 @@ enum Said {
     Nothing,
 }
 
-fn alert(record: &[u8]) -> Result<Said, Fault> {
+fn alert(record: &[u8], is_tls13: bool) -> Result<Said, Fault> {
     let [level, description] = *record else {
         return Err(Fault::sent(TlsAlert::DecodeError, "an alert of another length than alerts"));
     };
@@ -351,7 +352,8 @@ fn alert(record: &[u8]) -> Result<Said, Fault> {
         TlsAlert::CloseNotify => Ok(Said::Close),
         // RFC 8446 §6.1: a close_notify follows.
         TlsAlert::UserCanceled => Ok(Said::Nothing),
-        _ if level == WARNING => Ok(Said::Nothing),
+        // RFC 5246 §7.2. RFC 8446 §6: there every other alert ends the connection, whatever its level says.
+        _ if level == WARNING && !is_tls13 => Ok(Said::Nothing),
         description => Err(Fault::received(description)),
     }
 }
@@ -365,6 +367,10 @@ fn plain_alert(outgoing: &[u8]) -> Option<TlsAlert> {
 }
 
 impl Open {
+    fn is_tls13(&self) -> bool {
+        self.keys.negotiated_cipher_suite().tls13().is_some()
+    }
+
     /// Seals `written`, as much as is sent at once; whether that is all of it.
     fn seal(&mut self, written: &mut Batch, now: Millis, out: &mut Vec<u8>) -> bool {
         if now.saturating_sub(self.sealed_at) >= PAUSE_MS {
@@ -512,6 +518,51 @@ impl Incoming {
             self.current = Some(copied);
         } else {
             self.rest.set_aside();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes of an alert: it closes, ends nothing, or is the end with this alert of this origin.
+    fn heard(level: u8, alert: TlsAlert, is_tls13: bool) -> Result<&'static str, Origin> {
+        match super::alert(&[level, alert.into()], is_tls13) {
+            Ok(Said::Close) => Ok("closes"),
+            Ok(Said::Nothing) => Ok("ends nothing"),
+            Err(fault) => {
+                let (origin, said) = fault.alert.expect("a fault with an alert");
+                assert_eq!(said, alert);
+                Err(origin)
+            }
+        }
+    }
+
+    #[test]
+    fn a_level_means_something_in_tls_12_only() {
+        for level in 0..=u8::MAX {
+            for description in 0..=u8::MAX {
+                let alert = TlsAlert::from(description);
+                let (closes, canceled) = (alert == TlsAlert::CloseNotify, description == 90);
+                let expected = |is_tls13: bool| match () {
+                    () if closes => Ok("closes"),
+                    () if canceled || (level == WARNING && !is_tls13) => Ok("ends nothing"),
+                    () => Err(Origin::Peer),
+                };
+                for is_tls13 in [true, false] {
+                    let heard = heard(level, alert, is_tls13);
+                    assert_eq!(heard, expected(is_tls13), "{level} {description} {is_tls13}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_alert_of_another_length_is_none() {
+        for record in [&[][..], &[1], &[1, 0, 0]] {
+            let fault = alert(record, true).err().expect("a fault");
+            assert_eq!(fault.alert, Some((Origin::Here, TlsAlert::DecodeError)), "{record:?}");
         }
     }
 }

@@ -11,6 +11,7 @@
 //! A record is opened only when the session has used up the one before it: what waits, waits sealed.
 
 mod acceptor;
+mod alarm;
 mod certificates;
 mod fault;
 mod handshake;
@@ -18,6 +19,7 @@ mod layer;
 mod record;
 
 pub use acceptor::{Acceptor, Expiry, Renewed};
+pub(crate) use alarm::Alarm;
 pub use certificates::CertificateError;
 pub use fault::TlsAlert;
 pub(crate) use fault::{Fault, Origin};
