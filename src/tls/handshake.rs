@@ -176,11 +176,13 @@ impl Handshake {
         }
     }
 
-    /// Appends the alert that rustls has for the peer.
+    /// Appends the alert that rustls has for the peer. It is asked only as long as it has something: it would
+    /// look at what was received once more, and panic, since that is the wrong place for it now.
     fn last_words(&mut self, out: &mut Vec<u8>) {
-        while let UnbufferedStatus {
-            state: Ok(ConnectionState::EncodeTlsData(mut encoding)), ..
-        } = self.connection.process_tls_records(&mut [])
+        while self.connection.wants_write()
+            && let UnbufferedStatus {
+                state: Ok(ConnectionState::EncodeTlsData(mut encoding)), ..
+            } = self.connection.process_tls_records(&mut [])
         {
             append(out, |room| encoding.encode(room));
         }
