@@ -190,6 +190,8 @@ impl Peer {
 
     fn end_inside(&mut self) {
         self.has_ended = true;
+        // In the middle of a handshake it gives up, and is told that this is none.
+        self.is_tampered |= self.tls.connection().is_handshaking();
         self.tls.finish();
     }
 
