@@ -4,12 +4,16 @@
 
 #[path = "support/inside_tls.rs"]
 mod inside_tls;
+#[path = "support/process.rs"]
+mod process;
 #[path = "metrics/scene.rs"]
 mod scene;
 #[path = "metrics/served.rs"]
 mod served;
 #[path = "metrics/tls.rs"]
 mod tls;
+#[path = "metrics/watched.rs"]
+mod watched;
 
 use std::collections::BTreeMap;
 use std::fs;
