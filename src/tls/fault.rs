@@ -73,7 +73,7 @@ impl Fault {
         self.alert.map(|(origin, alert)| (alert.into(), by(origin)))
     }
 
-    /// The same, which rustls has said with this alert.
+    /// The same, with this alert if it has none.
     pub(super) fn or_sent(mut self, alert: Option<TlsAlert>) -> Fault {
         self.alert = self.alert.or(alert.map(|alert| (Origin::Here, alert)));
         self

@@ -524,7 +524,143 @@ impl Incoming {
 
 #[cfg(test)]
 mod tests {
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
     use super::*;
+    use crate::config::{Pem, TlsSettings, TlsVersion};
+
+    /// A layer whose handshake is over, and what its peer seals with: anything.
+    struct Scene {
+        layer: Layer,
+        peer: Sealer,
+        counters: Counters,
+    }
+
+    impl Scene {
+        fn new(version: TlsVersion) -> Scene {
+            let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]);
+            let made = made.expect("a name");
+            let [certificate, key] =
+                [made.cert.pem(), made.signing_key.serialize_pem()].map(Pem::Text);
+            let acceptor = Acceptor::new(TlsSettings::of(certificate, key)).expect("a certificate");
+            let mut roots = RootCertStore::empty();
+            roots.add(made.cert.der().clone()).expect("a certificate");
+            let versions = match version {
+                TlsVersion::Tls12 => &rustls::version::TLS12,
+                TlsVersion::Tls13 => &rustls::version::TLS13,
+            };
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let mut config = ClientConfig::builder_with_provider(provider)
+                .with_protocol_versions(&[versions])
+                .expect("a version")
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            config.enable_secret_extraction = true;
+            let name = ServerName::try_from("a.example").expect("a name");
+            let mut client = ClientConnection::new(Arc::new(config), name).expect("a client");
+            let (mut layer, counters) = (Layer::accept(&acceptor, 0, NEVER), Counters::default());
+            while client.is_handshaking() || layer.is_handshaking() {
+                let mut output = Vec::new();
+                while client.wants_write() {
+                    client.write_tls(&mut output).expect("a buffer takes all");
+                }
+                layer.received(Lease::copied(std::iter::once(&output[..])));
+                while layer.has_more() | !matches!(layer.next(true, &counters), Step::Waiting) {
+                    layer.has_made_step();
+                }
+                let mut batch = Batch::default();
+                layer.seal(None, false, 0, &mut batch);
+                let sealed: Vec<u8> = batch.slices().flatten().copied().collect();
+                let mut rest = &sealed[..];
+                while !rest.is_empty() {
+                    client.read_tls(&mut rest).expect("a slice");
+                    client.process_new_packets().expect("it is TLS");
+                }
+            }
+            let suite = client.negotiated_cipher_suite().expect("it is over");
+            let secrets = client.dangerous_extract_secrets().expect("it may be asked");
+            Scene { layer, peer: Sealer::new(suite, secrets.tx), counters }
+        }
+
+        /// What comes of a record: the alert of its fault, and who has sent it.
+        fn hear(&mut self, kind: ContentType, carried: &[u8]) -> Option<(Origin, TlsAlert)> {
+            let mut record = Vec::new();
+            self.peer.seal(kind, carried.len(), &mut record, |out| out.extend(carried));
+            self.layer.received(Lease::copied(std::iter::once(&record[..])));
+            match self.layer.next(true, &self.counters) {
+                Step::Failed(fault) => fault.alert,
+                Step::Bytes(bytes) => {
+                    assert_eq!((kind, &bytes[..]), (ContentType::ApplicationData, carried));
+                    None
+                }
+                _ => None,
+            }
+        }
+    }
+
+    const UNEXPECTED: Option<(Origin, TlsAlert)> =
+        Some((Origin::Here, TlsAlert::UnexpectedMessage));
+
+    #[test]
+    fn in_tls_12_so_many_warnings_in_a_row_are_too_many() {
+        let warning = [WARNING, TlsAlert::UnrecognisedName.into()];
+        let mut scene = Scene::new(TlsVersion::Tls12);
+        for _ in 0..3 {
+            for _ in 0..EMPTY_RECORDS_MAX {
+                assert_eq!(scene.hear(ContentType::Alert, &warning), None);
+            }
+            assert_eq!(scene.hear(ContentType::ApplicationData, b"content"), None);
+        }
+        for _ in 0..EMPTY_RECORDS_MAX {
+            assert_eq!(scene.hear(ContentType::Alert, &warning), None);
+        }
+        assert_eq!(scene.hear(ContentType::Alert, &warning), UNEXPECTED);
+    }
+
+    #[test]
+    fn in_tls_13_there_are_no_warnings() {
+        let warning = [WARNING, TlsAlert::UnrecognisedName.into()];
+        let mut scene = Scene::new(TlsVersion::Tls13);
+        let expected = Some((Origin::Peer, TlsAlert::UnrecognisedName));
+        assert_eq!(scene.hear(ContentType::Alert, &warning), expected);
+    }
+
+    #[test]
+    fn records_without_content_in_a_row_are_bounded() {
+        for version in TlsVersion::ALL {
+            let mut scene = Scene::new(version);
+            for _ in 0..EMPTY_RECORDS_MAX {
+                assert_eq!(scene.hear(ContentType::ApplicationData, b""), None);
+            }
+            assert_eq!(scene.hear(ContentType::ApplicationData, b""), UNEXPECTED);
+        }
+    }
+
+    #[test]
+    fn what_has_no_place_behind_a_handshake_is_refused_though_its_peer_has_sealed_it() {
+        let hello = [1, 0, 0, 2, 3, 3];
+        let refused = Some((Origin::Here, TlsAlert::NoRenegotiation));
+        let decode_error = Some((Origin::Here, TlsAlert::DecodeError));
+        for version in TlsVersion::ALL {
+            let of_hello = if version == TlsVersion::Tls12 { refused } else { UNEXPECTED };
+            for (kind, carried, expected) in [
+                (ContentType::Handshake, &hello[..], of_hello),
+                (ContentType::ChangeCipherSpec, &[1], UNEXPECTED),
+                (ContentType::Heartbeat, &[1, 0, 0], UNEXPECTED),
+                (ContentType::Unknown(99), b"x", UNEXPECTED),
+                (ContentType::Unknown(0), b"\0\0", UNEXPECTED),
+                (ContentType::Alert, &[2], decode_error),
+            ] {
+                assert_eq!(Scene::new(version).hear(kind, carried), expected, "{kind:?}");
+            }
+        }
+        // RFC 8446 §4.6.3: one that says neither yes nor no, or that shares its record.
+        for update in [&[24, 0, 0, 1, 2][..], &[24, 0, 0, 1, 0, 24], &[24, 0, 0, 1]] {
+            let mut scene = Scene::new(TlsVersion::Tls13);
+            assert_eq!(scene.hear(ContentType::Handshake, update), UNEXPECTED, "{update:?}");
+        }
+    }
 
     /// What comes of an alert: it closes, ends nothing, or is the end with this alert of this origin.
     fn heard(level: u8, alert: TlsAlert, is_tls13: bool) -> Result<&'static str, Origin> {

@@ -73,7 +73,9 @@ impl Opener {
         let version = ProtocolVersion::from(u16::from_be_bytes(version));
         let start = record.as_ptr();
         let sealed = InboundOpaqueMessage::new(kind, version, &mut record[HEADER_BYTES..]);
-        let opened = self.decrypter.decrypt(sealed, self.sequence).map_err(Fault::of)?;
+        // RFC 8446 §5.4, §5: nothing but zeroes, or a type that is never sealed.
+        let faulty = |error| Fault::of(error).or_sent(Some(TlsAlert::UnexpectedMessage));
+        let opened = self.decrypter.decrypt(sealed, self.sequence).map_err(faulty)?;
         self.sequence += 1;
         let (kind, len) = (opened.typ, opened.payload.len());
         let offset = match len {
