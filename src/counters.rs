@@ -3,16 +3,18 @@
 //!
 //! A number of its own is a line in the list below: name, kind if it is no counter, and a sentence
 //! that is its documentation and what the metrics endpoint says of it. What has labels or buckets
-//! lies in files of its own: `statuses`, `upgrades`, `histogram`.
+//! lies in files of its own: `statuses`, `upgrades`, `tls`, `histogram`.
 
 mod histogram;
 mod statuses;
+mod tls;
 mod upgrades;
 
 pub use histogram::{
     Histogram, Latencies, Lifetimes, NANOS_PER_MILLI, NANOS_PER_SECOND, Nanos, Time,
 };
 pub use statuses::Statuses;
+pub use tls::{AlertBy, HandshakeKind, Tls, alert_name};
 pub use upgrades::{Calling, TokenSlot, UpgradeResult, Upgrades};
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -112,6 +114,8 @@ macro_rules! counters {
             pub decision_times: Latencies,
             /// Time that switched connections were open, of those that are over.
             pub switched_times: Lifetimes,
+            /// [`tls_handshakes`](Counters::tls_handshakes) by version and kind, and alerts.
+            pub tls: Tls,
         }
 
         impl Counters {
@@ -177,9 +181,9 @@ counters! {
     targets_too_long,
     /// Requests refused because they had too many fields.
     fields_too_many,
-    /// Bytes received.
+    /// Bytes received, as they came over the wire: of TLS, sealed.
     bytes_received,
-    /// Bytes sent.
+    /// Bytes sent, as they went over the wire: of TLS, sealed.
     bytes_sent,
     /// Bytes of heads copied because a head came in more than one segment. Nothing behind a head is
     /// among them.
@@ -275,6 +279,8 @@ counters! {
     tls_handshakes,
     /// Connections in the clear that were switched to TLS (RFC 2817).
     tls_upgrades,
+    /// Connections inside TLS open now: their handshake is over.
+    tls_connections_open: gauge,
     /// TLS handshakes that are under way.
     tls_handshakes_open: gauge,
     /// TLS connections that waited for the end of others' handshakes, tls_handshakes_max being under way.

@@ -43,6 +43,11 @@ fn a_proxy_protocol_header_says_the_same_however_it_is_cut() {
 }
 
 #[test]
+fn whoever_is_between_can_end_a_connection_inside_tls_and_say_nothing_in_it() {
+    try_out(fuzz::tls, RECORDS);
+}
+
+#[test]
 #[ignore = "writes to fuzz/corpus, for libFuzzer to begin with"]
 fn what_inputs_are_put_together_of_is_written_out_as_seeds() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
@@ -53,6 +58,7 @@ fn what_inputs_are_put_together_of_is_written_out_as_seeds() {
         ("connection", HEADS),
         ("websocket", FRAMES),
         ("preface", PREFACES),
+        ("tls", RECORDS),
     ] {
         let folder = corpus.join(target);
         fs::create_dir_all(&folder).expect("the package can be written to");
@@ -188,6 +194,46 @@ const PREFACES: &[&[u8]] = &[
     b"192.0.2.1 ",
     b"\r\n",
     b"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+];
+
+/// What is done to the records of a peer; the first byte is the version, and whether it begins before or
+/// behind the handshake. See `Script::step` in tests/support/fuzz/tls.rs.
+const RECORDS: &[&[u8]] = &[
+    // Behind it: something is said, much, with other keys, and passed on.
+    b"\x04\0\x05\x02\0\x07\x0a\0\x09\x02\x01\xff\xff\x02\x02",
+    b"\x05\0\x05\x02\0\x07\0\x09\x02\x01\xff\xff\x02\x02\x0b",
+    b"\x04\x09\x02\0\x40\x02\x01\x80\x80\x0b",
+    b"\x05\0\x05\0\0\x0b\0\x05\x0c",
+    // Left out, out of order, twice, changed, cut, forged.
+    b"\x04\0\x05\x03\0\x05\x02",
+    b"\x05\0\x05\x04",
+    b"\x04\0\x05\0\x07\x05\x02",
+    b"\x04\0\x20\x06\0\x09\x03\x02",
+    b"\x05\0\x20\x07\0\x09\0\x05\x02",
+    b"\x04\0\x20\x08\x07\x17\x03\x03\0\x02\x01\0",
+    b"\x05\0\x20\x08\x07\x15\x03\x03\0\x02\x02\x28",
+    // From its beginning: byte by byte, and with each of these.
+    b"\x02\x09\x02\x02\x02\x02\x02\0\x30\x02",
+    b"\x03\x09\x02\x02\x02\x02\x02\0\x30\x02",
+    b"\x02\x06\0\x40\x01",
+    b"\x03\x06\0\x06\x01",
+    b"\x03\x02\x04\x02",
+    b"\x02\x05\x02\x02",
+    b"\x03\x07\0\x30\x02",
+    b"\x02\x08\x06\x14\x03\x03\0\x01\x01\x02\x02\0\x05\x02",
+    b"\x02\x08\x07\x15\x03\x03\0\x02\x01\x5a\x02\x02",
+    b"\x03\x02\x0c",
+    // In the place of it.
+    b"\0\x16\x03\x01\0\x04\x01\0\0\0",
+    b"\x08\x16\x03\x01\x40\0\x01\0\x3f\xfc\x03\x03",
+    b"\x10\x16\x03\x03\0\x01\x01\x16\x03\x03\0\x03\0\0\0",
+    b"\0GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"\x18\x80\x2e\x01\x03\x01",
+    b"\x15\x03\x03\0\x02\x02\x28",
+    b"\x16\x03\x03\xff\xff",
+    b"\0\x09\x02",
+    b"\x0b",
+    b"\x0c",
 ];
 
 const CHUNKS: &[&[u8]] = &[

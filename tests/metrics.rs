@@ -2,10 +2,18 @@
 //! offer under its protocol and result, times are those of the clock; and the text can be read by those
 //! for whom it is written. On the whole engine and the simulated kernel, then over loopback.
 
+#[path = "support/inside_tls.rs"]
+mod inside_tls;
+#[path = "support/process.rs"]
+mod process;
 #[path = "metrics/scene.rs"]
 mod scene;
 #[path = "metrics/served.rs"]
 mod served;
+#[path = "metrics/tls.rs"]
+mod tls;
+#[path = "metrics/watched.rs"]
+mod watched;
 
 use std::collections::BTreeMap;
 use std::fs;

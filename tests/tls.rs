@@ -336,6 +336,17 @@ fn a_client_without_the_certificate_that_it_must_have_is_told_so_by_an_alert() {
     }
 }
 
+// Found by fuzzing: rustls has no alert for it, and panicked when asked for one.
+#[test]
+fn an_alert_in_the_middle_of_a_handshake_message_ends_its_own_connection() {
+    let mut scene = Scene::quiet();
+    let client = scene.world.connect(ListenerId(0));
+    client.write(b"\x16\x03\x01\0\x05\x01\0\x10\0\0\x15\x03\x01\0\x02\x01\0");
+    scene.settle();
+    assert_eq!((client.ending(), scene.counters.tls_faults.value()), (Some(Ending::Finished), 1));
+    scene.everything_is_given_back(&[client]);
+}
+
 #[test]
 fn a_request_without_tls_is_told_so_in_the_clear() {
     let mut scene = Scene::quiet();

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use super::escape::{write_json, write_plain};
 use super::lines::{Lines, Pen, digits};
 use super::stamp::{JSON_TIME_BYTES, Stamp, TIME_BYTES};
-use crate::config::{AccessFormat, Millis};
-use crate::http::{Request, Version};
+use crate::config::{AccessFormat, Millis, TlsVersion};
+use crate::http::{Request, Secured, Version};
 
 /// Bytes of a request line that stand in a log; of a longer one its beginning does, and `...`.
 pub(super) const REQUEST_LINE_BYTES_MAX: usize = 4096;
@@ -34,6 +34,9 @@ pub(crate) struct Facts<'a> {
     pub(super) host: Option<&'a [u8]>,
     pub(super) referer: Option<&'a [u8]>,
     pub(super) user_agent: Option<&'a [u8]>,
+    /// Of a connection inside TLS.
+    pub(super) tls: Option<TlsVersion>,
+    pub(super) server_name: Option<&'a str>,
 }
 
 impl<'a> Facts<'a> {
@@ -53,12 +56,16 @@ impl<'a> Facts<'a> {
             host: request.host(),
             referer,
             user_agent,
+            tls: request.secured().map(|secured| secured.version),
+            server_name: request.secured().and_then(|secured| secured.server_name.as_deref()),
         }
     }
 
     /// Of a request whose head is not whole, or faulty.
-    pub(super) fn of_line(line: &'a [u8]) -> Facts<'a> {
-        Facts { line, ..Facts::default() }
+    pub(super) fn of_line(line: &'a [u8], secured: Option<&'a Secured>) -> Facts<'a> {
+        let tls = secured.map(|secured| secured.version);
+        let server_name = secured.and_then(|secured| secured.server_name.as_deref());
+        Facts { line, tls, server_name, ..Facts::default() }
     }
 }
 
@@ -176,11 +183,14 @@ impl Page<'_> {
         let Facts { host, referer, user_agent, version, .. } = *facts;
         let (token, result) =
             (answered.token.map(str::as_bytes), answered.result.map(str::as_bytes));
-        let [host_text, referer_text, agent_text, token_text, result_text] =
-            [host, referer, user_agent, token, result].map(or_nothing);
-        let texts = [facts.line, host_text, referer_text, agent_text, token_text, result_text];
+        let name = facts.server_name.map(str::as_bytes);
+        let [host_text, referer_text, agent_text, token_text, result_text, name_text] =
+            [host, referer, user_agent, token, result, name].map(or_nothing);
+        let texts =
+            [facts.line, host_text, referer_text, agent_text, token_text, result_text, name_text];
         self.write(texts, REQUEST_LINE_BYTES_MAX, |pen, texts| {
-            let [line, host_text, referer_text, agent_text, token_text, result_text] = texts;
+            let [line, host_text, referer_text, agent_text, token_text, result_text, name_text] =
+                texts;
             begin_json(pen, b"\",\"event\":\"request\",\"core\":", place, &time);
             pen.put(b",\"request\":\"");
             pen.text(line);
@@ -200,6 +210,13 @@ impl Page<'_> {
             text_or_null(pen, token.is_some(), token_text);
             pen.put(b",\"result\":");
             text_or_null(pen, result.is_some(), result_text);
+            if let Some(version) = facts.tls {
+                match version {
+                    TlsVersion::Tls12 => pen.put(b",\"tls\":\"1.2\",\"server_name\":"),
+                    TlsVersion::Tls13 => pen.put(b",\"tls\":\"1.3\",\"server_name\":"),
+                }
+                text_or_null(pen, name.is_some(), name_text);
+            }
             pen.put(b",\"duration_us\":");
             pen.put(END);
         });
@@ -434,6 +451,8 @@ mod tests {
             referer: Some(b"referer"),
             user_agent: Some(b"agent"),
             version: Some(Version::Http11),
+            tls: Some(TlsVersion::Tls13),
+            server_name: Some("name"),
             ..Facts::default()
         };
         let (token, bytes) = ("token", u64::MAX);

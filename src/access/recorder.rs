@@ -15,9 +15,9 @@ use super::line::{
 use super::lines::Lines;
 use super::stamp::Stamp;
 use super::writer::Feed;
-use crate::config::{AccessFormat, Millis};
+use crate::config::{AccessFormat, Millis, TlsVersion};
 use crate::counters::{Counters, Nanos, TokenSlot};
-use crate::http::Version;
+use crate::http::{Secured, Version};
 
 /// Connections on a page of the table of those that were switched.
 const PAGE: usize = 256;
@@ -64,6 +64,8 @@ struct Draft {
     host: Option<Box<[u8]>>,
     referer: Option<Box<[u8]>>,
     user_agent: Option<Box<[u8]>>,
+    tls: Option<TlsVersion>,
+    server_name: Option<Box<str>>,
     bytes_sent: u64,
     noted: Noted,
 }
@@ -157,11 +159,17 @@ impl Recorder {
     }
 
     /// The same for one that was refused for its head.
-    pub(crate) fn write_faulty(&mut self, whose: Whose, bytes_sent: u64, counters: &Counters) {
+    pub(crate) fn write_faulty(
+        &mut self,
+        whose: Whose,
+        secured: Option<&Secured>,
+        bytes_sent: u64,
+        counters: &Counters,
+    ) {
         let noted = self.noted.take();
         let faulty = std::mem::take(&mut self.faulty);
         if noted.status.is_some() {
-            self.write(&Facts::of_line(&faulty), whose, noted, bytes_sent, counters);
+            self.write(&Facts::of_line(&faulty, secured), whose, noted, bytes_sent, counters);
         }
         self.faulty = faulty;
     }
@@ -180,6 +188,8 @@ impl Recorder {
             host: field(facts.host),
             referer: field(facts.referer),
             user_agent: field(facts.user_agent),
+            tls: facts.tls,
+            server_name: facts.server_name.map(Into::into),
             bytes_sent,
             noted,
         };
@@ -354,6 +364,8 @@ impl Draft {
             host: self.host.as_deref(),
             referer: self.referer.as_deref(),
             user_agent: self.user_agent.as_deref(),
+            tls: self.tls,
+            server_name: self.server_name.as_deref(),
         }
     }
 }

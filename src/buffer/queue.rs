@@ -17,6 +17,7 @@ pub struct LeaseQueue {
     front: Parts,
     last: u16,
     count: u16,
+    /// None if there are none.
     unlinked: Option<Box<Unlinked>>,
 }
 
@@ -29,20 +30,27 @@ struct Unlinked {
     last: VecDeque<Lease>,
 }
 
+impl Unlinked {
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.last.len()
+    }
+}
+
 impl LeaseQueue {
     /// Leases in the queue.
+    #[inline]
     pub fn len(&self) -> usize {
-        let unlinked = self.unlinked.as_ref();
-        let unlinked = unlinked.map_or(0, |of| usize::from(of.first.is_some()) + of.last.len());
-        usize::from(self.count) + unlinked
+        usize::from(self.count) + self.unlinked.as_ref().map_or(0, |unlinked| unlinked.len())
     }
 
     /// Whether nothing waits.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.count == 0 && self.unlinked.is_none()
     }
 
     /// Receive buffers it keeps, at most.
+    #[inline]
     pub fn held(&self) -> usize {
         self.len() - usize::from(self.aside().is_some())
     }
@@ -53,10 +61,12 @@ impl LeaseQueue {
     }
 
     /// Bytes that were set aside.
+    #[inline]
     pub fn bytes_aside(&self) -> usize {
         self.aside().map_or(0, |lease| lease.len())
     }
 
+    #[inline]
     fn aside(&self) -> Option<&Lease> {
         self.unlinked.as_ref()?.first.as_ref().filter(|lease| !lease.is_shared())
     }
@@ -101,14 +111,10 @@ impl LeaseQueue {
     /// Takes the oldest lease.
     #[inline]
     pub fn pop(&mut self) -> Option<Lease> {
-        if let Some(unlinked) = &mut self.unlinked
-            && (unlinked.first.is_some() || self.count == 0)
+        if self.unlinked.is_some()
+            && let Some(lease) = self.pop_unlinked()
         {
-            let lease = unlinked.first.take().or_else(|| unlinked.last.pop_front());
-            if unlinked.last.is_empty() {
-                self.unlinked = None;
-            }
-            return lease;
+            return Some(lease);
         }
         let pool = self.pool.take()?;
         let front = self.front;
@@ -118,6 +124,18 @@ impl LeaseQueue {
             self.pool = Some(pool.clone());
         }
         Some(Lease::from_parts(pool, front))
+    }
+
+    #[inline(never)]
+    fn pop_unlinked(&mut self) -> Option<Lease> {
+        let is_last = self.count == 0;
+        let unlinked = self.unlinked.as_mut()?;
+        let next = unlinked.first.take();
+        let lease = next.or_else(|| if is_last { unlinked.last.pop_front() } else { None })?;
+        if unlinked.last.is_empty() {
+            self.unlinked = None;
+        }
+        Some(lease)
     }
 
     fn first(&self) -> Option<&Lease> {

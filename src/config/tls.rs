@@ -59,6 +59,19 @@ pub enum TlsVersion {
     Tls13,
 }
 
+impl TlsVersion {
+    /// All of them, the oldest first.
+    pub const ALL: [TlsVersion; 2] = [TlsVersion::Tls12, TlsVersion::Tls13];
+
+    /// Its number, as metrics and logs have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            TlsVersion::Tls12 => "1.2",
+            TlsVersion::Tls13 => "1.3",
+        }
+    }
+}
+
 /// A listener whose connections are inside TLS.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TlsSettings {

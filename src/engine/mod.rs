@@ -420,6 +420,8 @@ impl<K: Kernel> Engine<K> {
         };
         if let (Some(access), Ok(count)) = (&mut self.core.access, result)
             && connection.session.is_switched()
+            // What is inside TLS was counted when it was sealed.
+            && connection.layer.is_none()
         {
             access.sent(key(token), count);
         }
@@ -456,9 +458,7 @@ impl<K: Kernel> Engine<K> {
             !connection.is_in_flight(),
             "a slot is freed when nothing of it is in flight"
         );
-        if connection.layer.as_ref().is_some_and(|layer| layer.is_handshaking()) {
-            self.core.counters.tls_handshakes_open.lower();
-        }
+        connection.uncount_layer(&self.core.counters);
         self.timers.set(token.slot, NEVER);
         self.clients.leave(token.slot);
         self.core.addresses.forget(key(token));
@@ -543,8 +543,7 @@ impl<K: Kernel> Engine<K> {
                 if connection.peer_deadline <= now {
                     connection.peer_timed_out(core);
                 } else if connection.is_handshake_over_time(now) {
-                    core.counters.timeouts_handshakes.raise();
-                    connection.end(Manner::Close, CloseReason::HandshakeTimeout);
+                    connection.handshake_timed_out(core, key);
                 } else if connection.phase == Phase::Open
                     && connection.session.control().deadline <= now
                 {

@@ -210,11 +210,12 @@ impl Connection {
     }
 
     /// Gives everything written in this turn to the kernel, unless it still holds something.
+    #[inline]
     fn send<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &mut Core) {
         if self.sending != Operation::Idle {
             return;
         }
-        let Some(batch) = self.outgoing(core) else { return };
+        let Some(batch) = self.outgoing(key(token), core) else { return };
         if batch.is_empty() {
             core.recycle(batch);
         } else {
@@ -284,6 +285,7 @@ impl Connection {
         }
     }
 
+    #[inline]
     fn wants_receive(&self, core: &Core) -> bool {
         let is_open = matches!(self.phase, Phase::Open | Phase::Lingering);
         let has_room = self.phase == Phase::Lingering || self.has_room(core);

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 
 use super::text::{FamilyKind, Text};
 use super::{Format, LIMIT_HITS, Phase};
-use crate::counters::{Counters, Described, Histogram, Kind, Nanos, UpgradeResult};
+use crate::config::TlsVersion;
+use crate::counters::{
+    AlertBy, Counters, Described, HandshakeKind, Histogram, Kind, Nanos, UpgradeResult,
+};
+use crate::tls::Expiry;
 
 /// What is also shown of each core, with its number as a label: few, for there may be many cores.
 const BY_CORE: [&str; 12] = [
@@ -33,11 +37,18 @@ const WITHOUT_TOKEN: [(&str, &str); 5] = [
 ];
 
 /// All of them as text.
-pub(super) fn all(cores: Vec<&Counters>, phase: Phase, format: Format) -> String {
+pub(super) fn all(
+    cores: Vec<&Counters>,
+    phase: Phase,
+    expiries: &[Expiry],
+    format: Format,
+) -> String {
     let (mut text, sums) = (Text::new(format), super::sums(&cores));
     state(&mut text, cores.len(), phase);
     requests(&mut text, &cores);
     upgrades(&mut text, &cores, &sums);
+    tls(&mut text, &cores);
+    certificates(&mut text, expiries);
     limit_hits(&mut text, &sums);
     times(&mut text, &cores);
     for counter in sums.iter().filter(|counter| !is_shown_by_label(counter.name)) {
@@ -70,7 +81,7 @@ fn shown(prefix: &str, name: &str) -> String {
 
 /// Whether a counter is the sum of a family with labels.
 fn is_shown_by_label(name: &str) -> bool {
-    name == "requests" || name.starts_with("upgrades_")
+    matches!(name, "requests" | "tls_handshakes") || name.starts_with("upgrades_")
 }
 
 fn state(text: &mut Text, cores: usize, phase: Phase) {
@@ -146,6 +157,50 @@ fn upgrades(text: &mut Text, cores: &[&Counters], sums: &[Described]) {
     }
 }
 
+fn tls(text: &mut Text, cores: &[&Counters]) {
+    let help = "TLS handshakes that are over, and were right, by the version spoken; the kind is full, or \
+                resumed by a ticket.";
+    let mut family = text.family("upring_tls_handshakes", help, FamilyKind::Counter);
+    for version in TlsVersion::ALL {
+        for kind in HandshakeKind::ALL {
+            let count: u64 = cores.iter().map(|core| core.tls.handshakes(version, kind)).sum();
+            family.sample(&[("version", version.name()), ("kind", kind.name())], count);
+        }
+    }
+    let mut alerts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for (name, by, count) in cores.iter().flat_map(|core| core.tls.alerts()) {
+        *alerts.entry((name, by.name())).or_default() += count;
+    }
+    for by in AlertBy::ALL {
+        // A rate wants a zero to begin from.
+        alerts.entry(("other", by.name())).or_default();
+    }
+    let help = "Alerts that ended a TLS connection, in the handshake or behind it, by their name \
+                and by who sent them.";
+    let mut family = text.family("upring_tls_alerts", help, FamilyKind::Counter);
+    for ((name, by), count) in alerts {
+        family.sample(&[("alert", name), ("by", by)], count);
+    }
+}
+
+/// Nothing, where there is no certificate. Of several for the same name the first to end is shown.
+fn certificates(text: &mut Text, expiries: &[Expiry]) {
+    let mut ends: BTreeMap<&str, i64> = BTreeMap::new();
+    for Expiry { name, not_after } in expiries {
+        let end = ends.entry(name).or_insert(*not_after);
+        *end = (*end).min(*not_after);
+    }
+    if ends.is_empty() {
+        return;
+    }
+    let help = "When a certificate ends, in seconds since 1970, by the first name it is for.";
+    let name = "upring_tls_certificate_not_after_seconds";
+    let mut family = text.family(name, help, FamilyKind::Gauge);
+    for (name, end) in ends {
+        family.sample(&[("name", name)], end);
+    }
+}
+
 fn limit_hits(text: &mut Text, sums: &[Described]) {
     let help = "How often something has reached a limit, by the name of the limit.";
     let mut family = text.family("upring_limit_hits", help, FamilyKind::Counter);
@@ -166,6 +221,10 @@ fn times(text: &mut Text, cores: &[&Counters]) {
     let help = "Time that switched connections were open, of those that are over.";
     let all = cores.iter().map(|core| &core.switched_times);
     histogram(text, "upring_switched_connection_seconds", help, all);
+    let help = "Time of TLS handshakes that were right: from the connection to the last message of its \
+                client, by milliseconds.";
+    let all = cores.iter().map(|core| &core.tls.handshake_times);
+    histogram(text, "upring_tls_handshake_seconds", help, all);
 }
 
 fn histogram<'c, const FIRST: Nanos>(
@@ -217,7 +276,7 @@ mod tests {
         // As when one core closes what another has opened.
         cores[0].connections_open.lower();
         cores[1].connections_open.add(2);
-        let text = all(cores.iter().collect(), Phase::Ready, Format::OpenMetrics);
+        let text = all(cores.iter().collect(), Phase::Ready, &[], Format::OpenMetrics);
         for line in [
             "upring_workers 2",
             "upring_ready 1",
@@ -235,10 +294,23 @@ mod tests {
         ] {
             assert!(text.contains(&format!("\n{line}\n")), "{line}\n{text}");
         }
-        assert!(!text.contains("\"other\""), "nothing had to go there");
+        assert!(!text.contains("token=\"other\""), "nothing had to go there");
         cores[0].upgrades.raise(TokenSlot::default(), UpgradeResult::Declined);
-        let text = all(cores.iter().collect(), Phase::Ready, Format::OpenMetrics);
+        let text = all(cores.iter().collect(), Phase::Ready, &[], Format::OpenMetrics);
         assert!(text.contains("{token=\"other\",result=\"declined\"} 1"));
+    }
+
+    #[test]
+    fn of_certificates_for_the_same_name_the_first_to_end_is_shown() {
+        let expiry = |name: &str, not_after| Expiry { name: name.into(), not_after };
+        let expiries = [expiry("b", 5), expiry("a", 7), expiry("b", 3), expiry("", -1)];
+        let of = |expiries| all(Vec::new(), Phase::Ready, expiries, Format::Prometheus);
+        let (shown, none) = (of(&expiries), of(&[]));
+        let name = "upring_tls_certificate_not_after_seconds";
+        let expected =
+            format!("{name}{{name=\"\"}} -1\n{name}{{name=\"a\"}} 7\n{name}{{name=\"b\"}} 3\n");
+        assert!(shown.contains(&expected), "{shown}");
+        assert!(!none.contains(name), "{none}");
     }
 
     #[test]

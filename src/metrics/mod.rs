@@ -22,6 +22,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::counters::{Counters, Described, Kind};
 use crate::engine::Remote;
+use crate::tls::{Acceptor, Expiry};
 
 /// A server's counters and its state. Made with the server, it can be asked before it starts and
 /// after it has ended; clones ask the same one.
@@ -34,6 +35,8 @@ struct Shared {
     cores: OnceLock<Box<[CoreView]>>,
     /// Cores that have said that they serve.
     serving: AtomicUsize,
+    /// Whose certificates are shown, asked at each scrape.
+    acceptors: OnceLock<Vec<Arc<Acceptor>>>,
 }
 
 /// What is known of one core from elsewhere.
@@ -63,6 +66,12 @@ impl Metrics {
         metrics
     }
 
+    /// Shows when the certificates of these end, as it is at each scrape. Once: those of a second call are
+    /// another server's.
+    pub fn show_certificates(&self, acceptors: Vec<Arc<Acceptor>>) {
+        let _ = self.0.acceptors.set(acceptors);
+    }
+
     /// Where the server is.
     pub fn phase(&self) -> Phase {
         let Some(cores) = self.0.cores.get() else { return Phase::Starting };
@@ -77,13 +86,12 @@ impl Metrics {
 
     /// Appends everything that was counted as text.
     pub fn write(&self, format: Format, out: &mut Vec<u8>) {
-        let text = families::all(self.counters(), self.phase(), format);
-        out.extend_from_slice(text.as_bytes());
+        out.extend_from_slice(self.text(format).as_bytes());
     }
 
     /// The same as a string.
     pub fn text(&self, format: Format) -> String {
-        families::all(self.counters(), self.phase(), format)
+        families::all(self.counters(), self.phase(), &self.expiries(), format)
     }
 
     /// Every counter by name, summed over the cores now, in a fixed order.
@@ -99,6 +107,12 @@ impl Metrics {
     /// Another core serves.
     pub(crate) fn note_serving(&self) {
         self.0.serving.fetch_add(1, Ordering::Release);
+    }
+
+    /// When each certificate ends.
+    fn expiries(&self) -> Vec<Expiry> {
+        let acceptors = self.0.acceptors.get().map_or(&[][..], |acceptors| acceptors);
+        acceptors.iter().flat_map(|acceptor| acceptor.expiries()).collect()
     }
 
     /// Of each core; none before the server has started.

@@ -164,6 +164,7 @@ impl Server {
         // With the last sender gone, a worker that dies without a word ends the wait, too.
         drop((tell, end));
         metrics.install(cores.iter().map(RunningCore::view).collect());
+        metrics.show_certificates(acceptors.clone());
         let (ended, access) = (Mutex::new(ended), None);
         let mut running = Running {
             config,

@@ -13,6 +13,7 @@ use crate::config::{Limits, Millis};
 use crate::counters::{Counters, Nanos, Time, TokenSlot, UpgradeResult};
 use crate::http::{ChunkLimits, Date, Field, HeadLimits, Secured, Status};
 use crate::resource::Registry;
+use crate::tls::Alarm;
 use crate::upgrade::{Control, Io, Mailbox, Spawn};
 
 /// What the sessions of one core share: start-up data, the time, and memory that is used again.
@@ -47,6 +48,8 @@ pub struct Core {
     /// When the last TLS handshake was begun, and whether in this turn.
     shaken_at: Millis,
     has_shaken: bool,
+    /// Says when much of TLS fails.
+    pub(crate) tls_alarm: Alarm,
     /// Who wants attention.
     pub mailbox: Rc<Mailbox>,
     /// Runs futures on this core, if the host has a runtime.
@@ -113,6 +116,7 @@ impl Core {
             are_arrivals_over: false,
             shaken_at: 0,
             has_shaken: false,
+            tls_alarm: Alarm::default(),
             is_crowded: false,
             is_short_of_buffers: false,
             addresses: Addresses::default(),

@@ -29,6 +29,7 @@ impl Port<'_> {
     #[inline(never)]
     pub(super) fn log_begun(&mut self, mark: usize, request: Request<'_>, step: &Step) {
         let (key, queued, whose) = (self.key, self.outbox().queued().bytes, self.whose());
+        let owed = self.owed();
         let Core { access: Some(access), counters, .. } = &mut *self.core else { return };
         let (noted, facts) = (access.take_noted(), Facts::of(request, access.format()));
         let bytes = queued.saturating_sub(mark) as u64;
@@ -39,7 +40,7 @@ impl Port<'_> {
         }
         if matches!(step, Step::Switched(..)) {
             access.open(key, request.target());
-            access.owe(key, queued as u64);
+            access.owe(key, owed);
         }
     }
 
@@ -48,12 +49,13 @@ impl Port<'_> {
     #[inline(never)]
     pub(super) fn log_gone_on(&mut self, mark: usize, step: Option<&Step>) {
         let (key, queued, whose) = (self.key, self.outbox().queued().bytes, self.whose());
+        let owed = self.owed();
         let Core { access: Some(access), counters, .. } = &mut *self.core else { return };
         let bytes = queued.saturating_sub(mark) as u64;
         let is_waiting = matches!(step, None | Some(Step::Begun(_) | Step::Waiting(_)));
         access.go_on(whose, bytes, is_waiting, counters);
         if matches!(step, Some(Step::Switched(..))) {
-            access.owe(key, queued as u64);
+            access.owe(key, owed);
         }
     }
 
@@ -61,8 +63,15 @@ impl Port<'_> {
     #[inline(never)]
     pub(super) fn log_faulty(&mut self, mark: usize) {
         let (queued, whose) = (self.outbox().queued().bytes, self.whose());
+        let secured = self.secured.map(|secured| &**secured);
         let Core { access: Some(access), counters, .. } = &mut *self.core else { return };
-        access.write_faulty(whose, queued.saturating_sub(mark) as u64, counters);
+        access.write_faulty(whose, secured, queued.saturating_sub(mark) as u64, counters);
+    }
+
+    /// What waits to be sent and was not counted as sent: of TLS what was sealed was.
+    fn owed(&mut self) -> u64 {
+        let sealed = if self.secured.is_some() { self.in_flight.bytes } else { 0 };
+        self.outbox().queued().bytes.saturating_sub(sealed) as u64
     }
 
     fn whose(&self) -> Whose {

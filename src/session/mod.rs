@@ -151,7 +151,6 @@ impl Session {
 
     /// Bytes were received.
     pub fn received(&mut self, bytes: Lease, port: &mut Port<'_>) {
-        port.core.counters.bytes_received.add(bytes.len() as u64);
         port.core.spend(moving_cost(bytes.len()));
         self.input.push(bytes);
         // Who has work left over goes on when those are called that have.

@@ -5,6 +5,8 @@ use std::fmt;
 
 use rustls::Error;
 
+use crate::counters::{self, AlertBy};
+
 /// An alert's description (RFC 8446 §6.2).
 pub use rustls::AlertDescription as TlsAlert;
 
@@ -45,9 +47,9 @@ impl Fault {
             Error::AlertReceived(alert) => return Fault::received(alert),
             Error::DecryptError => Some((Origin::Here, TlsAlert::BadRecordMac)),
             Error::PeerSentOversizedRecord => Some((Origin::Here, TlsAlert::RecordOverflow)),
-            // Sealed already in TLS 1.3: it cannot be read off what is sent.
-            Error::NoCertificatesPresented => Some((Origin::Here, TlsAlert::CertificateRequired)),
+            // What it says of these is sealed already, and cannot be read from what it has to send.
             Error::InvalidCertificate(ref why) => Some((Origin::Here, why.clone().into())),
+            Error::NoCertificatesPresented => Some((Origin::Here, TlsAlert::CertificateRequired)),
             _ => None,
         };
         Fault { alert, is_said: true, why: error.to_string().into() }
@@ -62,7 +64,16 @@ impl Fault {
         }
     }
 
-    /// The same, which rustls has said with this alert.
+    /// The alert's description and who has sent it, if one was.
+    pub(crate) fn said(&self) -> Option<(u8, AlertBy)> {
+        let by = |origin| match origin {
+            Origin::Here => AlertBy::Us,
+            Origin::Peer => AlertBy::Peer,
+        };
+        self.alert.map(|(origin, alert)| (alert.into(), by(origin)))
+    }
+
+    /// The same, with this alert if it has none.
     pub(super) fn or_sent(mut self, alert: Option<TlsAlert>) -> Fault {
         self.alert = self.alert.or(alert.map(|alert| (Origin::Here, alert)));
         self
@@ -78,20 +89,12 @@ impl fmt::Display for Fault {
     }
 }
 
-/// An alert as RFC 8446 §6 writes it.
-fn alert_name(alert: TlsAlert) -> String {
-    let said = format!("{alert:?}");
-    let mut name = String::new();
-    for (at, letter) in said.char_indices() {
-        let is_upper = |at: usize| said[at..].starts_with(|next: char| next.is_ascii_uppercase());
-        let is_lower = |at: usize| said[at..].starts_with(|next: char| next.is_ascii_lowercase());
-        // A word begins; an abbreviation is one.
-        if at > 0 && is_upper(at) && (is_lower(at - 1) || is_lower(at + 1)) {
-            name.push('_');
-        }
-        name.push(letter.to_ascii_lowercase());
+/// An alert as RFC 8446 §6 writes it; one that has no name there, by its number.
+fn alert_name(alert: TlsAlert) -> Cow<'static, str> {
+    match counters::alert_name(alert.into()) {
+        "other" => format!("alert {}", u8::from(alert)).into(),
+        name => name.into(),
     }
-    name
 }
 
 #[cfg(test)]
@@ -99,14 +102,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_alert_has_the_name_of_the_standard() {
-        for (alert, name) in [
-            (TlsAlert::CloseNotify, "close_notify"),
-            (TlsAlert::UnknownCA, "unknown_ca"),
-            (TlsAlert::UnknownPSKIdentity, "unknown_psk_identity"),
-            (TlsAlert::BadRecordMac, "bad_record_mac"),
+    fn a_fault_names_its_alert_as_the_standard_does() {
+        for (fault, text) in [
+            (Fault::received(TlsAlert::UnknownCA), "the peer says unknown_ca"),
+            (Fault::received(TlsAlert::from(99)), "the peer says alert 99"),
+            (Fault::sent(TlsAlert::DecodeError, "why"), "decode_error: why"),
         ] {
-            assert_eq!(alert_name(alert), name);
+            assert_eq!(fault.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_taken_has_its_alert() {
+        // RFC 8446 §4.4.2.4, §6.2.
+        let expired = Error::InvalidCertificate(rustls::CertificateError::Expired);
+        for (error, alert) in [
+            (expired, TlsAlert::CertificateExpired),
+            (Error::NoCertificatesPresented, TlsAlert::CertificateRequired),
+        ] {
+            let fault = Fault::of(error);
+            assert_eq!((fault.alert, fault.is_said), (Some((Origin::Here, alert)), true));
         }
     }
 }

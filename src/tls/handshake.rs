@@ -15,7 +15,7 @@ use super::acceptor::PROTOCOL;
 use super::record::{self, Opener, Sealer};
 use super::{Fault, TlsAlert};
 use crate::buffer::Lease;
-use crate::config::TlsVersion;
+use crate::config::{Millis, TlsVersion};
 use crate::http::Secured;
 
 /// What a handshake may have received that no step was made of: its longest message is 64 KiB in rustls.
@@ -37,6 +37,8 @@ pub(super) struct Handshake {
     steps: u32,
     /// The client has said in the clear that TLS comes.
     is_agreed_on: bool,
+    /// When the connection was there.
+    pub(super) accepted_at: Millis,
 }
 
 /// Notes the name that a client asks for: rustls tells it nobody but who finds the certificate.
@@ -76,7 +78,7 @@ pub(super) enum Next {
 }
 
 impl Handshake {
-    pub(super) fn new(config: Arc<ServerConfig>) -> Result<Handshake, Fault> {
+    pub(super) fn new(config: Arc<ServerConfig>, accepted_at: Millis) -> Result<Handshake, Fault> {
         let asked =
             Arc::new(Asked { of: Arc::clone(&config.cert_resolver), name: OnceLock::new() });
         let mut config = (*config).clone();
@@ -90,6 +92,7 @@ impl Handshake {
             has_spoken: false,
             steps: 0,
             is_agreed_on: false,
+            accepted_at,
         })
     }
 
@@ -196,10 +199,11 @@ impl Handshake {
         }
     }
 
-    /// Appends the alert that rustls has for the peer.
+    /// Appends the alert that rustls has for the peer. It is asked only as long as it has something: it would
+    /// look at what was received once more, and panic, since that is the wrong place for it now.
     fn last_words(&mut self, out: &mut Vec<u8>) {
-        loop {
-            // What it has seen of the records at hand it is to find where it was, or it panics.
+        // What it has seen of the records at hand it is to find where it was, or it panics.
+        while self.connection.wants_write() {
             let UnbufferedStatus { discard, state } =
                 self.connection.process_tls_records(&mut self.incoming[..self.seen]);
             let Ok(ConnectionState::EncodeTlsData(mut encoding)) = state else { return };

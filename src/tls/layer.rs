@@ -13,7 +13,7 @@ use rustls::server::ServerConnectionData;
 
 use super::handshake::{Agreed, Handshake, Next};
 use super::record::{self, Opener, Sealer};
-use super::{Acceptor, Fault, TlsAlert};
+use super::{Acceptor, Fault, Origin, TlsAlert};
 use crate::buffer::{Batch, Lease, LeaseQueue};
 use crate::config::{Millis, NEVER};
 use crate::counters::Counters;
@@ -78,8 +78,8 @@ struct Open {
 pub(crate) enum Step {
     /// Nothing before more is received.
     Waiting,
-    /// The handshake is over: see [`Layer::secured`].
-    Secured,
+    /// The handshake of a connection that was accepted then is over: see [`Layer::secured`].
+    Secured { accepted_at: Millis },
     /// What a record carried, where it was received.
     Bytes(Lease),
     /// The peer has ended its direction, and said so.
@@ -103,8 +103,8 @@ struct Incoming {
 }
 
 impl Layer {
-    /// The server's side of a connection that begins its handshake now.
-    pub(crate) fn accept(acceptor: &Acceptor, deadline: Millis) -> Layer {
+    /// The server's side of a connection that begins its handshake `now`.
+    pub(crate) fn accept(acceptor: &Acceptor, now: Millis, deadline: Millis) -> Layer {
         let mut outgoing = Layer {
             state: State::Over,
             incoming: Incoming::default(),
@@ -115,7 +115,7 @@ impl Layer {
             has_more: false,
             has_said_close: false,
         };
-        if let Ok(handshake) = Handshake::new(acceptor.config()) {
+        if let Ok(handshake) = Handshake::new(acceptor.config(), now) {
             outgoing.state = State::Handshaking { handshake: Box::new(handshake), is_due: false };
         }
         outgoing
@@ -123,7 +123,7 @@ impl Layer {
 
     /// The server's side of a connection that is in the clear until its client asks for TLS.
     pub(crate) fn offered(acceptor: Arc<Acceptor>) -> Layer {
-        let layer = Layer::accept(&acceptor, NEVER);
+        let layer = Layer::accept(&acceptor, 0, NEVER);
         Layer { state: State::Offered(acceptor), ..layer }
     }
 
@@ -133,10 +133,10 @@ impl Layer {
     }
 
     /// The client has asked for TLS: its handshake begins, behind what was `written` in the clear.
-    pub(crate) fn begin(&mut self, written: &Batch, deadline: Millis) {
+    pub(crate) fn begin(&mut self, written: &Batch, now: Millis, deadline: Millis) {
         if let State::Offered(acceptor) = &self.state {
             let outgoing = written.slices().collect::<Vec<_>>().concat();
-            *self = Layer { outgoing, ..Layer::accept(&Arc::clone(acceptor), deadline) };
+            *self = Layer { outgoing, ..Layer::accept(&Arc::clone(acceptor), now, deadline) };
             if let State::Handshaking { handshake, .. } = &mut self.state {
                 handshake.expect_tls();
             }
@@ -262,13 +262,14 @@ impl Layer {
         else {
             return Ok(Step::Waiting);
         };
+        let accepted_at = handshake.accepted_at;
         let Agreed { opener, sealer, keys, secured } = handshake.finish()?;
         let (warmth, sealed_at, empty_records) = (0, 0, 0);
         let open = Open { opener, sealer, keys, warmth, sealed_at, empty_records };
         self.state = State::Open(Box::new(open));
         self.deadline = NEVER;
         self.secured = Some(Arc::new(secured));
-        Ok(Step::Secured)
+        Ok(Step::Secured { accepted_at })
     }
 
     fn open(&mut self, counters: &Counters) -> Result<Step, Fault> {
@@ -282,7 +283,7 @@ impl Layer {
                     open.empty_records = 0;
                     return Ok(Step::Bytes(record));
                 }
-                ContentType::Alert => match alert(&record)? {
+                ContentType::Alert => match alert(&record, open.is_tls13())? {
                     Said::Nothing => open.note_empty()?,
                     Said::Close => return Ok(self.end(Step::Ended)),
                 },
@@ -313,13 +314,13 @@ impl Layer {
     fn fail(&mut self, mut fault: Fault) -> Step {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Open(mut open) => {
-                if let Some((super::Origin::Here, alert)) = fault.alert {
+                if let Some((Origin::Here, alert)) = fault.alert {
                     open.sealer.alert(FATAL, alert, &mut self.outgoing);
                 }
             }
             State::Handshaking { .. } => match fault.alert {
                 // Not rustls': a record it never saw.
-                Some((super::Origin::Here, alert)) if !fault.is_said => {
+                Some((Origin::Here, alert)) if !fault.is_said => {
                     self.outgoing.extend_from_slice(&[21, 3, 3, 0, 2, FATAL, alert.into()]);
                 }
                 None => fault = fault.or_sent(plain_alert(&self.outgoing)),
@@ -368,7 +369,7 @@ enum Said {
     Nothing,
 }
 
-fn alert(record: &[u8]) -> Result<Said, Fault> {
+fn alert(record: &[u8], is_tls13: bool) -> Result<Said, Fault> {
     let [level, description] = *record else {
         return Err(Fault::sent(TlsAlert::DecodeError, "an alert of another length than alerts"));
     };
@@ -376,7 +377,8 @@ fn alert(record: &[u8]) -> Result<Said, Fault> {
         TlsAlert::CloseNotify => Ok(Said::Close),
         // RFC 8446 §6.1: a close_notify follows.
         TlsAlert::UserCanceled => Ok(Said::Nothing),
-        _ if level == WARNING => Ok(Said::Nothing),
+        // RFC 5246 §7.2. RFC 8446 §6: there every other alert ends the connection, whatever its level says.
+        _ if level == WARNING && !is_tls13 => Ok(Said::Nothing),
         description => Err(Fault::received(description)),
     }
 }
@@ -390,6 +392,10 @@ fn plain_alert(outgoing: &[u8]) -> Option<TlsAlert> {
 }
 
 impl Open {
+    fn is_tls13(&self) -> bool {
+        self.keys.negotiated_cipher_suite().tls13().is_some()
+    }
+
     /// Seals `written`, as much as is sent at once; whether that is all of it.
     fn seal(&mut self, written: &mut Batch, now: Millis, out: &mut Vec<u8>) -> bool {
         if now.saturating_sub(self.sealed_at) >= PAUSE_MS {
@@ -537,6 +543,185 @@ impl Incoming {
             self.current = Some(copied);
         } else {
             self.rest.set_aside();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+    use super::*;
+    use crate::config::{Pem, TlsSettings, TlsVersion};
+
+    /// A layer whose handshake is over, and what its peer seals with: anything.
+    struct Scene {
+        layer: Layer,
+        peer: Sealer,
+        counters: Counters,
+    }
+
+    impl Scene {
+        fn new(version: TlsVersion) -> Scene {
+            let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]);
+            let made = made.expect("a name");
+            let [certificate, key] =
+                [made.cert.pem(), made.signing_key.serialize_pem()].map(Pem::Text);
+            let acceptor = Acceptor::new(TlsSettings::of(certificate, key)).expect("a certificate");
+            let mut roots = RootCertStore::empty();
+            roots.add(made.cert.der().clone()).expect("a certificate");
+            let versions = match version {
+                TlsVersion::Tls12 => &rustls::version::TLS12,
+                TlsVersion::Tls13 => &rustls::version::TLS13,
+            };
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let mut config = ClientConfig::builder_with_provider(provider)
+                .with_protocol_versions(&[versions])
+                .expect("a version")
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            config.enable_secret_extraction = true;
+            let name = ServerName::try_from("a.example").expect("a name");
+            let mut client = ClientConnection::new(Arc::new(config), name).expect("a client");
+            let (mut layer, counters) = (Layer::accept(&acceptor, 0, NEVER), Counters::default());
+            while client.is_handshaking() || layer.is_handshaking() {
+                let mut output = Vec::new();
+                while client.wants_write() {
+                    client.write_tls(&mut output).expect("a buffer takes all");
+                }
+                layer.received(Lease::copied(std::iter::once(&output[..])));
+                while !matches!(layer.next(true, &counters), Step::Waiting) {}
+                let mut batch = Batch::default();
+                layer.seal(None, false, 0, &mut batch);
+                let sealed: Vec<u8> = batch.slices().flatten().copied().collect();
+                let mut rest = &sealed[..];
+                while !rest.is_empty() {
+                    client.read_tls(&mut rest).expect("a slice");
+                    client.process_new_packets().expect("it is TLS");
+                }
+            }
+            let suite = client.negotiated_cipher_suite().expect("it is over");
+            let secrets = client.dangerous_extract_secrets().expect("it may be asked");
+            Scene { layer, peer: Sealer::new(suite, secrets.tx), counters }
+        }
+
+        /// What comes of a record: the alert of its fault, and who has sent it.
+        fn hear(&mut self, kind: ContentType, carried: &[u8]) -> Option<(Origin, TlsAlert)> {
+            let mut record = Vec::new();
+            self.peer.seal(kind, carried.len(), &mut record, |out| out.extend(carried));
+            self.layer.received(Lease::copied(std::iter::once(&record[..])));
+            match self.layer.next(true, &self.counters) {
+                Step::Failed(fault) => fault.alert,
+                Step::Bytes(bytes) => {
+                    assert_eq!((kind, &bytes[..]), (ContentType::ApplicationData, carried));
+                    None
+                }
+                _ => None,
+            }
+        }
+    }
+
+    const UNEXPECTED: Option<(Origin, TlsAlert)> =
+        Some((Origin::Here, TlsAlert::UnexpectedMessage));
+
+    #[test]
+    fn in_tls_12_so_many_warnings_in_a_row_are_too_many() {
+        let warning = [WARNING, TlsAlert::UnrecognisedName.into()];
+        let mut scene = Scene::new(TlsVersion::Tls12);
+        for _ in 0..3 {
+            for _ in 0..EMPTY_RECORDS_MAX {
+                assert_eq!(scene.hear(ContentType::Alert, &warning), None);
+            }
+            assert_eq!(scene.hear(ContentType::ApplicationData, b"content"), None);
+        }
+        for _ in 0..EMPTY_RECORDS_MAX {
+            assert_eq!(scene.hear(ContentType::Alert, &warning), None);
+        }
+        assert_eq!(scene.hear(ContentType::Alert, &warning), UNEXPECTED);
+    }
+
+    #[test]
+    fn in_tls_13_there_are_no_warnings() {
+        let warning = [WARNING, TlsAlert::UnrecognisedName.into()];
+        let mut scene = Scene::new(TlsVersion::Tls13);
+        let expected = Some((Origin::Peer, TlsAlert::UnrecognisedName));
+        assert_eq!(scene.hear(ContentType::Alert, &warning), expected);
+    }
+
+    #[test]
+    fn records_without_content_in_a_row_are_bounded() {
+        for version in TlsVersion::ALL {
+            let mut scene = Scene::new(version);
+            for _ in 0..EMPTY_RECORDS_MAX {
+                assert_eq!(scene.hear(ContentType::ApplicationData, b""), None);
+            }
+            assert_eq!(scene.hear(ContentType::ApplicationData, b""), UNEXPECTED);
+        }
+    }
+
+    #[test]
+    fn what_has_no_place_behind_a_handshake_is_refused_though_its_peer_has_sealed_it() {
+        let hello = [1, 0, 0, 2, 3, 3];
+        let refused = Some((Origin::Here, TlsAlert::NoRenegotiation));
+        let decode_error = Some((Origin::Here, TlsAlert::DecodeError));
+        for version in TlsVersion::ALL {
+            let of_hello = if version == TlsVersion::Tls12 { refused } else { UNEXPECTED };
+            for (kind, carried, expected) in [
+                (ContentType::Handshake, &hello[..], of_hello),
+                (ContentType::ChangeCipherSpec, &[1], UNEXPECTED),
+                (ContentType::Heartbeat, &[1, 0, 0], UNEXPECTED),
+                (ContentType::Unknown(99), b"x", UNEXPECTED),
+                (ContentType::Unknown(0), b"\0\0", UNEXPECTED),
+                (ContentType::Alert, &[2], decode_error),
+            ] {
+                assert_eq!(Scene::new(version).hear(kind, carried), expected, "{kind:?}");
+            }
+        }
+        // RFC 8446 §4.6.3: one that says neither yes nor no, or that shares its record.
+        for update in [&[24, 0, 0, 1, 2][..], &[24, 0, 0, 1, 0, 24], &[24, 0, 0, 1]] {
+            let mut scene = Scene::new(TlsVersion::Tls13);
+            assert_eq!(scene.hear(ContentType::Handshake, update), UNEXPECTED, "{update:?}");
+        }
+    }
+
+    /// What comes of an alert: it closes, ends nothing, or is the end with this alert of this origin.
+    fn heard(level: u8, alert: TlsAlert, is_tls13: bool) -> Result<&'static str, Origin> {
+        match super::alert(&[level, alert.into()], is_tls13) {
+            Ok(Said::Close) => Ok("closes"),
+            Ok(Said::Nothing) => Ok("ends nothing"),
+            Err(fault) => {
+                let (origin, said) = fault.alert.expect("a fault with an alert");
+                assert_eq!(said, alert);
+                Err(origin)
+            }
+        }
+    }
+
+    #[test]
+    fn a_level_means_something_in_tls_12_only() {
+        for level in 0..=u8::MAX {
+            for description in 0..=u8::MAX {
+                let alert = TlsAlert::from(description);
+                let (closes, canceled) = (alert == TlsAlert::CloseNotify, description == 90);
+                let expected = |is_tls13: bool| match () {
+                    () if closes => Ok("closes"),
+                    () if canceled || (level == WARNING && !is_tls13) => Ok("ends nothing"),
+                    () => Err(Origin::Peer),
+                };
+                for is_tls13 in [true, false] {
+                    let heard = heard(level, alert, is_tls13);
+                    assert_eq!(heard, expected(is_tls13), "{level} {description} {is_tls13}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_alert_of_another_length_is_none() {
+        for record in [&[][..], &[1], &[1, 0, 0]] {
+            let fault = alert(record, true).err().expect("a fault");
+            assert_eq!(fault.alert, Some((Origin::Here, TlsAlert::DecodeError)), "{record:?}");
         }
     }
 }

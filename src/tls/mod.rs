@@ -11,6 +11,7 @@
 //! A record is opened only when the session has used up the one before it: what waits, waits sealed.
 
 mod acceptor;
+mod alarm;
 mod certificates;
 mod fault;
 mod handshake;
@@ -19,6 +20,7 @@ mod record;
 mod watch;
 
 pub use acceptor::{Acceptor, Expiry, Renewed};
+pub(crate) use alarm::Alarm;
 pub use certificates::CertificateError;
 pub use fault::TlsAlert;
 pub(crate) use fault::{Fault, Origin};

@@ -73,7 +73,9 @@ impl Opener {
         let version = ProtocolVersion::from(u16::from_be_bytes(version));
         let start = record.as_ptr();
         let sealed = InboundOpaqueMessage::new(kind, version, &mut record[HEADER_BYTES..]);
-        let opened = self.decrypter.decrypt(sealed, self.sequence).map_err(Fault::of)?;
+        // RFC 8446 §5.4, §5: nothing but zeroes, or a type that is never sealed.
+        let faulty = |error| Fault::of(error).or_sent(Some(TlsAlert::UnexpectedMessage));
+        let opened = self.decrypter.decrypt(sealed, self.sequence).map_err(faulty)?;
         self.sequence += 1;
         let (kind, len) = (opened.typ, opened.payload.len());
         let offset = match len {
@@ -210,4 +212,207 @@ fn beside(sequence: u64, kind: ContentType, len: usize) -> [u8; 13] {
     beside[8..11].copy_from_slice(&[kind.into(), 3, 3]);
     beside[11..].copy_from_slice(&u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes());
     beside
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::crypto::cipher::{MessageEncrypter, OutboundPlainMessage};
+    use rustls::crypto::ring::{ALL_CIPHER_SUITES, default_provider};
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::{
+        ClientConfig, ClientConnection, ConnectionCommon, RootCertStore, ServerConfig,
+        ServerConnection, SideData,
+    };
+
+    use super::*;
+
+    /// Lengths of what records carry, in this order with one key. That of 17 bytes is an alert.
+    const LENGTHS: [usize; 7] = [0, 1, 16, 1000, PLAIN_BYTES_MAX, 0, 17];
+
+    /// Where they begin: at the beginning, and far behind it.
+    const SEQUENCES: [u64; 3] = [0, 1, 0xff00_0000_0000_00f8];
+
+    /// The keys of one direction as both its ends have them.
+    struct Keys {
+        suite: SupportedCipherSuite,
+        sending: ConnectionTrafficSecrets,
+        receiving: ConnectionTrafficSecrets,
+    }
+
+    /// Keys of every suite there is.
+    fn all_keys() -> impl Iterator<Item = Keys> {
+        let named = |suite: &SupportedCipherSuite| format!("{:?}", suite.suite());
+        ALL_CIPHER_SUITES.iter().map(move |suite| {
+            // Keys are the same whoever signs; our certificate is for ECDSA.
+            let name = named(suite).replace("ECDHE_RSA", "ECDHE_ECDSA");
+            let agreed = ALL_CIPHER_SUITES.iter().find(|other| named(other) == name);
+            Keys::agreed(*suite, *agreed.expect("a suite with the same cipher"))
+        })
+    }
+
+    impl Keys {
+        /// What rustls' client and its server agree on.
+        fn agreed(suite: SupportedCipherSuite, spoken: SupportedCipherSuite) -> Keys {
+            let mut provider = default_provider();
+            provider.cipher_suites = vec![spoken];
+            let (provider, version) = (Arc::new(provider), [spoken.version()]);
+            let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]);
+            let made = made.expect("a name");
+            let (chain, mut roots) = (vec![made.cert.der().clone()], RootCertStore::empty());
+            let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+            roots.add(chain[0].clone()).expect("a certificate");
+            let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+                .with_protocol_versions(&version)
+                .expect("a version")
+                .with_no_client_auth()
+                .with_single_cert(chain, key)
+                .expect("its key");
+            let mut client = ClientConfig::builder_with_provider(provider)
+                .with_protocol_versions(&version)
+                .expect("a version")
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            (server.enable_secret_extraction, client.enable_secret_extraction) = (true, true);
+            let name = ServerName::try_from("a.example").expect("a name");
+            let mut client = ClientConnection::new(Arc::new(client), name).expect("a client");
+            let mut server = ServerConnection::new(Arc::new(server)).expect("a server");
+            while client.is_handshaking() || server.is_handshaking() {
+                carry(&mut client, &mut server);
+                carry(&mut server, &mut client);
+            }
+            let [client, server] =
+                [client.dangerous_extract_secrets(), server.dangerous_extract_secrets()];
+            let (_, sending) = server.expect("it may be asked").tx;
+            let (_, receiving) = client.expect("it may be asked").rx;
+            Keys { suite, sending, receiving }
+        }
+    }
+
+    fn carry<A: SideData, B: SideData>(
+        from: &mut ConnectionCommon<A>,
+        to: &mut ConnectionCommon<B>,
+    ) {
+        let mut bytes = Vec::new();
+        while from.wants_write() {
+            from.write_tls(&mut bytes).expect("a buffer takes all");
+        }
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            to.read_tls(&mut rest).expect("a slice");
+            to.process_new_packets().expect("it is of its like");
+        }
+    }
+
+    fn encrypter(
+        suite: SupportedCipherSuite,
+        secrets: ConnectionTrafficSecrets,
+    ) -> Box<dyn MessageEncrypter> {
+        let (key, iv) = match secrets {
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+            | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+            | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (key, iv),
+            _ => unreachable!("TLS has no other ciphers"),
+        };
+        match suite {
+            SupportedCipherSuite::Tls13(suite) => suite.aead_alg.encrypter(key, iv),
+            SupportedCipherSuite::Tls12(suite) => {
+                let fixed = suite.aead_alg.key_block_shape().fixed_iv_len;
+                let (fixed, explicit) = iv.as_ref().split_at(fixed);
+                suite.aead_alg.encrypter(key, fixed, explicit)
+            }
+        }
+    }
+
+    fn text(len: usize) -> Vec<u8> {
+        (0..len).map(|at| (at % 251) as u8).collect()
+    }
+
+    /// Records that carry texts of all lengths, sealed by us.
+    fn sealed(sealer: &mut Sealer) -> Vec<Vec<u8>> {
+        let seal = |len| {
+            let mut record = Vec::new();
+            let kind = if len == 17 { ContentType::Alert } else { ContentType::ApplicationData };
+            sealer.seal(kind, len, &mut record, |out| out.extend_from_slice(&text(len)));
+            assert_eq!(record.len(), len + sealer.overhead());
+            assert_eq!(record_bytes(&record).and_then(Result::ok), Some(record.len()));
+            record
+        };
+        LENGTHS.map(seal).into()
+    }
+
+    #[test]
+    fn what_we_seal_rustls_opens() {
+        assert_eq!(ALL_CIPHER_SUITES.len(), 9, "of TLS 1.2 and 1.3");
+        for Keys { suite, sending, receiving } in all_keys() {
+            let mut sealer = Sealer::new(suite, (0, sending));
+            // The opener of rustls, without our part of opening.
+            let mut theirs = Opener::new(suite, (0, receiving)).decrypter;
+            for first in SEQUENCES {
+                sealer.sequence = first;
+                for ((mut record, len), sequence) in
+                    sealed(&mut sealer).into_iter().zip(LENGTHS).zip(first..)
+                {
+                    let kind = ContentType::from(record[0]);
+                    assert_eq!(record[1..3], [3, 3], "RFC 8446 §5.2");
+                    let (version, body) = (ProtocolVersion::TLSv1_2, &mut record[HEADER_BYTES..]);
+                    let opened =
+                        theirs.decrypt(InboundOpaqueMessage::new(kind, version, body), sequence);
+                    let opened = opened.unwrap_or_else(|_| panic!("{suite:?}, {len}"));
+                    let is_alert = opened.typ == ContentType::Alert;
+                    assert_eq!((opened.payload, is_alert), (&text(len)[..], len == 17));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_rustls_seals_we_open_where_it_lies() {
+        for Keys { suite, sending, receiving } in all_keys() {
+            let mut theirs = encrypter(suite, sending);
+            let mut opener = Opener::new(suite, (0, receiving));
+            for first in SEQUENCES {
+                opener.sequence = first;
+                for (len, sequence) in LENGTHS.into_iter().zip(first..) {
+                    let (typ, version) = (ContentType::ApplicationData, ProtocolVersion::TLSv1_2);
+                    let text = text(len);
+                    let plain = OutboundPlainMessage { typ, version, payload: text[..].into() };
+                    let record =
+                        theirs.encrypt(plain, sequence).expect("it can be sealed").encode();
+                    let mut record = Lease::copied(std::iter::once(&record[..]));
+                    let within = record.as_ptr_range();
+                    let kind = opener.open(&mut record).expect("it was sealed for us");
+                    assert_eq!((kind, &record[..]), (typ, &text[..]), "{suite:?}, {len}");
+                    assert!(len == 0 || within.contains(&record.as_ptr()), "it was not moved");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_nobody_sealed_or_not_in_this_place_is_not_opened() {
+        for Keys { suite, sending, receiving } in all_keys() {
+            let mut sealer = Sealer::new(suite, (0, sending));
+            let mut opener = Opener::new(suite, (0, receiving));
+            let mut open = |bytes: &[u8], sequence| {
+                opener.sequence = sequence;
+                opener.open(&mut Lease::copied(std::iter::once(bytes))).err()
+            };
+            for (record, sequence) in sealed(&mut sealer).iter().zip(0..).take(4) {
+                assert!(open(record, sequence).is_none());
+                assert!(open(record, sequence + 1).is_some(), "one was left out");
+                for at in (HEADER_BYTES..record.len()).step_by(1 + record.len() / 100) {
+                    let mut hurt = record.clone();
+                    hurt[at] ^= 1 << (at % 8);
+                    let fault = open(&hurt, sequence).expect("it was changed");
+                    let expected = Some((super::super::Origin::Here, TlsAlert::BadRecordMac));
+                    assert_eq!(fault.alert, expected, "{suite:?}, at {at}");
+                }
+                for len in [HEADER_BYTES, HEADER_BYTES + 1, record.len() - 1] {
+                    assert!(open(&record[..len], sequence).is_some(), "cut at {len}");
+                }
+            }
+        }
+    }
 }

@@ -46,6 +46,7 @@ pub(super) fn frame(address: &ListenAddress, before: &Sample, after: &Sample) ->
     requests(&between, &mut text);
     connections(&between, &mut text);
     upgrades(&between, &mut text);
+    tls(&between, &mut text);
     ring(&between, &mut text);
     limits(&between, &mut text);
     cores(&between, &mut text);
@@ -105,6 +106,34 @@ fn upgrades(between: &Between<'_>, text: &mut String) {
         let token = labels.first().copied().filter(|token| !token.is_empty()).unwrap_or("-");
         let result = labels.get(1).copied().unwrap_or_default();
         line(text, &format!("  {token:<20} {:>9}/s  {result}", count(*rate)));
+    }
+}
+
+/// Nothing, where no TLS was spoken.
+fn tls(between: &Between<'_>, text: &mut String) {
+    let after = between.after;
+    let (handshakes, alerts) = ("upring_tls_handshakes_total", "upring_tls_alerts_total");
+    if after.sum(handshakes) + after.sum(alerts) + after.value("upring_tls_faults_total") == 0.0 {
+        return;
+    }
+    let rates = between.rates(handshakes);
+    let all: f64 = rates.iter().map(|(_, rate)| rate).sum();
+    let [open, begun] =
+        ["upring_tls_connections_open", "upring_tls_handshakes_open"].map(|name| after.value(name));
+    let faults = count(between.rate_of("upring_tls_faults_total"));
+    let parts = rates.iter().filter(|(_, rate)| *rate > 0.0);
+    let parts = parts.map(|(labels, rate)| format!("  {} {}", labels.join(" "), count(*rate)));
+    let all = count(all);
+    line(
+        text,
+        &format!(
+            "tls          {all:>9}/s handshakes  open {open}  under way {begun}  faults {faults}/s{}",
+            parts.collect::<String>()
+        ),
+    );
+    for (labels, rate) in between.rates(alerts).iter().filter(|(_, rate)| *rate > 0.0) {
+        let (alert, by) = (labels.first().unwrap_or(&"?"), labels.get(1).unwrap_or(&"?"));
+        line(text, &format!("  {alert:<20} {:>9}/s  by {by}", count(*rate)));
     }
 }
 
@@ -255,6 +284,23 @@ mod tests {
         assert!(!text.contains("leases_max"), "{text}");
         let cores: Vec<&str> = text.lines().rev().take(3).map(|line| &line[..4]).collect();
         assert_eq!(cores, ["  10", "   2", "   0"]);
+    }
+
+    #[test]
+    fn tls_has_a_line_where_it_is_spoken() {
+        let text = shown(
+            "upring_tls_handshakes_total{version=\"1.2\",kind=\"full\"} 0\n\
+             upring_tls_handshakes_total{version=\"1.3\",kind=\"full\"} 4\n\
+             upring_tls_handshakes_total{version=\"1.3\",kind=\"resumed\"} 40\n\
+             upring_tls_alerts_total{alert=\"unknown_ca\",by=\"peer\"} 2\n\
+             upring_tls_alerts_total{alert=\"other\",by=\"us\"} 0\n\
+             upring_tls_faults_total 6\nupring_tls_connections_open 7\n",
+        );
+        let line = "tls                 22/s handshakes  open 7  under way 0  faults 3.0/s  \
+                    1.3 full 2.0  1.3 resumed 20\n  unknown_ca                 1.0/s  by peer\nring";
+        assert!(text.contains(line), "{text}");
+        let silent = shown("upring_tls_handshakes_total{version=\"1.3\",kind=\"full\"} 0\n");
+        assert!(!silent.contains("tls"), "{silent}");
     }
 
     #[test]

@@ -4,11 +4,15 @@
 
 mod connection;
 mod conversation;
+#[path = "../inside_tls.rs"]
+mod inside_tls;
 mod preface;
+mod tls;
 mod websocket;
 
 pub(crate) use connection::connection;
 pub(crate) use preface::preface;
+pub(crate) use tls::tls;
 pub(crate) use websocket::websocket;
 
 use upring::http::{
