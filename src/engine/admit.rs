@@ -170,7 +170,15 @@ impl<K: Kernel> Engine<K> {
 
     /// Begins to receive on new connections: on a few in a turn, and fewer while turns are full, or a
     /// flood of connections would have everybody wait for what each of them asks first.
+    #[inline]
     pub(super) fn let_in(&mut self) {
+        if !(self.line.is_empty() && self.line_inside.is_empty()) {
+            self.let_some_in();
+        }
+    }
+
+    #[inline(never)]
+    fn let_some_in(&mut self) {
         let count = if self.core.is_crowded { LET_IN_WHEN_CROWDED } else { LET_IN_PER_TURN };
         for turn in 0..count {
             let next = match turn % 2 {

@@ -231,7 +231,9 @@ impl<K: Kernel> Engine<K> {
         self.deliver_mail();
         self.core.end_arrivals();
         self.go_on();
-        self.begin_handshakes();
+        if !self.due.is_empty() {
+            self.begin_handshakes();
+        }
         self.core.end_leftovers();
         self.let_in();
         self.expire();
@@ -513,6 +515,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// Begins those handshakes there is time for.
+    #[inline(never)]
     fn begin_handshakes(&mut self) {
         while self.core.may_shake()
             && let Some(token) = self.due.pop_front()

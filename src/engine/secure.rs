@@ -35,7 +35,7 @@ impl Connection {
     }
 
     /// The kernel has brought something.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self, bytes: Lease, core: &mut Core, key: u64) {
         core.counters.bytes_received.add(bytes.len() as u64);
         match &mut self.layer {

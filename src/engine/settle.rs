@@ -39,7 +39,10 @@ impl<K: Kernel> Engine<K> {
         {
             ready.push_back(token);
         }
-        if connection.is_handshake_due() && connection.lists.enter(List::Ready) {
+        if connection.layer.is_some()
+            && connection.is_handshake_due()
+            && connection.lists.enter(List::Ready)
+        {
             due.push_back(token);
         }
         let deadline = connection.deadline();
@@ -210,7 +213,7 @@ impl Connection {
     }
 
     /// Gives everything written in this turn to the kernel, unless it still holds something.
-    #[inline]
+    #[inline(always)]
     fn send<K: Kernel>(&mut self, token: Token, kernel: &mut K, core: &mut Core) {
         if self.sending != Operation::Idle {
             return;
@@ -249,13 +252,17 @@ impl Connection {
         if self.sending != Operation::Idle || self.is_shutting {
             return;
         }
+        if self.layer.is_some() {
+            if self.has_failed_layer() {
+                return self.linger(token, kernel, core);
+            }
+            if self.session.control().is_detaching && self.is_inside() {
+                // As a descriptor it would be of no use: the keys are here.
+                return self.end(Manner::Reset, CloseReason::InsideTls);
+            }
+        }
         let control = self.session.control();
-        if self.has_failed_layer() {
-            self.linger(token, kernel, core);
-        } else if control.is_detaching && self.is_inside() {
-            // As a descriptor it would be of no use: the keys are here.
-            self.end(Manner::Reset, CloseReason::InsideTls);
-        } else if control.is_detaching {
+        if control.is_detaching {
             if control.is_ended {
                 self.shut(token, kernel);
             }
@@ -288,11 +295,11 @@ impl Connection {
     #[inline]
     fn wants_receive(&self, core: &Core) -> bool {
         let is_open = matches!(self.phase, Phase::Open | Phase::Lingering);
-        let has_room = self.phase == Phase::Lingering || self.has_room(core);
         // Nothing is read of a client that is not known yet: it may be one too many.
         let is_known = !self.is_identifying && !self.lists.has(List::New);
-        let is_wanted = is_open && is_known && !self.is_input_ended();
-        is_wanted && self.receive == Receive::Idle && has_room
+        // Most have one armed, and nothing else is asked.
+        let may_be = self.receive == Receive::Idle && is_open && is_known;
+        may_be && !self.is_input_ended() && (self.phase == Phase::Lingering || self.has_room(core))
     }
 
     /// Keeps a receive armed while there is room for what it brings.
