@@ -1,6 +1,7 @@
 //! The handshake: rustls', fed a record at a time, so that nothing behind it is touched before the keys
 //! are ours.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use rustls::kernel::KernelConnection;
@@ -141,9 +142,17 @@ impl Handshake {
         self.steps > 0
     }
 
+    /// The same as [`advance`](Handshake::advance), fenced: what a peer sends must cost no more than its own
+    /// connection, whatever rustls makes of it. What it was working on is never looked at again.
+    pub(super) fn step(&mut self, out: &mut Vec<u8>) -> Result<bool, Fault> {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.advance(out)));
+        let panicked = |_| Err(Fault::sent(TlsAlert::InternalError, "the handshake panicked"));
+        outcome.unwrap_or_else(panicked)
+    }
+
     /// Makes the steps that the records at hand allow; what is to be sent for them is appended to `out`.
     /// Whether it is over.
-    pub(super) fn step(&mut self, out: &mut Vec<u8>) -> Result<bool, Fault> {
+    fn advance(&mut self, out: &mut Vec<u8>) -> Result<bool, Fault> {
         self.steps += 1;
         self.seen = self.incoming.len();
         if self.seen > INCOMING_BYTES_MAX {

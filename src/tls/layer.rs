@@ -352,6 +352,11 @@ impl Layer {
             text.append(&mut self.outgoing);
             let (State::Open(open) | State::Ended(open)) = &mut self.state else { return };
             let is_all = written.is_none_or(|written| open.seal(written, now, text));
+            if open.sealer.is_used_up() && !open.is_tls13() {
+                // RFC 5246 has no other key for a connection, and with this one no word more may be said.
+                self.state = State::Over;
+                return;
+            }
             if is_last && is_all && !std::mem::replace(&mut self.has_said_close, true) {
                 open.sealer.alert(WARNING, TlsAlert::CloseNotify, text);
             }
@@ -624,6 +629,29 @@ mod tests {
 
     const UNEXPECTED: Option<(Origin, TlsAlert)> =
         Some((Origin::Here, TlsAlert::UnexpectedMessage));
+
+    #[test]
+    fn a_key_that_is_used_up_is_replaced_and_where_there_is_no_other_that_is_the_end() {
+        for version in TlsVersion::ALL {
+            let mut scene = Scene::new(version);
+            let State::Open(open) = &mut scene.layer.state else { panic!("its handshake is over") };
+            open.sealer.use_up();
+            let (mut written, mut sealed) = (Batch::default(), Batch::default());
+            written.append(|text| text.extend_from_slice(b"more"));
+            scene.layer.seal(Some(&mut written), true, 0, &mut sealed);
+            let is_tls13 = version == TlsVersion::Tls13;
+            assert_eq!((written.is_empty(), scene.layer.has_failed()), (is_tls13, !is_tls13));
+            // The word of the new key, what was written, and the end.
+            let types = if is_tls13 { 3 } else { 0 };
+            let bytes: Vec<u8> = sealed.slices().flatten().copied().collect();
+            let mut rest = &bytes[..];
+            for _ in 0..types {
+                let len = record::record_bytes(rest).expect("a header").expect("a record");
+                rest = &rest[len..];
+            }
+            assert!(rest.is_empty(), "{version:?}: {} bytes", bytes.len());
+        }
+    }
 
     #[test]
     fn in_tls_12_so_many_warnings_in_a_row_are_too_many() {

@@ -144,6 +144,12 @@ impl Sealer {
         self.sequence >= self.sequence_max
     }
 
+    /// As if it had.
+    #[cfg(test)]
+    pub(super) fn use_up(&mut self) {
+        self.sequence_max = self.sequence;
+    }
+
     /// What a record weighs beside what it carries.
     pub(super) fn overhead(&self) -> usize {
         HEADER_BYTES + TAG_BYTES + self.extra()
