@@ -329,6 +329,51 @@ fn a_successor_that_hangs_is_let_go_of_and_the_next_one_is_served() {
     running.join().expect("it was stopped by the hand-over");
 }
 
+/// The word that comes with the last of the sockets.
+const LAST: &[u8] = b".";
+
+/// A predecessor by hand: what a successor has said once it was told to stop, before it was given sockets or
+/// behind that, and how it has ended.
+fn said_of_one_that_is_told_to_stop(name: &str, is_given: bool) -> (Vec<u8>, Option<i32>) {
+    let folder = Folder::new(name);
+    let place = folder.0.join("place");
+    let offered = UnixListener::bind(&place).expect("it is free");
+    let mut successor = Command::new(UPRING)
+        .args(["--listen", "127.0.0.1:0", "--workers", "4", "--hand-over"])
+        .arg(&place)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it is built");
+    let (mut stream, _) = offered.accept().expect("it asks");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut greeting = [0; 18];
+    stream.read_exact(&mut greeting).expect("it says who it is");
+    if is_given {
+        stream.write_all(&greeting).expect("it reads");
+        stream.write_all(LAST).expect("it reads");
+    }
+    kill_process(Pid::from_child(&successor), Signal::TERM).expect("it runs");
+    let mut said = Vec::new();
+    let mut byte = [0];
+    while let Ok(1..) = stream.read(&mut byte) {
+        said.extend(byte);
+        // What it would wait for.
+        let _ = stream.write_all(b"y");
+    }
+    (said, successor.wait().expect("it was started").code())
+}
+
+#[test]
+fn a_successor_that_is_told_to_stop_takes_nobody_s_place() {
+    for (name, is_given) in [("told-in-line", false), ("told-starting", true)] {
+        let (said, code) = said_of_one_that_is_told_to_stop(name, is_given);
+        if is_given && said.is_empty() && code == Some(69) {
+            return eprintln!("SKIPPED, the server cannot start here");
+        }
+        assert_eq!((&said[..], code), (&b""[..], Some(0)), "{name}");
+    }
+}
+
 /// Clients come all the time, while successors fail with some of their rings, or for want of a place at which
 /// they could be succeeded as the user that they become.
 #[test]
