@@ -225,8 +225,8 @@ fn settle(
     // Whoever is to read it may not: nothing waits for that.
     let introduce = Ready::thread("introduction", move || say(io::stdout(), &text))?;
     let offered = place.settle(running, admin)?;
-    service::ready("serving");
     watch.into_iter().chain([attend, introduce]).for_each(Ready::go);
+    service::ready("serving");
     Ok(offered)
 }
 
