@@ -235,10 +235,7 @@ impl fmt::Display for Cause {
                 "the folder of the path is not there: `mkdir -p` makes it, or `RuntimeDirectory=upring` in the \
                  systemd unit makes /run/upring",
             ),
-            Cause::PathTooLong => f.write_str(
-                "the path of a Unix socket has at most 107 bytes (unix(7)): `ln -s` makes a shorter way to its \
-                 folder",
-            ),
+            Cause::PathTooLong => f.write_str("a Unix socket's path has at most 107 bytes (unix(7)): `ln -s` shortens it"),
             Cause::FolderClosed => f.write_str(
                 "this user may not make files in the folder of the path, or not connect to the socket that is there: \
                  `namei -l` shows which permission is missing; `RuntimeDirectory=upring` in the systemd unit makes \

@@ -16,7 +16,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 
-use crate::ring::{SetupError, check_free};
+use crate::ring::{Cause, SetupError, check_free, check_free_now};
 
 /// Starts take turns at coming to listen, by this abstract name (unix(7)): it is of the network namespace, as
 /// the ports are.
@@ -51,17 +51,23 @@ impl Claimed {
         self.0.iter().any(|(at, _)| *at == port)
     }
 
-    /// The same for whoever has bound sockets there by now, and listens on none of them. It takes no right to
-    /// the port.
-    pub(super) fn check_others(
-        &self,
-        address: SocketAddr,
-        only_v6: bool,
-    ) -> Result<(), SetupError> {
-        let others = listeners().filter(|(at, inode)| {
+    /// The same for whoever has bound sockets there by now, and listens on none of them. Nobody is waited for.
+    pub(super) fn recheck(&self, address: SocketAddr, only_v6: bool) -> Result<(), SetupError> {
+        if self.has_port(address.port()) {
+            return self.check_others(address, only_v6);
+        }
+        match check_free_now(address, only_v6) {
+            // Who has become a user that has no right to it can still ask who listens.
+            Err(error) if error.cause() == Cause::Privileged => self.check_others(address, only_v6),
+            asked => asked,
+        }
+    }
+
+    fn check_others(&self, address: SocketAddr, only_v6: bool) -> Result<(), SetupError> {
+        let mut others = listeners().filter(|(at, inode)| {
             at.port() == address.port() && !self.0.iter().any(|(_, given)| given == inode)
         });
-        match { others }.any(|(at, _)| is_in_the_way(address, only_v6, at)) {
+        match others.any(|(at, _)| is_in_the_way(address, only_v6, at)) {
             true => Err(SetupError::listener("bind", address.into(), &Errno::ADDRINUSE.into())),
             false => Ok(()),
         }

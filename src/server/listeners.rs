@@ -97,8 +97,14 @@ impl Kept {
         let _turn = Turn::wait();
         let all = self.all();
         let new = || all.iter().filter(|kept| kept.origin == Origin::Own && !kept.rules.is_unix());
+        // Each worker has one: an address is asked about once.
+        let mut asked = Vec::new();
         for KeptSocket { socket, rules, .. } in new() {
-            claimed.check_others(local_address(socket)?, rules.only_v6)?;
+            let address = local_address(socket)?;
+            if !asked.contains(&address) {
+                claimed.recheck(address, rules.only_v6)?;
+                asked.push(address);
+            }
         }
         new().try_for_each(|KeptSocket { socket, rules, .. }| {
             take_connections(socket, &rules.address, rules.backlog)
