@@ -6,7 +6,8 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use listenfd::ListenFd;
@@ -31,6 +32,8 @@ pub(crate) struct Place {
     path: Option<PathBuf>,
     /// There it is made, and nobody has heard of it.
     open: Option<OpenOffer>,
+    /// Whether this process was told to stop: then it takes nobody's place.
+    told: Arc<AtomicBool>,
 }
 
 impl Place {
@@ -55,7 +58,17 @@ impl Place {
     }
 
     fn of(inherited: Inherited, predecessor: Option<Predecessor>, path: Option<PathBuf>) -> Place {
-        Place { inherited, predecessor, abandoned: Abandoned::default(), path, open: None }
+        let (abandoned, told) = (Abandoned::default(), Arc::default());
+        Place { inherited, predecessor, abandoned, path, open: None, told }
+    }
+
+    /// The same, of a process that may be told to stop.
+    pub(crate) fn until(self, told: Arc<AtomicBool>) -> Place {
+        Place { told, ..self }
+    }
+
+    fn is_still_wanted(&self) -> Result<(), ServerError> {
+        if self.told.load(Ordering::Relaxed) { Err(ServerError::Stopped) } else { Ok(()) }
     }
 
     /// Makes where a successor will ask, while this process serves nobody yet: what keeps it from being
@@ -63,7 +76,8 @@ impl Place {
     pub(crate) fn open(&mut self) -> Result<(), ServerError> {
         let open = self.path.take().map(|path| Offer::new(path).open());
         self.open = open.transpose()?;
-        Ok(())
+        // Nobody was let in yet.
+        self.is_still_wanted()
     }
 
     /// What a server that listens here is given; the rest is let go of.
@@ -75,12 +89,14 @@ impl Place {
         std::mem::take(&mut self.inherited)
     }
 
-    /// This process serves: its predecessor is told so, and it can be succeeded itself.
+    /// This process serves: its predecessor is told so, unless this one was told to stop, and it can be
+    /// succeeded itself.
     pub(crate) fn settle(
         self,
         running: &Running,
         admin: Option<&Admin>,
     ) -> Result<Option<Offered>, ServerError> {
+        self.is_still_wanted()?;
         let Place { predecessor, abandoned, open, .. } = self;
         let open = open.map(|open| {
             let open = open.with(running);

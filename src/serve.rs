@@ -8,11 +8,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt;
@@ -35,8 +38,8 @@ use operator::Operator;
 /// Lines of the log that may wait to be written; what finds no room is lost.
 const LINES_MAX: usize = 4096;
 
-/// How often it is looked for a signal while the configuration is read, which may take a while: a name of a
-/// backend is asked for.
+/// How often it is looked for a signal while something is waited for that may take a while: the name of a
+/// backend is asked for, or others are in line before this process.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// What is said if neither the environment nor the configuration says it.
@@ -45,17 +48,14 @@ const LEVEL: &str = "info";
 /// Serves until a signal says to stop.
 pub(crate) fn run(options: &Options) -> ExitCode {
     // First: from here on a signal does what it is for, and ends nothing by itself.
-    let wanted = [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2];
-    let mut signals = match Signals::new(wanted) {
-        Ok(signals) => signals,
+    let (signals, told) = match signals() {
+        Ok(heard) => heard,
         Err(error) => return give_up(&ServerError::Signals(error).to_string()),
     };
-    let (site, catalog) = match configuration(options, &mut signals) {
-        Ok(Some((Ok(site), catalog))) => (site, catalog),
-        Ok(Some((Err(faults), _))) => return misconfigured(&faults),
-        // It was told to stop, and has begun nothing.
-        Ok(None) => return ExitCode::SUCCESS,
-        Err(error) => return give_up(&error.to_string()),
+    let (site, catalog) = match configuration(options, &told) {
+        Ok((Ok(site), catalog)) => (site, catalog),
+        Ok((Err(faults), _)) => return misconfigured(&faults),
+        Err(error) => return ended_early(&error),
     };
     let faults = beforehand::faults(&site, options);
     if !faults.is_empty() {
@@ -70,49 +70,80 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         Ok(server) => server,
         Err(why) => return give_up(&why),
     };
-    let place = match Place::find(options.hand_over.as_deref().or(site.hand_over())) {
-        Ok(place) => place,
-        Err(error) => return give_up(&error),
+    let path = options.hand_over.clone().or(site.hand_over().map(Into::into));
+    let find = move || Place::find(path.as_deref());
+    let place = match unless_told_to_stop("place", &told, find) {
+        Ok(Ok(place)) => place.until(told),
+        Ok(Err(error)) => return give_up(&error),
+        Err(error) => return ended_early(&error),
     };
     let operator = Operator { options: options.clone(), catalog, log, started: site.clone() };
     let ended = serve(&site, signals, server, place, operator);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Admin(error)) => give_up(&error.to_string()),
-        Err(Failure::Server(error)) => give_up_with(&error.to_string(), exit_code(&error)),
+        Err(Failure::Server(error)) => ended_early(&error),
+    }
+}
+
+/// All that are heard, each once the server serves, and whether one of them has said to stop: that is to be
+/// known before.
+fn signals() -> io::Result<(Signals, Arc<AtomicBool>)> {
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2])?;
+    let told = Arc::<AtomicBool>::default();
+    for signal in [SIGINT, SIGTERM] {
+        flag::register(signal, Arc::clone(&told))?;
+    }
+    Ok((signals, told))
+}
+
+/// A server that serves nobody, or none any more.
+fn ended_early(error: &ServerError) -> ExitCode {
+    match error {
+        // As it was told, and whoever served before goes on.
+        ServerError::Stopped => ExitCode::SUCCESS,
+        _ => give_up_with(&error.to_string(), exit_code(error)),
     }
 }
 
 /// What came of reading one, and the catalog of what it may name.
 type Configuration = (Result<Site, Faults>, Catalog);
 
-/// What is to be served, read on a thread of its own: a signal to stop is heard meanwhile, and `None` is
-/// what comes of it.
-fn configuration(
-    options: &Options,
-    signals: &mut Signals,
-) -> Result<Option<Configuration>, ServerError> {
-    let (tell, told) = mpsc::channel();
+/// What is to be served.
+fn configuration(options: &Options, told: &AtomicBool) -> Result<Configuration, ServerError> {
     let options = options.clone();
-    let read = move || {
+    unless_told_to_stop("configuration", told, move || {
         let catalog = demo::catalog();
+        (options.site(&catalog), catalog)
+    })
+}
+
+/// What comes of `work`, done on a thread of its own: a signal to stop is heard meanwhile, and
+/// [`ServerError::Stopped`] is what comes of it.
+fn unless_told_to_stop<T: Send + 'static>(
+    name: &str,
+    told: &AtomicBool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ServerError> {
+    let (tell, done) = mpsc::channel();
+    let run = move || {
         // Nobody waits for it any more if a signal came.
-        let _ = tell.send((options.site(&catalog), catalog));
+        let _ = tell.send(work());
     };
-    let thread = thread::Builder::new().name("configuration".to_owned());
-    let reader = thread.spawn(read).map_err(ServerError::Thread)?;
+    let worker = thread::Builder::new().name(name.to_owned()).spawn(run);
+    let worker = worker.map_err(ServerError::Thread)?;
     loop {
-        match told.recv_timeout(LOOK_PAUSE) {
-            Ok(read) => {
+        match done.recv_timeout(LOOK_PAUSE) {
+            Ok(made) => {
                 // Its place is another thread's now.
-                let _ = reader.join();
-                return Ok(Some(read));
+                let _ = worker.join();
+                return Ok(made);
             }
             Err(RecvTimeoutError::Disconnected) => return Err(ServerError::WorkerLost),
             Err(RecvTimeoutError::Timeout) => {}
         }
-        if signals.pending().any(|signal| matches!(signal, SIGINT | SIGTERM)) {
-            return Ok(None);
+        if told.load(Ordering::Relaxed) {
+            return Err(ServerError::Stopped);
         }
     }
 }
@@ -200,8 +231,8 @@ fn settle(
     // Whoever is to read it may not: nothing waits for that.
     let introduce = Ready::thread("introduction", move || say(io::stdout(), &text))?;
     let offered = place.settle(running, admin)?;
-    service::ready("serving");
     watch.into_iter().chain(certificates).chain([attend, introduce]).for_each(Ready::go);
+    service::ready("serving");
     Ok(offered)
 }
 

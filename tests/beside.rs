@@ -5,13 +5,15 @@
 mod process;
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use process::{PATIENCE, Served, UPRING, head};
 use rustix::process::Signal;
+use upring::{Config, Server};
 
 /// A free port, most likely.
 fn free() -> String {
@@ -48,6 +50,26 @@ fn a_second_server_on_an_address_is_refused_and_the_first_one_goes_on() {
     }
     assert_eq!(first.get("/plaintext"), "200 Hello, World!");
     assert_eq!(first.end().0, Some(0));
+}
+
+/// Both have found the address free, and have bound sockets there, before either listens.
+#[test]
+fn of_two_that_start_at_the_same_moment_one_is_refused() {
+    let address = free().parse().expect("an address");
+    let server = || Server::new(Config { workers: 1, ..Config::listening(address) });
+    let (tell, told) = channel();
+    let outer = server().start_behind(|| {
+        // Here the outer one is about to listen.
+        tell.send(server().start()?).expect("the test waits");
+        Ok(())
+    });
+    let Ok(inner) = told.try_recv() else {
+        return eprintln!("SKIPPED, the server cannot start here: {outer:?}");
+    };
+    let refused = outer.expect_err("the other one serves").to_string();
+    assert!(refused.contains("another process listens there"), "{refused}");
+    TcpStream::connect(address).expect("the inner one listens");
+    inner.stop().expect("it serves");
 }
 
 /// With what a server leaves behind: connections in TIME-WAIT, and one that is open while it drains.

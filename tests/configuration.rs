@@ -60,6 +60,8 @@ fn what_serve_would_refuse_is_told_by_check_in_the_same_words() {
     let listen = format!("[[listen]]\naddress = '{unix}'\n");
     let same = folder.0.join("same").display().to_string();
     let at_same = format!("unix:{same}");
+    // What the process id is put behind.
+    let long = format!("/tmp/{}", "p".repeat(100));
     for (text, options, told) in [
         (LISTEN, vec!["--admin", "192.0.2.1:80"], "192.0.2.1:80 is no loopback address"),
         (LISTEN, vec!["--admin", &unix], "No such file or directory"),
@@ -68,6 +70,7 @@ fn what_serve_would_refuse_is_told_by_check_in_the_same_words() {
         (LISTEN, vec!["--access-log", shown(&folder.0)], "Is a directory"),
         (LISTEN, vec!["--hand-over", &under("place")], "RuntimeDirectory"),
         (LISTEN, vec!["--hand-over", shown(&file)], "File exists"),
+        (LISTEN, vec!["--hand-over", &long], "at most 107 bytes"),
         (LISTEN, vec!["--hand-over", &same, "--listen", &at_same], "`hand_over`: unix:"),
         (LISTEN, vec!["--hand-over", &same, "--admin", &at_same], "`hand_over`: unix:"),
         (LISTEN, vec!["--listen", &unix], "RuntimeDirectory"),

@@ -150,6 +150,30 @@ fn all_workers_accept_what_comes_on_a_unix_socket() {
 }
 
 #[test]
+fn while_a_server_drains_nobody_gets_to_its_unix_socket_at_whatever_path() {
+    for way in WAYS {
+        let folder = Folder::new("drain");
+        let (path, other) = (folder.0.join("socket"), folder.0.join("link"));
+        let mut config = Config { workers: 2, ..config(unix(&path), way) };
+        config.drain = DrainTimes { timeout: PATIENCE, window: PATIENCE };
+        let Some(running) = start(server(config)) else { return };
+        // The same socket: whether it is still listened on can be asked where its path is gone.
+        std::fs::hard_link(&path, &other).expect("a link");
+        // It has not asked yet, and keeps its core from ending.
+        let mut client = connect_unix(&path);
+        wait_until("accepted", || running.counter("connections_open") == 1);
+        running.stopper().stop();
+        assert!(!path.exists(), "{way:?}: a drain begins with the path");
+        wait_until("refused", || UnixStream::connect(&other).is_err());
+        client.write_all(GET).expect("its core drains");
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).expect("it is answered");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{way:?}: {answer}");
+        running.stop().expect("it drains");
+    }
+}
+
+#[test]
 fn a_second_server_does_not_take_the_socket_of_the_first() {
     let folder = Folder::new("listeners-second");
     let path = folder.socket();

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use process::{Folder, PATIENCE, Served, UPRING, head};
 use rustix::process::{Pid, Signal, kill_process};
+use upring::config::ListenAddress;
 use upring::server::{HandOverTimes, Offer, take_over};
 use upring::{Config, Server};
 
@@ -329,6 +330,51 @@ fn a_successor_that_hangs_is_let_go_of_and_the_next_one_is_served() {
     running.join().expect("it was stopped by the hand-over");
 }
 
+/// The word that comes with the last of the sockets.
+const LAST: &[u8] = b".";
+
+/// A predecessor by hand: what a successor has said once it was told to stop, before it was given sockets or
+/// behind that, and how it has ended.
+fn said_of_one_that_is_told_to_stop(name: &str, is_given: bool) -> (Vec<u8>, Option<i32>) {
+    let folder = Folder::new(name);
+    let place = folder.0.join("place");
+    let offered = UnixListener::bind(&place).expect("it is free");
+    let mut successor = Command::new(UPRING)
+        .args(["--listen", "127.0.0.1:0", "--workers", "4", "--hand-over"])
+        .arg(&place)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it is built");
+    let (mut stream, _) = offered.accept().expect("it asks");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut greeting = [0; 18];
+    stream.read_exact(&mut greeting).expect("it says who it is");
+    if is_given {
+        stream.write_all(&greeting).expect("it reads");
+        stream.write_all(LAST).expect("it reads");
+    }
+    kill_process(Pid::from_child(&successor), Signal::TERM).expect("it runs");
+    let mut said = Vec::new();
+    let mut byte = [0];
+    while let Ok(1..) = stream.read(&mut byte) {
+        said.extend(byte);
+        // What it would wait for.
+        let _ = stream.write_all(b"y");
+    }
+    (said, successor.wait().expect("it was started").code())
+}
+
+#[test]
+fn a_successor_that_is_told_to_stop_takes_nobody_s_place() {
+    for (name, is_given) in [("told-in-line", false), ("told-starting", true)] {
+        let (said, code) = said_of_one_that_is_told_to_stop(name, is_given);
+        if is_given && said.is_empty() && code == Some(69) {
+            return eprintln!("SKIPPED, the server cannot start here");
+        }
+        assert_eq!((&said[..], code), (&b""[..], Some(0)), "{name}");
+    }
+}
+
 /// Clients come all the time, while successors fail with some of their rings, or for want of a place at which
 /// they could be succeeded as the user that they become.
 #[test]
@@ -410,6 +456,134 @@ fn a_successor_gives_the_sockets_the_options_of_its_own_configuration() {
         Some(_) => assert_eq!(backlog(&second.address), Some(333)),
         None => eprintln!("SKIPPED: `ss` does not tell the backlog here"),
     }
+    ask_over_unix(&unix).expect("it serves");
+    assert_eq!(second.end().0, Some(0));
+}
+
+#[test]
+fn a_successor_may_listen_at_other_addresses_of_the_ports_of_its_predecessor() {
+    let port = free_port();
+    for (before, after) in [
+        (format!("127.0.0.1:{port}"), format!("0.0.0.0:{port}")),
+        (format!("0.0.0.0:{port}"), format!("127.0.0.1:{port}")),
+        (format!("0.0.0.0:{port}"), format!("[::]:{port}")),
+        (format!("[::]:{port}"), format!("0.0.0.0:{port}")),
+    ] {
+        if after.starts_with('[') && TcpListener::bind("[::1]:0").is_err() {
+            return eprintln!("SKIPPED: there is no IPv6 here");
+        }
+        let folder = Folder::new("moved");
+        let place = folder.0.join("place");
+        let shown = place.to_str().expect("a name of ours");
+        let start = |listen: &str| {
+            Served::start(&["--listen", listen, "--workers", "2", "--hand-over", shown], &[])
+        };
+        let Some(mut first) = start(&before) else { return };
+        wait_until(|| place.exists());
+        let second = start(&after).expect("the one before could");
+        first.hears("has taken over", 1);
+        assert_eq!(first.process.wait().expect("it was started").code(), Some(0));
+        ask_over_tcp(&format!("127.0.0.1:{port}")).expect("it serves");
+        assert_eq!(second.end().0, Some(0), "{before} to {after}");
+    }
+}
+
+/// SIGUSR2, and SIGTERM to the old one before the new one is ready.
+#[test]
+fn a_server_that_stops_leaves_its_path_to_who_was_given_its_socket() {
+    let folder = Folder::new("left");
+    let (place, path) = (folder.0.join("place"), folder.0.join("web"));
+    for is_taken in [true, false] {
+        let listen = vec![ListenAddress::Unix(path.clone()).into()];
+        let running = match Server::new(Config { workers: 1, listen, ..Config::default() }).start()
+        {
+            Ok(running) => running,
+            Err(error) => return eprintln!("SKIPPED, the server cannot start here: {error}"),
+        };
+        let offer = Offer::new(&place).open().expect("it is free").with(&running);
+        let offered = offer.start(|_| {}).expect("it is free");
+        let taken = take_over(&place).expect("it answers").expect("it is offered");
+        if is_taken {
+            running.stop().expect("it drains");
+            assert!(path.exists(), "whose socket it is, his is the path");
+            UnixStream::connect(&path).expect("he listens there");
+            std::fs::remove_file(&path).expect("it is there");
+        } else {
+            drop(taken);
+            // The next one is asked behind that.
+            drop(take_over(&place).expect("it answers").expect("it is offered"));
+            thread::sleep(Duration::from_millis(300));
+            running.stop().expect("it drains");
+            assert!(!path.exists(), "nobody else has it");
+        }
+        drop(offered);
+    }
+}
+
+#[test]
+fn a_successor_that_fails_leaves_the_sockets_as_they_are() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("SKIPPED: it takes root to become nobody");
+    }
+    let folder = Folder::new("unchanged");
+    let (unix, place) = (folder.0.join("web"), folder.0.join("place"));
+    let port = port_of(&folder);
+    let config = |mode: &str| {
+        format!(
+            "workers = 1\nhand_over = '{}'\n[[listen]]\naddress = '127.0.0.1:{port}'\n\
+             [[listen]]\naddress = 'unix:{}'\nmode = {mode}\n\
+             [[route]]\npath = '/plaintext'\nanswer = {{ text = 'Hello, World!' }}\n",
+            place.display(),
+            unix.display()
+        )
+    };
+    let mode = || std::fs::metadata(&unix).expect("it is there").permissions().mode() & 0o777;
+    let file = folder.write("a.toml", &config("0o666"));
+    let arguments = ["--config", file.to_str().expect("a name of ours")];
+    let Some(first) = Served::start(&arguments, &[]) else { return };
+    wait_until(|| place.exists());
+    folder.write("a.toml", &config("0o600"));
+    // Nobody may make a place in this folder: found out when every worker is ready.
+    let user = ["--user", "nobody"];
+    let output = Command::new(UPRING).args(arguments).args(user).output().expect("it is built");
+    assert_eq!(output.status.code(), Some(69), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(mode(), 0o666);
+    ask_over_unix(&unix).expect("it serves as before");
+    assert_eq!(first.end().0, Some(0));
+}
+
+/// A path that root has made, and a successor that is nobody by the time it may change anything.
+#[test]
+fn permissions_that_are_another_user_s_to_change_stay_and_it_is_said() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("SKIPPED: it takes root to become nobody");
+    }
+    let folder = Folder::new("not-ours");
+    let open = Permissions::from_mode(0o777);
+    std::fs::set_permissions(&folder.0, open).expect("it is ours");
+    let (unix, place) = (folder.0.join("web"), folder.0.join("place"));
+    let port = port_of(&folder);
+    let config = |mode: &str| {
+        format!(
+            "workers = 1\nuser = 'nobody'\nhand_over = '{}'\n\
+             [[listen]]\naddress = '127.0.0.1:{port}'\n\
+             [[listen]]\naddress = 'unix:{}'\nmode = {mode}\n\
+             [[route]]\npath = '/plaintext'\nanswer = {{ text = 'Hello, World!' }}\n",
+            place.display(),
+            unix.display()
+        )
+    };
+    let file = folder.write("a.toml", &config("0o666"));
+    let arguments = ["--config", file.to_str().expect("a name of ours")];
+    let Some(mut first) = Served::start(&arguments, &[]) else { return };
+    wait_until(|| place.exists());
+    folder.write("a.toml", &config("0o600"));
+    let second = Served::start(&arguments, &[]).expect("the one before could");
+    first.hears("has taken over", 1);
+    assert_eq!(first.process.wait().expect("it was started").code(), Some(0));
+    second.hears("`mode` stays what it was: the path is another user's", 1);
+    let mode = std::fs::metadata(&unix).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o666);
     ask_over_unix(&unix).expect("it serves");
     assert_eq!(second.end().0, Some(0));
 }

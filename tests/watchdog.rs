@@ -137,3 +137,67 @@ fn a_service_manager_is_told_of_every_step() {
     };
     assert_eq!(code, Some(0), "{log}");
 }
+
+#[test]
+fn a_service_manager_that_reads_nothing_keeps_no_server_from_stopping() {
+    let folder = Folder::new("unread");
+    let path = folder.0.join("socket");
+    let manager = UnixDatagram::bind(&path).expect("it is ours");
+    let filler = UnixDatagram::unbound().expect("a socket");
+    filler.set_nonblocking(true).expect("a socket");
+    let fill = || while filler.send_to(b"full", &path).is_ok() {};
+    // Full before it serves, and behind that.
+    for is_full in [true, false] {
+        if is_full {
+            fill();
+        }
+        let shown = path.to_str().expect("a name of ours");
+        let environment = [("NOTIFY_SOCKET", shown), ("WATCHDOG_USEC", "20000")];
+        let arguments = ["--listen", "127.0.0.1:0", "--workers", "1"];
+        let Some(mut served) = Served::start(&arguments, &environment) else { return };
+        fill();
+        served.signal(Signal::TERM);
+        let begun = Instant::now();
+        let code = loop {
+            if let Some(status) = served.process.try_wait().expect("it was started") {
+                break status.code();
+            }
+            if begun.elapsed() > PATIENCE / 2 {
+                let _ = served.process.kill();
+                panic!("it does not hear SIGTERM: {}", served.log());
+            }
+            thread::sleep(Duration::from_millis(10));
+        };
+        assert_eq!(code, Some(0), "{}", served.log());
+        manager.set_nonblocking(true).expect("a socket");
+        while manager.recv(&mut [0; 16]).is_ok() {}
+    }
+}
+
+/// What a process has used of processors so far, in ticks (proc_pid_stat(5)).
+fn ticks(process: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
+    let (_, behind) = text.rsplit_once(')').expect("it has a name");
+    let columns: Vec<_> = behind.split_whitespace().collect();
+    columns[11..13].iter().map(|column| column.parse::<u64>().expect("a number")).sum()
+}
+
+#[test]
+fn a_watchdog_of_zero_is_off() {
+    let folder = Folder::new("zero");
+    let path = folder.0.join("socket");
+    let manager = UnixDatagram::bind(&path).expect("it is ours");
+    manager.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let environment =
+        [("NOTIFY_SOCKET", path.to_str().expect("a name of ours")), ("WATCHDOG_USEC", "0")];
+    let arguments = ["--listen", "127.0.0.1:0", "--workers", "1"];
+    let Some(served) = Served::start(&arguments, &environment) else { return };
+    heard(&manager, "READY=1");
+    let before = ticks(served.process.id());
+    manager.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
+    let said = manager.recv(&mut [0; 64]);
+    assert!(said.is_err(), "nobody wants a sign of life");
+    let used = ticks(served.process.id()) - before;
+    assert!(used < 50, "{used} ticks of 100 for nothing");
+    assert_eq!(served.end().0, Some(0));
+}

@@ -68,6 +68,8 @@ pub enum Cause {
     NotSocket,
     /// The folder of a Unix socket's path is not there.
     NoFolder,
+    /// The path of a Unix socket is longer than the kernel takes.
+    PathTooLong,
     /// The path of a Unix socket may not be made, or looked at.
     FolderClosed,
     /// Nothing is known about it.
@@ -165,6 +167,7 @@ impl Cause {
             libc::EADDRINUSE => Cause::SocketInUse,
             libc::EEXIST | libc::ENOTDIR => Cause::NotSocket,
             libc::ENOENT => Cause::NoFolder,
+            libc::ENAMETOOLONG => Cause::PathTooLong,
             libc::EACCES | libc::EPERM | libc::EROFS => Cause::FolderClosed,
             libc::EMFILE | libc::ENFILE => Cause::Descriptors(Limit::descriptors()),
             _ => Cause::Unknown,
@@ -232,6 +235,7 @@ impl fmt::Display for Cause {
                 "the folder of the path is not there: `mkdir -p` makes it, or `RuntimeDirectory=upring` in the \
                  systemd unit makes /run/upring",
             ),
+            Cause::PathTooLong => f.write_str("a Unix socket's path has at most 107 bytes (unix(7)): `ln -s` shortens it"),
             Cause::FolderClosed => f.write_str(
                 "this user may not make files in the folder of the path, or not connect to the socket that is there: \
                  `namei -l` shows which permission is missing; `RuntimeDirectory=upring` in the systemd unit makes \

@@ -169,6 +169,14 @@ pub fn check_free(address: SocketAddr, only_v6: bool) -> Result<(), SetupError> 
             _ => break,
         }
     }
+    check_free_now(address, only_v6)
+}
+
+/// The same as it is at this moment: [`check_free`] gives a process that has just ended a while.
+///
+/// # Errors
+/// As of [`check_free`].
+pub fn check_free_now(address: SocketAddr, only_v6: bool) -> Result<(), SetupError> {
     try_bind(address, only_v6).map_err(|error| SetupError::listener("bind", address.into(), &error))
 }
 

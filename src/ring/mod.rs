@@ -40,7 +40,8 @@ pub use completion::{Completion, Errno, Handle, ListenerId, Token};
 pub use control::Control;
 pub use error::{Cause, SetupError};
 pub use listen::{
-    adapt, bind, check_free, duplicate, listen, local_address, steer, take_connections,
+    adapt, bind, check_free, check_free_now, duplicate, listen, local_address, steer,
+    take_connections,
 };
 pub use probe::Features;
 pub use shared::SharedListener;

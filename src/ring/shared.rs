@@ -9,13 +9,14 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, Stat, chmodat, fchmod, lstat, rename, stat, unlink};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with,
 };
 
 use super::error::SetupError;
@@ -30,8 +31,9 @@ pub(super) const PROBE_PAUSE: Duration = Duration::from_millis(100);
 /// A Unix socket that is listened on. Dropped, it removes its path, if that is still its own.
 #[derive(Debug)]
 pub struct SharedListener {
-    /// Kept open until the path is removed: as long as it is, no other file has its inode.
-    socket: OwnedFd,
+    /// Kept open until the path is removed: as long as it is, no other file has its inode. None once nobody
+    /// is to come any more.
+    socket: Mutex<Option<OwnedFd>>,
     path: PathBuf,
     /// Device and inode of the path; none of one that was gone when the socket was adopted.
     file: Option<(u64, u64)>,
@@ -63,7 +65,7 @@ impl SharedListener {
         // From here on the path is removed, whatever fails.
         let shared = SharedListener::of(socket, path, Some((st_dev, st_ino)));
         chmodat(CWD, path, mode, rustix::fs::AtFlags::empty()).map_err(failed("chmod"))?;
-        listen(&shared.socket, listener.backlog).map_err(failed("listen"))?;
+        shared.take_connections(listener.backlog)?;
         Ok(shared)
     }
 
@@ -112,10 +114,12 @@ impl SharedListener {
         shared
     }
 
-    /// Gives what was adopted the backlog and permissions of `listener`.
+    /// Gives what was adopted the backlog and permissions of `listener`. The permissions stay as they are
+    /// where they are another user's to change: a server that was started as root and is another by now
+    /// has made the path as root.
     ///
     /// # Errors
-    /// The permissions are another user's to change.
+    /// The kernel refuses a call.
     pub fn adapt(&self, listener: &Listener) -> Result<(), SetupError> {
         if self.is_managed || !self.has_path() {
             return Ok(());
@@ -123,14 +127,32 @@ impl SharedListener {
         let at = || ListenAddress::from(&*self.path);
         let mode = Mode::from_raw_mode(listener.mode);
         if !lstat(&self.path).is_ok_and(|at| at.st_mode & 0o777 == listener.mode) {
-            chmodat(CWD, &self.path, mode, rustix::fs::AtFlags::empty())
-                .map_err(|error| SetupError::listener("chmod", at(), &error.into()))?;
+            match chmodat(CWD, &self.path, mode, rustix::fs::AtFlags::empty()) {
+                Err(Errno::PERM) => tracing::warn!(
+                    "{}: `mode` stays what it was: the path is another user's, most likely root's, who \
+                     made it; it takes a restart, or `chmod {:o}` as that user",
+                    at(),
+                    listener.mode
+                ),
+                changed => {
+                    changed.map_err(|error| SetupError::listener("chmod", at(), &error.into()))?;
+                }
+            }
         }
-        take_connections(&self.socket, &at(), listener.backlog)
+        self.take_connections(listener.backlog)
+    }
+
+    fn take_connections(&self, backlog: i32) -> Result<(), SetupError> {
+        let at = ListenAddress::from(&*self.path);
+        self.socket().as_ref().map_or(Ok(()), |socket| take_connections(socket, &at, backlog))
+    }
+
+    fn socket(&self) -> MutexGuard<'_, Option<OwnedFd>> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn of(socket: OwnedFd, path: &Path, file: Option<(u64, u64)>) -> SharedListener {
-        let is_released = AtomicBool::new(false);
+        let (socket, is_released) = (Mutex::new(Some(socket)), AtomicBool::new(false));
         SharedListener { socket, path: path.into(), file, is_managed: false, is_released }
     }
 
@@ -166,14 +188,23 @@ impl SharedListener {
         self.is_released.load(Ordering::Acquire)
     }
 
-    /// Leaves the path to another process, which has the same socket.
-    pub fn release(&self) {
-        self.is_released.store(true, Ordering::Release);
+    /// Leaves the path to another process, which has the same socket. False if it was another's already.
+    pub fn release(&self) -> bool {
+        !self.is_released.swap(true, Ordering::AcqRel)
+    }
+
+    /// Removes the path, if it is still its own, and lets go of the socket: nobody finds it any more, and once
+    /// no core has it either the kernel refuses whoever still comes.
+    pub fn close(&self) {
+        self.remove();
+        self.socket().take();
     }
 
     /// Removes the path now, if it is still its own.
     pub fn remove(&self) {
-        let is_ours = !self.is_released.swap(true, Ordering::AcqRel) && self.has_path();
+        let socket = self.socket();
+        let is_ours =
+            socket.is_some() && !self.is_released.swap(true, Ordering::AcqRel) && self.has_path();
         if is_ours && let Err(error) = unlink(&self.path) {
             tracing::warn!(%error, path = %self.path.display(), "a socket's path was not removed");
         }
@@ -182,9 +213,13 @@ impl SharedListener {
     /// Another descriptor of it, for a core.
     ///
     /// # Errors
-    /// Descriptors have run out.
+    /// Descriptors have run out, or it was closed.
     pub fn share(&self) -> Result<OwnedFd, SetupError> {
-        duplicate(&self.socket, &self.path.as_path().into())
+        let at = ListenAddress::from(&*self.path);
+        match &*self.socket() {
+            Some(socket) => duplicate(socket, &at),
+            None => Err(SetupError::listener("fcntl(F_DUPFD_CLOEXEC)", at, &Errno::BADF.into())),
+        }
     }
 
     /// Its path.

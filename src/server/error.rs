@@ -43,6 +43,9 @@ pub enum ServerError {
         "the process before has waited for this one for long enough, as its log says, and goes on: {0}"
     )]
     NotAwaited(io::Error),
+    /// It was told to stop before it served.
+    #[error("it was told to stop before it served")]
+    Stopped,
     /// What a running server cannot change.
     #[error(
         "`{what}` is fixed once the server runs; what it is now takes a restart, or a replacement of \

@@ -50,6 +50,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it waits for the first: another may be about to take over, and is let go of before that.
 const LINE_PATIENCE: Duration = Duration::from_secs(45);
 
+/// The highest process id there can be (proc_sys_kernel(5), pid_max), and so the longest.
+const PROCESS_MAX: u32 = 4_194_304;
+
 /// Between two that have failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -116,9 +119,11 @@ impl Offer {
     /// Whether this path could be offered at, as far as that can be seen without doing so.
     ///
     /// # Errors
-    /// Its folder is not there, or something else is at it.
+    /// Its folder is not there, something else is at it, or it is too long: it is made beside the path, with
+    /// the process id behind it, and moved there.
     pub fn check(path: &Path) -> Result<(), SetupError> {
-        SharedListener::check(path)
+        SharedListener::check(path)?;
+        SharedListener::check(&beside(path, PROCESS_MAX))
     }
 
     /// And those of this server. It is stopped when a successor is ready.
@@ -135,10 +140,8 @@ impl Offer {
     /// # Errors
     /// The folder of the path is not there or not open to us.
     pub fn open(self) -> Result<OpenOffer, SetupError> {
-        let mut beside = self.path.clone().into_os_string();
-        beside.push(format!(".{}", std::process::id()));
+        let beside = beside(&self.path, std::process::id());
         // The owner alone: who gets these sockets gets the connections.
-        let beside = PathBuf::from(beside);
         let address = ListenAddress::Unix(beside.clone());
         let rules = Listener { mode: 0o600, backlog: 8, ..address.into() };
         let at = SharedListener::listen(&beside, &rules)?;
@@ -155,10 +158,6 @@ impl Offer {
             let handed = stream.and_then(|stream| Ok((self.hand_over(&stream)?, stream)));
             match handed {
                 Ok((process, mut stream)) => {
-                    self.shared
-                        .iter()
-                        .filter_map(Weak::upgrade)
-                        .for_each(|shared| shared.release());
                     // Free for the successor before it is told so.
                     at.remove();
                     turn_away(listener);
@@ -189,6 +188,7 @@ impl Offer {
         let process = peer.pid.as_raw_nonzero().get().unsigned_abs();
         let HandOverTimes { greeting, offer, ready } = self.times;
         greet(Timed::within(stream, greeting)).map_err(late(process, "say who it is", greeting))?;
+        let left = Left::of(&self.shared);
         let mut sockets = Vec::new();
         for kept in &self.kept {
             sockets.extend(kept.duplicates()?);
@@ -201,8 +201,37 @@ impl Offer {
         drop(sockets);
         tracing::info!("process {process} has the listening sockets, and starts");
         expect(Timed::within(stream, ready), READY).map_err(late(process, "be ready", ready))?;
+        left.for_good();
         Ok(process)
     }
+}
+
+/// Paths that are left to a process which has their sockets and is not ready yet: should this one be told to
+/// stop meanwhile, they are not its to remove. Dropped, they are its own again.
+struct Left(Vec<Arc<SharedListener>>);
+
+impl Left {
+    /// Before it is asked for their sockets: who stops closes them first, and the paths behind that.
+    fn of(shared: &[Weak<SharedListener>]) -> Left {
+        Left(shared.iter().filter_map(Weak::upgrade).filter(|shared| shared.release()).collect())
+    }
+
+    fn for_good(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|shared| shared.claim());
+    }
+}
+
+/// Where an offer of a process is made.
+fn beside(path: &Path, process: u32) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{process}"));
+    beside.into()
 }
 
 /// Whether the other end is closed.

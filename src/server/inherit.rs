@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use rustix::net::SocketAddrAny;
 use rustix::net::sockopt::socket_acceptconn;
 
+use super::claims::{Claimed, inode_of};
 use crate::config::{ListenAddress, Listener};
 use crate::ring::SharedListener;
 
@@ -15,6 +16,8 @@ use crate::ring::SharedListener;
 #[derive(Debug, Default)]
 pub struct Inherited {
     sockets: Vec<(ListenAddress, Given)>,
+    /// All that were given at first, over TCP, whoever has them by now.
+    claimed: Claimed,
 }
 
 /// One of them.
@@ -45,7 +48,14 @@ impl Inherited {
 
     pub(super) fn given(sockets: impl IntoIterator<Item = Given>) -> io::Result<Inherited> {
         let named = sockets.into_iter().map(|given| Ok((address_of(&given.socket)?, given)));
-        Ok(Inherited { sockets: named.collect::<io::Result<_>>()? })
+        let sockets: Vec<(ListenAddress, Given)> = named.collect::<io::Result<_>>()?;
+        let tcp = sockets.iter().filter_map(|(at, given)| match at {
+            ListenAddress::Tcp(at) => Some((at.port(), &given.socket)),
+            ListenAddress::Unix(_) => None,
+        });
+        let claimed = tcp.map(|(port, socket)| Ok((port, inode_of(socket)?)));
+        let claimed = Claimed::of(claimed.collect::<io::Result<_>>()?);
+        Ok(Inherited { sockets, claimed })
     }
 
     /// Where they listen: an address for each socket.
@@ -53,9 +63,9 @@ impl Inherited {
         self.sockets.iter().map(|(address, _)| address)
     }
 
-    /// Whether one of them listens on this port, at whatever address.
-    pub(crate) fn has_port(&self, port: u16) -> bool {
-        self.addresses().any(|at| matches!(at, ListenAddress::Tcp(at) if at.port() == port))
+    /// What the process that gave them listens on over TCP, even where this one does not want it.
+    pub(super) fn claimed(&self) -> Claimed {
+        self.claimed.clone()
     }
 
     /// Whether there are none.
@@ -88,7 +98,7 @@ impl Inherited {
     /// The same, still with their address: for another server of this process.
     pub fn split(&mut self, address: &ListenAddress) -> Inherited {
         let sockets = self.take(address).into_iter().map(|given| (address.clone(), given));
-        Inherited { sockets: sockets.collect() }
+        Inherited { sockets: sockets.collect(), claimed: self.claimed() }
     }
 }
 

@@ -11,11 +11,11 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::ServerError;
+use super::claims::{Claimed, Turn};
 use super::inherit::{Given, Inherited};
 use crate::config::{Config, ListenAddress, Listener};
 use crate::ring::{
-    SetupError, SharedListener, adapt, bind, check_free, duplicate, local_address, steer,
-    take_connections,
+    SetupError, SharedListener, adapt, bind, duplicate, local_address, steer, take_connections,
 };
 use crate::tls::Acceptor;
 
@@ -91,12 +91,32 @@ impl Kept {
         self.all().iter().map(duplicate).collect()
     }
 
-    /// Has the kernel take connections on all that are bound, and gives what another process made the
-    /// options of this configuration. First where it can fail, last where clients come at once.
-    pub(super) fn take_connections(&self) -> Result<(), SetupError> {
+    /// Has the kernel take connections where nobody does yet. Who else starts now waits for it, and is
+    /// refused behind it; where somebody has come to listen meanwhile, this one is.
+    pub(super) fn take_new(&self, claimed: &Claimed) -> Result<(), SetupError> {
+        let _turn = Turn::wait();
+        let all = self.all();
+        let new = || all.iter().filter(|kept| kept.origin == Origin::Own && !kept.rules.is_unix());
+        // Each worker has one: an address is asked about once.
+        let mut asked = Vec::new();
+        for KeptSocket { socket, rules, .. } in new() {
+            let address = local_address(socket)?;
+            if !asked.contains(&address) {
+                claimed.recheck(address, rules.only_v6)?;
+                asked.push(address);
+            }
+        }
+        new().try_for_each(|KeptSocket { socket, rules, .. }| {
+            take_connections(socket, &rules.address, rules.backlog)
+        })
+    }
+
+    /// The same beside what was given, which gets the options of this configuration.
+    pub(super) fn take_given(&self) -> Result<(), SetupError> {
         let all = self.all();
         let tcp = all.iter().filter(|kept| !kept.rules.is_unix());
-        for origin in [Origin::Own, Origin::Predecessor, Origin::Beside] {
+        // Clients come at once to the last ones.
+        for origin in [Origin::Predecessor, Origin::Beside] {
             for KeptSocket { socket, rules, .. } in tcp.clone().filter(|at| at.origin == origin) {
                 if origin == Origin::Predecessor {
                     adapt(socket, rules)?;
@@ -243,13 +263,18 @@ impl Listeners {
     }
 }
 
-/// Whether nobody listens where sockets are to be bound. Where some were inherited, whoever listens on the
-/// port is who gave them.
+/// Whether nobody else listens where sockets are to be bound.
 fn check_addresses(config: &Config, inherited: &Inherited) -> Result<(), SetupError> {
-    let tcp = config.listen.iter().filter_map(|listener| match listener.address {
-        ListenAddress::Tcp(address) => Some((address, listener.only_v6)),
+    let claimed = inherited.claimed();
+    let is_given = |rules: &Listener| inherited.addresses().any(|at| *at == rules.address);
+    let new = config.listen.iter().filter(|rules| !is_given(rules));
+    let mut tcp = new.filter_map(|rules| match rules.address {
+        ListenAddress::Tcp(address) => Some((address, rules.only_v6)),
         ListenAddress::Unix(_) => None,
     });
-    let mut new = tcp.filter(|(at, _)| at.port() != 0 && !inherited.has_port(at.port()));
-    new.try_for_each(|(address, only_v6)| check_free(address, only_v6))
+    tcp.try_for_each(|(address, only_v6)| match address.port() {
+        // The kernel chooses a free one.
+        0 => Ok(()),
+        _ => claimed.check(address, only_v6),
+    })
 }

@@ -5,6 +5,7 @@
 //!   Running::stop ──► each core's control eventfd ──► drain ──► join
 //! ```
 
+mod claims;
 mod error;
 mod hand_over;
 mod inherit;
@@ -20,7 +21,7 @@ pub use watchdog::{Finding, Watchdog};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 use crate::access::{Feed, Reopener, Writer, Writing, feeds};
@@ -33,6 +34,7 @@ use crate::resource::{Registry, Resource};
 use crate::ring::{Control, SharedListener, affinity};
 use crate::tls::{Acceptor, Expiry, Watch};
 use crate::upgrade::Protocol;
+use claims::Claimed;
 use listeners::{Kept, Listeners, Listening};
 use worker::{Started, Worker};
 
@@ -137,6 +139,7 @@ impl Server {
         let cpus = affinity::allowed().map_err(ServerError::Affinity)?;
         let workers = if config.workers == 0 { cpus.len() } else { config.workers };
         let cpus: Vec<_> = (0..workers).map(|index| cpus[index % cpus.len()]).collect();
+        let claimed = inherited.claimed();
         let listeners = Listeners::open(&config, &cpus, &mut inherited)?;
         let Listeners { addresses, listening, shared, by_worker, kept, acceptors } = listeners;
         let (tell, started) = mpsc::channel();
@@ -180,11 +183,10 @@ impl Server {
         };
         let made = spawned.and(running.hear(&started));
         let ready = made
-            .and_then(|()| running.adapt_paths())
             .and_then(|()| account.as_ref().map_or(Ok(()), assume))
             .and_then(|()| running.write_access_log(writer))
             .and_then(|()| last())
-            .and_then(|()| Ok(running.kept.take_connections()?));
+            .and_then(|()| running.take_connections(&claimed));
         *closed = if ready.is_ok() { Verdict::Serve } else { Verdict::End };
         drop(closed);
         match ready {
@@ -340,12 +342,16 @@ struct Reach {
 pub struct Stopper {
     cores: Vec<Reach>,
     kept: Kept,
+    shared: Vec<Weak<SharedListener>>,
 }
 
 impl Stopper {
-    /// Has every core drain and end. Returns at once.
+    /// Has every core drain and end. Returns at once: nobody finds a path of its Unix sockets any more, and
+    /// who waits on them is still let in.
     pub fn stop(&self) {
+        // First: a successor that was given them before has been left the paths as well.
         self.kept.close();
+        self.shared.iter().filter_map(Weak::upgrade).for_each(|shared| shared.close());
         for Reach { remote, control, .. } in &self.cores {
             remote.stop();
             control.notify();
@@ -407,7 +413,15 @@ impl Running {
         &self.addresses
     }
 
-    /// Gives what it was given at paths the options of its configuration, as who may.
+    /// Has the kernel take connections on all that it listens on. First where it can fail: what it was given
+    /// is still another's, and is left as it is by a start that comes to nothing.
+    fn take_connections(&self, claimed: &Claimed) -> Result<(), ServerError> {
+        self.kept.take_new(claimed)?;
+        self.adapt_paths()?;
+        Ok(self.kept.take_given()?)
+    }
+
+    /// Gives what it was given at paths the options of its configuration.
     fn adapt_paths(&self) -> Result<(), ServerError> {
         let rules = |shared: &SharedListener| {
             self.config.listen.iter().find(|rules| rules.address == shared.path().into())
@@ -458,7 +472,8 @@ impl Running {
 
     /// A handle that stops this server from another thread.
     pub fn stopper(&self) -> Stopper {
-        Stopper { cores: self.within_reach(), kept: self.kept.clone() }
+        let shared = self.shared.iter().map(Arc::downgrade).collect();
+        Stopper { cores: self.within_reach(), kept: self.kept.clone(), shared }
     }
 
     /// A handle that gives this server something else to serve.
@@ -498,7 +513,8 @@ impl Running {
     /// # Errors
     /// What had ended a core before.
     pub fn stop(self) -> Result<(), ServerError> {
-        self.kept.close();
+        self.stopper().stop();
+        // Those, too, that have not come to be within reach.
         self.cores.iter().for_each(RunningCore::stop);
         self.join()
     }

@@ -88,10 +88,15 @@ pub enum Setting {
     HostAOnly,
 }
 
+/// What a case needs that is about connections outside of TLS: what is at `https` is not there.
+pub const IN_THE_CLEAR: &str = "in_the_clear";
+
 impl Setting {
     pub fn named(name: Option<&str>) -> Result<Setting, String> {
         match name {
             None => Ok(Setting::Usual),
+            // Of the connection, not of what is served.
+            Some(IN_THE_CLEAR) => Ok(Setting::Usual),
             Some("keep_alive_200ms") => Ok(Setting::KeepAlive200Ms),
             Some("host_a_only") => Ok(Setting::HostAOnly),
             Some(other) => Err(format!("the fixture lacks {other}")),

@@ -14,7 +14,7 @@ use upring::session::Core;
 use upring::tls::Acceptor;
 
 use crate::conformance::{Case, Collected, Ending, Peer, Segments, Target, Wait};
-use crate::fixture::{Routed, Setting, Tasks};
+use crate::fixture::{IN_THE_CLEAR, Routed, Setting, Tasks};
 use crate::inside_tls::{Authority, InsideTls, NAME};
 
 /// So few that some receives find none.
@@ -83,6 +83,9 @@ impl Target for Simulated {
     }
 
     fn supports(&self, case: &Case) -> Result<(), String> {
+        if self.tls.is_some() && case.needs.as_deref() == Some(IN_THE_CLEAR) {
+            return Err("it is about connections in the clear".into());
+        }
         super::setting_for(case).map(|_| ())
     }
 
