@@ -21,6 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use serving::Serving;
 use sha1::{Digest, Sha1};
+use socket2::{Domain, Socket, Type};
 
 const HOSTS: [&str; 2] = ["hosted", "native"];
 const SWITCH: &[u8] =
@@ -257,7 +258,12 @@ fn assert_crossing_is_found(arguments: &str, connections: usize, apart: usize, f
 /// A server that has the first of so many connections get what another one said, and that one what
 /// the first did: of messages of so many bytes all that is behind the first `from`.
 fn cross(connections: usize, apart: usize, bytes: usize, from: usize) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+    // All of them come at once: with the standard library's backlog of 128 some would be reset.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("there is a socket");
+    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any_port.into()).expect("loopback is there");
+    socket.listen(1024).expect("it is bound");
+    let listener = TcpListener::from(socket);
     let target = listener.local_addr().expect("it is bound");
     thread::spawn(move || {
         let mut streams: Vec<(TcpStream, bool)> = Vec::new();
