@@ -208,6 +208,7 @@ serve() {
 }
 
 # alone: refuses to go on if another than `server` listens on its port, which SO_REUSEPORT permits: it had a part of the connections.
+# What has ended is left out beforehand: it may be tens of thousands of lines, and bash reads them a byte at a time.
 alone() {
   local address state inode
   while read -r _ address _ state _ _ _ _ _ inode _; do
@@ -216,5 +217,5 @@ alone() {
       echo "another server listens on port $port, too" >&2
       exit 1
     fi
-  done </proc/net/tcp
+  done < <(grep ' 0A ' /proc/net/tcp)
 }
