@@ -260,16 +260,8 @@ impl<K: Kernel> Engine<K> {
             connection.offer_tls(acceptor);
             return false;
         }
-        let mut rest = connection.session.take_input();
-        let is_ended = connection.session.is_input_ended();
-        connection.secure(&acceptor, &self.core);
         self.with(token, |connection, core, key| {
-            while let Some(bytes) = rest.pop() {
-                connection.take(bytes, core, key);
-            }
-            if is_ended {
-                connection.take_end(core, key);
-            }
+            connection.secure_introduced(&acceptor, core, key);
         });
         true
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::connection::{Connection, Phase};
-use crate::buffer::{Batch, Lease};
+use crate::buffer::{Batch, Lease, LeaseQueue};
 use crate::config::{Millis, NEVER};
 use crate::counters::{Counters, HandshakeKind, NANOS_PER_MILLI};
 use crate::http::{Response, Status};
@@ -20,13 +20,32 @@ const RECORD_COST: u32 = 3;
 const PLAIN_HTTP: &str = "This port speaks TLS, and the request came without: use https://.\n";
 
 impl Connection {
-    /// From here on everything is inside TLS: `rest` is the beginning of it.
+    /// From here on everything is inside TLS.
     pub(super) fn secure(&mut self, acceptor: &Acceptor, core: &Core) {
         let deadline = core.now.saturating_add(core.limits.tls_handshake_timeout_ms);
         core.counters.tls_handshakes_open.raise();
         // What a request may take counts from the end of the handshake.
         self.session = Session::default();
         self.layer = Some(Box::new(Layer::accept(acceptor, core.now, deadline)));
+    }
+
+    /// The same, behind a header that came first: what lies behind it is the handshake's.
+    pub(super) fn secure_introduced(&mut self, acceptor: &Acceptor, core: &mut Core, key: u64) {
+        let (early, is_ended) = (self.session.take_input(), self.session.is_input_ended());
+        self.secure(acceptor, core);
+        self.hand_down(early, is_ended);
+        self.pump(core, key);
+    }
+
+    /// What was received in the clear, and counted there, belongs to the layer.
+    fn hand_down(&mut self, mut early: LeaseQueue, is_ended: bool) {
+        let Some(layer) = &mut self.layer else { return };
+        while let Some(bytes) = early.pop() {
+            layer.received(bytes);
+        }
+        if is_ended {
+            layer.cut();
+        }
     }
 
     /// It begins in the clear, and its client may ask for TLS (RFC 2817).
@@ -72,13 +91,8 @@ impl Connection {
         core.counters.tls_handshakes_open.raise();
         written.advance(written.len());
         core.recycle(written);
-        let mut early = self.session.take_input();
-        while let Some(bytes) = early.pop() {
-            layer.received(bytes);
-        }
-        if self.session.is_input_ended() {
-            layer.cut();
-        }
+        let (early, is_ended) = (self.session.take_input(), self.session.is_input_ended());
+        self.hand_down(early, is_ended);
     }
 
     /// Gives the session what the layer has for it, as long as it uses it up.

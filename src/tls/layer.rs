@@ -105,8 +105,14 @@ struct Incoming {
 impl Layer {
     /// The server's side of a connection that begins its handshake `now`.
     pub(crate) fn accept(acceptor: &Acceptor, now: Millis, deadline: Millis) -> Layer {
-        let mut outgoing = Layer {
-            state: State::Over,
+        let handshake = Handshake::new(acceptor.config(), now).map(Box::new);
+        let begun = |handshake| State::Handshaking { handshake, is_due: false };
+        Layer::of(handshake.map_or(State::Over, begun), deadline)
+    }
+
+    fn of(state: State, deadline: Millis) -> Layer {
+        Layer {
+            state,
             incoming: Incoming::default(),
             secured: None,
             outgoing: Vec::new(),
@@ -114,17 +120,12 @@ impl Layer {
             is_cut: false,
             has_more: false,
             has_said_close: false,
-        };
-        if let Ok(handshake) = Handshake::new(acceptor.config(), now) {
-            outgoing.state = State::Handshaking { handshake: Box::new(handshake), is_due: false };
         }
-        outgoing
     }
 
     /// The server's side of a connection that is in the clear until its client asks for TLS.
     pub(crate) fn offered(acceptor: Arc<Acceptor>) -> Layer {
-        let layer = Layer::accept(&acceptor, 0, NEVER);
-        Layer { state: State::Offered(acceptor), ..layer }
+        Layer::of(State::Offered(acceptor), NEVER)
     }
 
     /// Whether it is.
