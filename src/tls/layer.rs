@@ -581,7 +581,7 @@ mod tests {
                 TlsVersion::Tls12 => &rustls::version::TLS12,
                 TlsVersion::Tls13 => &rustls::version::TLS13,
             };
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
             let mut config = ClientConfig::builder_with_provider(provider)
                 .with_protocol_versions(&[versions])
                 .expect("a version")

@@ -97,7 +97,7 @@ impl Authority {
         &self,
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> ConfigBuilder<ClientConfig, WantsClientCert> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).expect("a certificate");
         ClientConfig::builder_with_provider(provider)

@@ -42,7 +42,7 @@ impl Authority {
     }
 
     pub fn client_config(&self, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[version])
             .expect("a version")
