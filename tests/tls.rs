@@ -162,11 +162,12 @@ fn ok_count(bytes: &[u8]) -> usize {
     String::from_utf8_lossy(bytes).matches("HTTP/1.1 200 OK").count()
 }
 
-/// What a client that asks three times, behind its handshake, gets if what it sends is cut once, at this byte.
+/// What a client that asks three times, behind its handshake, gets if what it sends is cut once, at this byte;
+/// and how much it has sent.
 fn answers_if_cut_at(
     cut: usize,
     config: &Arc<rustls::ClientConfig>,
-) -> Result<usize, rustls::Error> {
+) -> Result<(usize, usize), rustls::Error> {
     let mut scene = Scene::quiet();
     let client = scene.world.connect(ListenerId(0));
     let mut tls = InsideTls::new(config, NAME);
@@ -192,7 +193,7 @@ fn answers_if_cut_at(
     }
     match tls.fault() {
         Some(fault) => Err(fault.clone()),
-        None => Ok(ok_count(&tls.read())),
+        None => Ok((ok_count(&tls.read()), sent)),
     }
 }
 
@@ -200,11 +201,57 @@ fn answers_if_cut_at(
 fn records_may_be_cut_anywhere() {
     for version in versions() {
         let config = Authority::usual().client_config(version);
-        for cut in 0..800 {
+        let mut cut = 0;
+        loop {
             let answers = answers_if_cut_at(cut, &config);
-            assert_eq!(answers, Ok(3), "{:?}, cut at {cut}", version.version);
+            let sent = answers.as_ref().map_or(0, |(_, sent)| *sent);
+            assert_eq!(answers, Ok((3, sent)), "{:?}, cut at {cut}", version.version);
+            cut += 1;
+            if cut > sent {
+                break;
+            }
+        }
+        assert!(cut > 500, "a hello and all else, {cut} bytes");
+    }
+}
+
+#[test]
+fn a_cipher_is_chosen_that_is_cheap_for_both() {
+    use rustls::crypto::aws_lc_rs::{cipher_suite as suites, default_provider};
+    let [aes_128, aes_256, chacha] = [
+        [suites::TLS13_AES_128_GCM_SHA256, suites::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256],
+        [suites::TLS13_AES_256_GCM_SHA384, suites::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384],
+        [
+            suites::TLS13_CHACHA20_POLY1305_SHA256,
+            suites::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        ],
+    ];
+    for (at, version) in versions().into_iter().enumerate() {
+        for (asked, expected) in [
+            (&[aes_256, chacha, aes_128][..], aes_128),
+            (&[aes_256, chacha], aes_256),
+            (&[chacha, aes_128], chacha),
+            (&[chacha], chacha),
+        ] {
+            let mut provider = default_provider();
+            provider.cipher_suites = asked.iter().map(|suites| suites[at]).collect();
+            let config = Authority::usual().client_config_of(provider, version);
+            let mut scene = Scene::quiet();
+            let client = scene.world.connect(ListenerId(0));
+            let mut tls = InsideTls::new(&config, NAME);
+            scene.converse(&client, &mut tls);
+            let chosen = tls.connection().negotiated_cipher_suite();
+            assert_eq!(chosen, Some(expected[at]), "of {asked:?}");
+            scene.everything_is_given_back(&[client]);
         }
     }
+}
+
+#[test]
+fn what_is_recorded_today_is_not_read_by_a_quantum_computer_later() {
+    let (_, mut tls) = Scene::quiet().connect();
+    let group = tls.connection().negotiated_key_exchange_group().map(|group| group.name());
+    assert_eq!(group, Some(rustls::NamedGroup::X25519MLKEM768));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use rustls::sign::CertifiedKey;
 use rustls::unbuffered::{ConnectionState, EncodeError, InsufficientSizeError, UnbufferedStatus};
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
 
-use super::acceptor::PROTOCOL;
+use super::acceptor::{Configs, PROTOCOL};
 use super::record::{self, Opener, Sealer};
 use super::{Fault, TlsAlert};
 use crate::buffer::Lease;
@@ -27,19 +27,39 @@ const HANDSHAKE_RECORD: u8 = 22;
 
 /// A handshake that is under way.
 pub(super) struct Handshake {
-    connection: UnbufferedServerConnection,
-    asked: Arc<Asked>,
+    side: Side,
     /// The records that it has not used up, and the beginning of the next one.
     incoming: Vec<u8>,
     /// How much of it are whole records that it has seen.
     seen: usize,
     /// Its first byte has come.
     has_spoken: bool,
-    steps: u32,
     /// The client has said in the clear that TLS comes.
     is_agreed_on: bool,
     /// When the connection was there.
     pub(super) accepted_at: Millis,
+}
+
+/// Our side of it.
+enum Side {
+    /// The client has not said enough: it may never, and costs nothing as yet.
+    Waiting(Arc<Configs>),
+    Speaking {
+        connection: Box<UnbufferedServerConnection>,
+        asked: Arc<Asked>,
+    },
+}
+
+impl Side {
+    /// Begins to speak to the client whose first record this is.
+    fn speaking_to(configs: &Configs, record: &[u8]) -> Result<Side, Fault> {
+        let mut config = ServerConfig::clone(configs.choose(record));
+        let asked =
+            Arc::new(Asked { of: Arc::clone(&config.cert_resolver), name: OnceLock::new() });
+        config.cert_resolver = Arc::clone(&asked) as Arc<dyn ResolvesServerCert>;
+        let connection = UnbufferedServerConnection::new(config.into()).map_err(Fault::of)?;
+        Ok(Side::Speaking { connection: connection.into(), asked })
+    }
 }
 
 /// Notes the name that a client asks for: rustls tells it nobody but who finds the certificate.
@@ -79,22 +99,15 @@ pub(super) enum Next {
 }
 
 impl Handshake {
-    pub(super) fn new(config: Arc<ServerConfig>, accepted_at: Millis) -> Result<Handshake, Fault> {
-        let asked =
-            Arc::new(Asked { of: Arc::clone(&config.cert_resolver), name: OnceLock::new() });
-        let mut config = (*config).clone();
-        config.cert_resolver = Arc::clone(&asked) as Arc<dyn ResolvesServerCert>;
-        let connection = UnbufferedServerConnection::new(config.into()).map_err(Fault::of)?;
-        Ok(Handshake {
-            connection,
-            asked,
+    pub(super) fn new(configs: Arc<Configs>, accepted_at: Millis) -> Handshake {
+        Handshake {
+            side: Side::Waiting(configs),
             incoming: Vec::new(),
             seen: 0,
             has_spoken: false,
-            steps: 0,
             is_agreed_on: false,
             accepted_at,
-        })
+        }
     }
 
     /// Nothing but TLS can come: not even a request without it is answered in the clear.
@@ -139,7 +152,7 @@ impl Handshake {
 
     /// Whether a step was made.
     pub(super) fn has_begun(&self) -> bool {
-        self.steps > 0
+        matches!(self.side, Side::Speaking { .. })
     }
 
     /// The same as [`advance`](Handshake::advance), fenced: what a peer sends must cost no more than its own
@@ -153,16 +166,19 @@ impl Handshake {
     /// Makes the steps that the records at hand allow; what is to be sent for them is appended to `out`.
     /// Whether it is over.
     fn advance(&mut self, out: &mut Vec<u8>) -> Result<bool, Fault> {
-        self.steps += 1;
         self.seen = self.incoming.len();
         if self.seen > INCOMING_BYTES_MAX {
             let fault =
                 Fault::sent(TlsAlert::DecodeError, "a handshake longer than handshakes are");
             return Err(fault);
         }
+        if let Side::Waiting(configs) = &self.side {
+            self.side = Side::speaking_to(configs, &self.incoming)?;
+        }
+        let Side::Speaking { connection, .. } = &mut self.side else { return Ok(false) };
         loop {
             let UnbufferedStatus { discard, state } =
-                self.connection.process_tls_records(&mut self.incoming[..self.seen]);
+                connection.process_tls_records(&mut self.incoming[..self.seen]);
             let outcome = match state {
                 Ok(ConnectionState::EncodeTlsData(mut encoding)) => {
                     append(out, |room| encoding.encode(room));
@@ -184,53 +200,52 @@ impl Handshake {
             self.seen -= discard;
             match outcome {
                 None => {}
-                Some(Ok(_)) => return Ok(!self.connection.is_handshaking()),
+                Some(Ok(_)) => return Ok(!connection.is_handshaking()),
                 Some(Err(fault)) => {
-                    self.last_words(out);
+                    last_words(connection, &mut self.incoming[..self.seen], out);
                     return Err(fault);
                 }
             }
         }
     }
 
-    fn agreed_on(&self) -> Secured {
-        let of = &self.connection;
-        let chain = of.peer_certificates().unwrap_or_default();
-        Secured {
-            version: match of.protocol_version() {
-                Some(ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
-                _ => TlsVersion::Tls12,
-            },
-            server_name: self.asked.name.get().cloned(),
-            protocol: of.alpn_protocol().map(|_| PROTOCOL),
-            is_resumed: of.handshake_kind() == Some(HandshakeKind::Resumed),
-            client_certificates: chain.iter().map(|one| one.as_ref().into()).collect(),
-        }
-    }
-
-    /// Appends the alert that rustls has for the peer. It is asked only as long as it has something: it would
-    /// look at what was received once more, and panic, since that is the wrong place for it now.
-    fn last_words(&mut self, out: &mut Vec<u8>) {
-        // What it has seen of the records at hand it is to find where it was, or it panics.
-        while self.connection.wants_write() {
-            let UnbufferedStatus { discard, state } =
-                self.connection.process_tls_records(&mut self.incoming[..self.seen]);
-            let Ok(ConnectionState::EncodeTlsData(mut encoding)) = state else { return };
-            append(out, |room| encoding.encode(room));
-            self.incoming.drain(..discard);
-            self.seen -= discard;
-        }
-    }
-
     /// Ends it: the keys are ours.
     pub(super) fn finish(self) -> Result<Agreed, Fault> {
         debug_assert!(self.incoming.is_empty(), "a handshake uses up what it was given");
-        let secured = self.agreed_on();
-        let (secrets, keys) =
-            self.connection.dangerous_into_kernel_connection().map_err(Fault::of)?;
+        let Side::Speaking { connection, asked } = self.side else {
+            let fault = Fault::sent(TlsAlert::InternalError, "a handshake ended unbegun");
+            return Err(fault);
+        };
+        let secured = agreed_on(&connection, &asked);
+        let (secrets, keys) = connection.dangerous_into_kernel_connection().map_err(Fault::of)?;
         let suite = keys.negotiated_cipher_suite();
         let (opener, sealer) = (Opener::new(suite, secrets.rx), Sealer::new(suite, secrets.tx));
         Ok(Agreed { opener, sealer, keys, secured })
+    }
+}
+
+fn agreed_on(of: &UnbufferedServerConnection, asked: &Asked) -> Secured {
+    let chain = of.peer_certificates().unwrap_or_default();
+    Secured {
+        version: match of.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
+            _ => TlsVersion::Tls12,
+        },
+        server_name: asked.name.get().cloned(),
+        protocol: of.alpn_protocol().map(|_| PROTOCOL),
+        is_resumed: of.handshake_kind() == Some(HandshakeKind::Resumed),
+        client_certificates: chain.iter().map(|one| one.as_ref().into()).collect(),
+    }
+}
+
+/// Appends the alert that rustls has for the peer. It is asked only as long as it has something: it would
+/// look at what was received once more, and panic, if that were not where it was.
+fn last_words(of: &mut UnbufferedServerConnection, mut seen: &mut [u8], out: &mut Vec<u8>) {
+    while of.wants_write() {
+        let UnbufferedStatus { discard, state } = of.process_tls_records(seen);
+        let Ok(ConnectionState::EncodeTlsData(mut encoding)) = state else { return };
+        append(out, |room| encoding.encode(room));
+        seen = &mut seen[discard..];
     }
 }
 

@@ -105,9 +105,8 @@ struct Incoming {
 impl Layer {
     /// The server's side of a connection that begins its handshake `now`.
     pub(crate) fn accept(acceptor: &Acceptor, now: Millis, deadline: Millis) -> Layer {
-        let handshake = Handshake::new(acceptor.config(), now).map(Box::new);
-        let begun = |handshake| State::Handshaking { handshake, is_due: false };
-        Layer::of(handshake.map_or(State::Over, begun), deadline)
+        let handshake = Handshake::new(acceptor.configs(), now).into();
+        Layer::of(State::Handshaking { handshake, is_due: false }, deadline)
     }
 
     fn of(state: State, deadline: Millis) -> Layer {
@@ -233,7 +232,8 @@ impl Layer {
         };
         loop {
             if *is_due {
-                if !has_time {
+                // What follows on the first step costs little.
+                if !has_time && !handshake.has_begun() {
                     return Ok(Step::Waiting);
                 }
                 *is_due = false;
@@ -246,12 +246,6 @@ impl Layer {
             };
             match handshake.take(bytes)? {
                 Next::Part => {}
-                // What follows costs little.
-                Next::Whole if handshake.has_begun() => {
-                    if handshake.step(&mut self.outgoing)? {
-                        break;
-                    }
-                }
                 Next::Whole => *is_due = true,
                 Next::PlainHttp => {
                     self.state = State::Over;

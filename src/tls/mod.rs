@@ -15,6 +15,7 @@ mod alarm;
 mod certificates;
 mod fault;
 mod handshake;
+mod hello;
 mod layer;
 mod record;
 mod watch;

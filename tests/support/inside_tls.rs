@@ -6,6 +6,8 @@
 use std::io::{Read, Write};
 use std::sync::{Arc, OnceLock};
 
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, Error, RootCertStore, SupportedProtocolVersion};
@@ -42,8 +44,16 @@ impl Authority {
     }
 
     pub fn client_config(&self, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
+        self.client_config_of(default_provider(), version)
+    }
+
+    /// Of a client with these ciphers.
+    pub fn client_config_of(
+        &self,
+        provider: CryptoProvider,
+        version: &'static SupportedProtocolVersion,
+    ) -> Arc<ClientConfig> {
+        let mut config = ClientConfig::builder_with_provider(provider.into())
             .with_protocol_versions(&[version])
             .expect("a version")
             .with_root_certificates(self.roots.clone())
