@@ -8,31 +8,16 @@
 use std::sync::Arc;
 
 use rustls::ContentType;
-use rustls::kernel::KernelConnection;
-use rustls::server::ServerConnectionData;
 
-use super::handshake::{Agreed, Handshake, Next};
-use super::record::{self, Opener, Sealer};
+use super::alert::{self, FATAL, Said, WARNING};
+use super::handshake::{Handshake, Next};
+use super::incoming::Incoming;
+use super::open::Open;
 use super::{Acceptor, Fault, Origin, TlsAlert};
-use crate::buffer::{Batch, Lease, LeaseQueue};
+use crate::buffer::{Batch, Lease};
 use crate::config::{Millis, NEVER};
 use crate::counters::Counters;
 use crate::http::Secured;
-
-/// What is sealed for one send: three full records, which fit the memory a batch keeps.
-const SEALED_PER_SEND_MAX: usize = 3 * record::PLAIN_BYTES_MAX;
-
-/// What a record carries at first: with all around it, it fits one segment, so that the peer can open what
-/// has come instead of waiting for the rest of a long one.
-const FIRST_RECORD_BYTES: usize = 1400;
-
-/// Behind so many bytes records are as long as they get. After a pause it begins again, as the window of
-/// the kernel does (RFC 2861).
-const FIRST_RECORDS_BYTES: usize = 64 * 1024;
-const PAUSE_MS: Millis = 1000;
-
-/// Records without a byte of content in a row that a peer may send.
-const EMPTY_RECORDS_MAX: u8 = 32;
 
 /// The TLS of one connection.
 pub(crate) struct Layer {
@@ -63,17 +48,6 @@ enum State {
     Over,
 }
 
-struct Open {
-    opener: Opener,
-    sealer: Sealer,
-    /// Makes further keys.
-    keys: KernelConnection<ServerConnectionData>,
-    /// Bytes sent since the last pause, and when the last of them.
-    warmth: usize,
-    sealed_at: Millis,
-    empty_records: u8,
-}
-
 /// What a layer has for its session.
 pub(crate) enum Step {
     /// Nothing before more is received.
@@ -90,16 +64,6 @@ pub(crate) enum Step {
     PlainHttp,
     /// It cannot go on.
     Failed(Fault),
-}
-
-/// What was received and not opened.
-#[derive(Default)]
-struct Incoming {
-    /// The oldest. It is not in the queue: a lease on the same buffer may be in another one.
-    current: Option<Lease>,
-    rest: LeaseQueue,
-    /// The beginning of a record that did not come whole, in memory of its own.
-    partial: Option<Lease>,
 }
 
 impl Layer {
@@ -146,7 +110,7 @@ impl Layer {
     /// Bytes were received.
     pub(crate) fn received(&mut self, bytes: Lease) {
         if matches!(self.state, State::Handshaking { .. } | State::Open(_)) {
-            self.incoming.rest.push(bytes);
+            self.incoming.push(bytes);
         }
     }
 
@@ -197,12 +161,12 @@ impl Layer {
 
     /// Pieces of what was received that were not opened.
     pub(crate) fn unread(&self) -> usize {
-        self.incoming.rest.len() + usize::from(self.incoming.current.is_some())
+        self.incoming.len()
     }
 
     /// Receive buffers among them.
     pub(crate) fn held(&self) -> usize {
-        self.incoming.rest.held() + usize::from(self.incoming.current.is_some())
+        self.incoming.held()
     }
 
     /// Copies what waits out of the receive buffers, which others wait for.
@@ -212,7 +176,7 @@ impl Layer {
 
     /// Bytes that were [set aside](Layer::set_aside).
     pub(crate) fn bytes_aside(&self) -> usize {
-        self.incoming.rest.bytes_aside()
+        self.incoming.bytes_aside()
     }
 
     /// What comes next. A handshake is begun only if there is time for it.
@@ -258,10 +222,8 @@ impl Layer {
             return Ok(Step::Waiting);
         };
         let accepted_at = handshake.accepted_at;
-        let Agreed { opener, sealer, keys, secured } = handshake.finish()?;
-        let (warmth, sealed_at, empty_records) = (0, 0, 0);
-        let open = Open { opener, sealer, keys, warmth, sealed_at, empty_records };
-        self.state = State::Open(Box::new(open));
+        let (open, secured) = Open::of(handshake.finish()?);
+        self.state = State::Open(open.into());
         self.deadline = NEVER;
         self.secured = Some(Arc::new(secured));
         Ok(Step::Secured { accepted_at })
@@ -275,10 +237,10 @@ impl Layer {
             };
             match open.opener.open(&mut record)? {
                 ContentType::ApplicationData if !record.is_empty() => {
-                    open.empty_records = 0;
+                    open.note_content();
                     return Ok(Step::Bytes(record));
                 }
-                ContentType::Alert => match alert(&record, open.is_tls13())? {
+                ContentType::Alert => match alert::received(&record, open.is_tls13())? {
                     Said::Nothing => open.note_empty()?,
                     Said::Close => return Ok(self.end(Step::Ended)),
                 },
@@ -318,7 +280,7 @@ impl Layer {
                 Some((Origin::Here, alert)) if !fault.is_said => {
                     self.outgoing.extend_from_slice(&[21, 3, 3, 0, 2, FATAL, alert.into()]);
                 }
-                None => fault = fault.or_sent(plain_alert(&self.outgoing)),
+                None => fault = fault.or_sent(alert::last_plain(&self.outgoing)),
                 _ => {}
             },
             State::Offered(_) | State::Ended(_) | State::Over => {}
@@ -359,199 +321,13 @@ impl Layer {
     }
 }
 
-/// RFC 8446 §6, and RFC 5246 §7.2 where they still mean something.
-const WARNING: u8 = 1;
-const FATAL: u8 = 2;
-
-/// What an alert that ends nothing says.
-enum Said {
-    Close,
-    Nothing,
-}
-
-fn alert(record: &[u8], is_tls13: bool) -> Result<Said, Fault> {
-    let [level, description] = *record else {
-        return Err(Fault::sent(TlsAlert::DecodeError, "an alert of another length than alerts"));
-    };
-    match TlsAlert::from(description) {
-        TlsAlert::CloseNotify => Ok(Said::Close),
-        // RFC 8446 §6.1: a close_notify follows.
-        TlsAlert::UserCanceled => Ok(Said::Nothing),
-        // RFC 5246 §7.2. RFC 8446 §6: there every other alert ends the connection, whatever its level says.
-        _ if level == WARNING && !is_tls13 => Ok(Said::Nothing),
-        description => Err(Fault::received(description)),
-    }
-}
-
-/// The alert that the last record of a handshake's output is, if it is one in the clear.
-fn plain_alert(outgoing: &[u8]) -> Option<TlsAlert> {
-    match outgoing.last_chunk::<7>()? {
-        [21, 3, _, 0, 2, _, description] => Some((*description).into()),
-        _ => None,
-    }
-}
-
-impl Open {
-    fn is_tls13(&self) -> bool {
-        self.keys.negotiated_cipher_suite().tls13().is_some()
-    }
-
-    /// Seals `written`, as much as is sent at once; whether that is all of it.
-    fn seal(&mut self, written: &mut Batch, now: Millis, out: &mut Vec<u8>) -> bool {
-        if now.saturating_sub(self.sealed_at) >= PAUSE_MS {
-            self.warmth = 0;
-        }
-        self.sealed_at = now;
-        let mut left = SEALED_PER_SEND_MAX;
-        while !written.is_empty() && left > 0 {
-            if self.sealer.is_used_up() && !self.renew(out) {
-                return false;
-            }
-            let is_warm = self.warmth >= FIRST_RECORDS_BYTES;
-            let most = if is_warm { record::PLAIN_BYTES_MAX } else { FIRST_RECORD_BYTES };
-            let len = written.len().min(most).min(left);
-            self.sealer.seal(ContentType::ApplicationData, len, out, |out| {
-                let mut missing = len;
-                for slice in written.slices() {
-                    let taken = slice.len().min(missing);
-                    out.extend_from_slice(&slice[..taken]);
-                    missing -= taken;
-                    if missing == 0 {
-                        break;
-                    }
-                }
-            });
-            written.advance(len);
-            self.warmth = self.warmth.saturating_add(len);
-            left -= len;
-        }
-        written.is_empty()
-    }
-
-    /// RFC 8446 §4.6.3: has the peer open what follows with a new key, and seals it with that; false where
-    /// TLS has no such thing.
-    fn renew(&mut self, out: &mut Vec<u8>) -> bool {
-        let suite = self.keys.negotiated_cipher_suite();
-        if suite.tls13().is_none() {
-            return false;
-        }
-        self.sealer.seal(ContentType::Handshake, KEY_UPDATE.len(), out, |out| {
-            out.extend_from_slice(&KEY_UPDATE);
-        });
-        match self.keys.update_tx_secret() {
-            Ok(secrets) => self.sealer = Sealer::new(suite, secrets),
-            Err(_) => return false,
-        }
-        true
-    }
-
-    /// A handshake message behind the handshake.
-    fn further(&mut self, message: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
-        let suite = self.keys.negotiated_cipher_suite();
-        if suite.tls13().is_none() {
-            // RFC 5746 §4.5 allows it, and RFC 9325 §3.5 asks for no more.
-            return Err(Fault::sent(TlsAlert::NoRenegotiation, "renegotiation is not spoken"));
-        }
-        // RFC 8446 §4.6.3: alone in its record, since the key behind it is another.
-        let is_asked = match *message {
-            [24, 0, 0, 1, asked @ (0 | 1)] => asked == 1,
-            _ => {
-                let why = "a handshake message that has no place here";
-                return Err(Fault::sent(TlsAlert::UnexpectedMessage, why));
-            }
-        };
-        let secrets = self.keys.update_rx_secret().map_err(Fault::of)?;
-        self.opener = Opener::new(suite, secrets);
-        if is_asked {
-            self.renew(out);
-        }
-        Ok(())
-    }
-
-    /// Keeps a peer from keeping us busy with nothing.
-    fn note_empty(&mut self) -> Result<(), Fault> {
-        self.empty_records += 1;
-        if self.empty_records > EMPTY_RECORDS_MAX {
-            let why = "record after record without content";
-            return Err(Fault::sent(TlsAlert::UnexpectedMessage, why));
-        }
-        Ok(())
-    }
-}
-
-/// RFC 8446 §4.6.3: update_not_requested.
-const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
-
-impl Sealer {
-    fn alert(&mut self, level: u8, description: TlsAlert, out: &mut Vec<u8>) {
-        let said = [level, description.into()];
-        self.seal(ContentType::Alert, said.len(), out, |out| out.extend_from_slice(&said));
-    }
-}
-
-impl Incoming {
-    /// The oldest bytes that were not used up.
-    fn front(&mut self) -> Option<&mut Lease> {
-        if self.current.as_ref().is_none_or(|current| current.is_empty()) {
-            self.current = self.rest.pop();
-        }
-        self.current.as_mut()
-    }
-
-    /// The next record, if it has come whole: on the buffer that it came in, or put together.
-    fn record(&mut self, counters: &Counters) -> Result<Option<Lease>, Fault> {
-        loop {
-            let is_begun = self.partial.is_some();
-            let Some(current) = self.front() else { return Ok(None) };
-            if !is_begun {
-                match record::record_bytes(current).transpose()? {
-                    Some(len) if len == current.len() => return Ok(self.current.take()),
-                    Some(len) if len < current.len() => return Ok(Some(current.split_to(len))),
-                    _ => {}
-                }
-            }
-            if self.assemble(counters)? {
-                return Ok(self.partial.take());
-            }
-        }
-    }
-
-    /// Copies what is there of a record that came in pieces; whether it is whole.
-    fn assemble(&mut self, counters: &Counters) -> Result<bool, Fault> {
-        let Some(current) = &mut self.current else { return Ok(false) };
-        let partial = self.partial.get_or_insert_with(|| Lease::with_room(0));
-        for _ in 0..2 {
-            let len = record::record_bytes(partial).transpose()?;
-            let missing = len.unwrap_or(record::HEADER_BYTES) - partial.len();
-            let taken = missing.min(current.len());
-            partial.append(&current[..taken], len.unwrap_or(FIRST_RECORD_BYTES));
-            current.advance(taken);
-            counters.bytes_assembled.add(taken as u64);
-        }
-        if current.is_empty() {
-            self.current = None;
-        }
-        let len = record::record_bytes(partial).transpose()?;
-        Ok(len == Some(partial.len()))
-    }
-
-    fn set_aside(&mut self) {
-        // It goes back to where it came from: all before it in its buffer was opened and given away.
-        if let Some(current) = self.current.take() {
-            let copied = Lease::copied(std::iter::once(&*current));
-            self.rest.set_aside();
-            self.current = Some(copied);
-        } else {
-            self.rest.set_aside();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use rustls::pki_types::ServerName;
     use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
+    use super::super::open::EMPTY_RECORDS_MAX;
+    use super::super::record::{self, Sealer};
     use super::*;
     use crate::config::{Pem, TlsSettings, TlsVersion};
 
@@ -705,46 +481,6 @@ mod tests {
         for update in [&[24, 0, 0, 1, 2][..], &[24, 0, 0, 1, 0, 24], &[24, 0, 0, 1]] {
             let mut scene = Scene::new(TlsVersion::Tls13);
             assert_eq!(scene.hear(ContentType::Handshake, update), UNEXPECTED, "{update:?}");
-        }
-    }
-
-    /// What comes of an alert: it closes, ends nothing, or is the end with this alert of this origin.
-    fn heard(level: u8, alert: TlsAlert, is_tls13: bool) -> Result<&'static str, Origin> {
-        match super::alert(&[level, alert.into()], is_tls13) {
-            Ok(Said::Close) => Ok("closes"),
-            Ok(Said::Nothing) => Ok("ends nothing"),
-            Err(fault) => {
-                let (origin, said) = fault.alert.expect("a fault with an alert");
-                assert_eq!(said, alert);
-                Err(origin)
-            }
-        }
-    }
-
-    #[test]
-    fn a_level_means_something_in_tls_12_only() {
-        for level in 0..=u8::MAX {
-            for description in 0..=u8::MAX {
-                let alert = TlsAlert::from(description);
-                let (closes, canceled) = (alert == TlsAlert::CloseNotify, description == 90);
-                let expected = |is_tls13: bool| match () {
-                    () if closes => Ok("closes"),
-                    () if canceled || (level == WARNING && !is_tls13) => Ok("ends nothing"),
-                    () => Err(Origin::Peer),
-                };
-                for is_tls13 in [true, false] {
-                    let heard = heard(level, alert, is_tls13);
-                    assert_eq!(heard, expected(is_tls13), "{level} {description} {is_tls13}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn an_alert_of_another_length_is_none() {
-        for record in [&[][..], &[1], &[1, 0, 0]] {
-            let fault = alert(record, true).err().expect("a fault");
-            assert_eq!(fault.alert, Some((Origin::Here, TlsAlert::DecodeError)), "{record:?}");
         }
     }
 }

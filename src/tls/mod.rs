@@ -12,11 +12,14 @@
 
 mod acceptor;
 mod alarm;
+mod alert;
 mod certificates;
 mod fault;
 mod handshake;
 mod hello;
+mod incoming;
 mod layer;
+mod open;
 mod record;
 mod watch;
 
