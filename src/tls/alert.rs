@@ -49,10 +49,10 @@ impl Sealer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::Origin;
+    use crate::counters::AlertBy;
 
     /// What comes of an alert: it closes, ends nothing, or is the end with this alert of this origin.
-    fn heard(level: u8, alert: TlsAlert, is_tls13: bool) -> Result<&'static str, Origin> {
+    fn heard(level: u8, alert: TlsAlert, is_tls13: bool) -> Result<&'static str, AlertBy> {
         match received(&[level, alert.into()], is_tls13) {
             Ok(Said::Close) => Ok("closes"),
             Ok(Said::Nothing) => Ok("ends nothing"),
@@ -73,7 +73,7 @@ mod tests {
                 let expected = |is_tls13: bool| match () {
                     () if closes => Ok("closes"),
                     () if canceled || (level == WARNING && !is_tls13) => Ok("ends nothing"),
-                    () => Err(Origin::Peer),
+                    () => Err(AlertBy::Peer),
                 };
                 for is_tls13 in [true, false] {
                     let heard = heard(level, alert, is_tls13);
@@ -87,7 +87,7 @@ mod tests {
     fn an_alert_of_another_length_is_none() {
         for record in [&[][..], &[1], &[1, 0, 0]] {
             let fault = received(record, true).err().expect("a fault");
-            assert_eq!(fault.alert, Some((Origin::Here, TlsAlert::DecodeError)), "{record:?}");
+            assert_eq!(fault.alert, Some((AlertBy::Us, TlsAlert::DecodeError)), "{record:?}");
         }
     }
 }

@@ -10,20 +10,11 @@ use crate::counters::{self, AlertBy};
 /// An alert's description (RFC 8446 §6.2).
 pub use rustls::AlertDescription as TlsAlert;
 
-/// Who has said that it cannot go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// We have, or are going to.
-    Here,
-    /// The peer has.
-    Peer,
-}
-
 /// Why a connection's TLS is over before its time.
 #[derive(Debug)]
 pub(crate) struct Fault {
-    /// The alert, where one says it.
-    pub(crate) alert: Option<(Origin, TlsAlert)>,
+    /// The alert, where one says it, and who has sent it or is going to.
+    pub(crate) alert: Option<(AlertBy, TlsAlert)>,
     /// rustls has made the alert, if there is one.
     pub(super) is_said: bool,
     why: Cow<'static, str>,
@@ -32,24 +23,24 @@ pub(crate) struct Fault {
 impl Fault {
     /// We say so, with this alert.
     pub(super) fn sent(alert: TlsAlert, why: &'static str) -> Fault {
-        Fault { alert: Some((Origin::Here, alert)), is_said: false, why: why.into() }
+        Fault { alert: Some((AlertBy::Us, alert)), is_said: false, why: why.into() }
     }
 
     /// The peer has said so.
     pub(super) fn received(alert: TlsAlert) -> Fault {
         let why = format!("the peer says {}", alert_name(alert)).into();
-        Fault { alert: Some((Origin::Peer, alert)), is_said: true, why }
+        Fault { alert: Some((AlertBy::Peer, alert)), is_said: true, why }
     }
 
     /// An error of rustls. Of a handshake it sends the alert itself.
     pub(super) fn of(error: Error) -> Fault {
         let alert = match error {
             Error::AlertReceived(alert) => return Fault::received(alert),
-            Error::DecryptError => Some((Origin::Here, TlsAlert::BadRecordMac)),
-            Error::PeerSentOversizedRecord => Some((Origin::Here, TlsAlert::RecordOverflow)),
+            Error::DecryptError => Some((AlertBy::Us, TlsAlert::BadRecordMac)),
+            Error::PeerSentOversizedRecord => Some((AlertBy::Us, TlsAlert::RecordOverflow)),
             // What it says of these is sealed already, and cannot be read from what it has to send.
-            Error::InvalidCertificate(ref why) => Some((Origin::Here, why.clone().into())),
-            Error::NoCertificatesPresented => Some((Origin::Here, TlsAlert::CertificateRequired)),
+            Error::InvalidCertificate(ref why) => Some((AlertBy::Us, why.clone().into())),
+            Error::NoCertificatesPresented => Some((AlertBy::Us, TlsAlert::CertificateRequired)),
             _ => None,
         };
         Fault { alert, is_said: true, why: error.to_string().into() }
@@ -66,16 +57,12 @@ impl Fault {
 
     /// The alert's description and who has sent it, if one was.
     pub(crate) fn said(&self) -> Option<(u8, AlertBy)> {
-        let by = |origin| match origin {
-            Origin::Here => AlertBy::Us,
-            Origin::Peer => AlertBy::Peer,
-        };
-        self.alert.map(|(origin, alert)| (alert.into(), by(origin)))
+        self.alert.map(|(by, alert)| (alert.into(), by))
     }
 
     /// The same, with this alert if it has none.
     pub(super) fn or_sent(mut self, alert: Option<TlsAlert>) -> Fault {
-        self.alert = self.alert.or(alert.map(|alert| (Origin::Here, alert)));
+        self.alert = self.alert.or(alert.map(|alert| (AlertBy::Us, alert)));
         self
     }
 }
@@ -83,7 +70,7 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.alert {
-            Some((Origin::Here, alert)) => write!(f, "{}: {}", alert_name(alert), self.why),
+            Some((AlertBy::Us, alert)) => write!(f, "{}: {}", alert_name(alert), self.why),
             _ => f.write_str(&self.why),
         }
     }
@@ -121,7 +108,7 @@ mod tests {
             (Error::NoCertificatesPresented, TlsAlert::CertificateRequired),
         ] {
             let fault = Fault::of(error);
-            assert_eq!((fault.alert, fault.is_said), (Some((Origin::Here, alert)), true));
+            assert_eq!((fault.alert, fault.is_said), (Some((AlertBy::Us, alert)), true));
         }
     }
 }

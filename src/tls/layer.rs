@@ -13,10 +13,10 @@ use super::alert::{self, FATAL, Said, WARNING};
 use super::handshake::{Handshake, Next};
 use super::incoming::Incoming;
 use super::open::Open;
-use super::{Acceptor, Fault, Origin, TlsAlert};
+use super::{Acceptor, Fault, TlsAlert};
 use crate::buffer::{Batch, Lease};
 use crate::config::{Millis, NEVER};
-use crate::counters::Counters;
+use crate::counters::{AlertBy, Counters};
 use crate::http::Secured;
 
 /// The TLS of one connection.
@@ -271,13 +271,13 @@ impl Layer {
     fn fail(&mut self, mut fault: Fault) -> Step {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Open(mut open) => {
-                if let Some((Origin::Here, alert)) = fault.alert {
+                if let Some((AlertBy::Us, alert)) = fault.alert {
                     open.sealer.alert(FATAL, alert, &mut self.outgoing);
                 }
             }
             State::Handshaking { .. } => match fault.alert {
                 // Not rustls': a record it never saw.
-                Some((Origin::Here, alert)) if !fault.is_said => {
+                Some((AlertBy::Us, alert)) if !fault.is_said => {
                     self.outgoing.extend_from_slice(&[21, 3, 3, 0, 2, FATAL, alert.into()]);
                 }
                 None => fault = fault.or_sent(alert::last_plain(&self.outgoing)),
@@ -383,7 +383,7 @@ mod tests {
         }
 
         /// What comes of a record: the alert of its fault, and who has sent it.
-        fn hear(&mut self, kind: ContentType, carried: &[u8]) -> Option<(Origin, TlsAlert)> {
+        fn hear(&mut self, kind: ContentType, carried: &[u8]) -> Option<(AlertBy, TlsAlert)> {
             let mut record = Vec::new();
             self.peer.seal(kind, carried.len(), &mut record, |out| out.extend(carried));
             self.layer.received(Lease::copied(std::iter::once(&record[..])));
@@ -398,8 +398,8 @@ mod tests {
         }
     }
 
-    const UNEXPECTED: Option<(Origin, TlsAlert)> =
-        Some((Origin::Here, TlsAlert::UnexpectedMessage));
+    const UNEXPECTED: Option<(AlertBy, TlsAlert)> =
+        Some((AlertBy::Us, TlsAlert::UnexpectedMessage));
 
     #[test]
     fn a_key_that_is_used_up_is_replaced_and_where_there_is_no_other_that_is_the_end() {
@@ -444,7 +444,7 @@ mod tests {
     fn in_tls_13_there_are_no_warnings() {
         let warning = [WARNING, TlsAlert::UnrecognisedName.into()];
         let mut scene = Scene::new(TlsVersion::Tls13);
-        let expected = Some((Origin::Peer, TlsAlert::UnrecognisedName));
+        let expected = Some((AlertBy::Peer, TlsAlert::UnrecognisedName));
         assert_eq!(scene.hear(ContentType::Alert, &warning), expected);
     }
 
@@ -462,8 +462,8 @@ mod tests {
     #[test]
     fn what_has_no_place_behind_a_handshake_is_refused_though_its_peer_has_sealed_it() {
         let hello = [1, 0, 0, 2, 3, 3];
-        let refused = Some((Origin::Here, TlsAlert::NoRenegotiation));
-        let decode_error = Some((Origin::Here, TlsAlert::DecodeError));
+        let refused = Some((AlertBy::Us, TlsAlert::NoRenegotiation));
+        let decode_error = Some((AlertBy::Us, TlsAlert::DecodeError));
         for version in TlsVersion::ALL {
             let of_hello = if version == TlsVersion::Tls12 { refused } else { UNEXPECTED };
             for (kind, carried, expected) in [

@@ -26,7 +26,7 @@ mod watch;
 pub use acceptor::{Acceptor, Expiry, Renewed};
 pub(crate) use alarm::Alarm;
 pub use certificates::CertificateError;
+pub(crate) use fault::Fault;
 pub use fault::TlsAlert;
-pub(crate) use fault::{Fault, Origin};
 pub(crate) use layer::{Layer, Step};
 pub use watch::Watch;

@@ -233,6 +233,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::counters::AlertBy;
 
     /// Lengths of what records carry, in this order with one key. That of 17 bytes is an alert.
     const LENGTHS: [usize; 7] = [0, 1, 16, 1000, PLAIN_BYTES_MAX, 0, 17];
@@ -412,7 +413,7 @@ mod tests {
                     let mut hurt = record.clone();
                     hurt[at] ^= 1 << (at % 8);
                     let fault = open(&hurt, sequence).expect("it was changed");
-                    let expected = Some((super::super::Origin::Here, TlsAlert::BadRecordMac));
+                    let expected = Some((AlertBy::Us, TlsAlert::BadRecordMac));
                     assert_eq!(fault.alert, expected, "{suite:?}, at {at}");
                 }
                 for len in [HEADER_BYTES, HEADER_BYTES + 1, record.len() - 1] {
