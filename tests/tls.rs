@@ -43,11 +43,19 @@ impl Scene {
     }
 
     fn securing(acceptor: Arc<Acceptor>, seed: u64, faults: Faults) -> Scene {
+        Scene::listening(Some(acceptor), seed, faults)
+    }
+
+    fn in_the_clear() -> Scene {
+        Scene::listening(None, 1, Faults::none())
+    }
+
+    fn listening(acceptor: Option<Arc<Acceptor>>, seed: u64, faults: Faults) -> Scene {
         let kernel = Simulation::new(seed, SimConfig { faults, ..SimConfig::default() });
         let (world, counters) = (kernel.world(), Arc::<Counters>::default());
         let core = Core::new(registry(), Limits::default(), Arc::clone(&counters), 0);
         let engine = Engine::new(kernel, core, 1, Arc::default(), DrainTimes::default())
-            .securing(&[Some(acceptor)]);
+            .securing(&[acceptor]);
         Scene { engine, world, counters }
     }
 
@@ -154,6 +162,11 @@ fn registry() -> Registry {
     });
     registry.insert("/", Resource::new().get(ok));
     registry.insert("/long", Resource::new().get(long));
+    let private = from_head(|request: &Request<'_>, reply: &mut Reply<'_>| {
+        reply.send(&Response::text(Status::OK, request.scheme()));
+    });
+    let raw = Protocol::callback("raw", |_| Raw);
+    registry.insert("/private", Resource::new().get(private).upgrade(raw).tls_required());
     registry.insert("/raw", Resource::new().upgrade(Protocol::callback("raw", |_| Raw)));
     registry
 }
@@ -633,6 +646,65 @@ fn what_is_no_switch_to_tls_is_answered_in_the_clear() {
         client.write(GET);
         scene.settle();
         assert_eq!(ok_count(&client.read()), 1, "{text}: the connection goes on");
+        scene.everything_is_given_back(&[client]);
+    }
+}
+
+/// What is to be had inside TLS only, asked for in these ways.
+const PRIVATE: [&str; 3] = [
+    "GET /private HTTP/1.1\r\nHost: a\r\n\r\n",
+    "POST /private HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi",
+    "GET /private HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: raw\r\n\r\n",
+];
+
+#[test]
+fn u_90_what_needs_tls_says_in_the_clear_how_to_get_there() {
+    for said in PRIVATE {
+        let mut scene = Scene::by_upgrade(1, Faults::none());
+        let client = scene.world.connect(ListenerId(0));
+        client.write(said.as_bytes());
+        client.write(GET);
+        scene.settle();
+        let heard = String::from_utf8(client.read()).expect("text");
+        let (first, second) = heard.split_once("to TLS, by Upgrade: TLS/1.2.\n").expect("a text");
+        assert!(first.starts_with("HTTP/1.1 426 Upgrade Required\r\n"), "{said}: {heard}");
+        for field in ["Connection: Upgrade\r\n", "Upgrade: TLS/1.2, HTTP/1.1\r\n"] {
+            assert!(first.contains(field), "{said}: {heard}");
+        }
+        assert_eq!(ok_count(second.as_bytes()), 1, "{said}: the connection goes on");
+        scene.everything_is_given_back(&[client]);
+    }
+    // U-45: a client that cannot switch is not left to try.
+    let mut scene = Scene::by_upgrade(1, Faults::none());
+    let client = scene.world.connect(ListenerId(0));
+    client.write(b"GET /private HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n");
+    scene.settle();
+    assert!(client.read().starts_with(b"HTTP/1.1 426 "));
+    assert_eq!(client.ending(), Some(Ending::Finished));
+    scene.everything_is_given_back(&[client]);
+}
+
+#[test]
+fn what_needs_tls_is_answered_inside_it_and_nowhere_else() {
+    let mut scene = Scene::quiet();
+    let (client, mut tls) = scene.connect();
+    tls.write(PRIVATE[0].as_bytes());
+    scene.converse(&client, &mut tls);
+    assert!(tls.read().ends_with(b"https"));
+    tls.write(PRIVATE[2].as_bytes());
+    scene.converse(&client, &mut tls);
+    assert!(tls.read().starts_with(b"HTTP/1.1 101 "));
+    scene.everything_is_given_back(&[client]);
+    // Of a listener that has no TLS. U-92: it is not named.
+    for said in PRIVATE {
+        let mut scene = Scene::in_the_clear();
+        let client = scene.world.connect(ListenerId(0));
+        client.write(said.as_bytes());
+        scene.settle();
+        let heard = String::from_utf8(client.read()).expect("text");
+        assert!(heard.starts_with("HTTP/1.1 421 Misdirected Request\r\n"), "{said}: {heard}");
+        assert!(!heard.contains("Upgrade"), "{said}: {heard}");
+        assert_eq!(scene.counters.requests_misdirected.value(), 1);
         scene.everything_is_given_back(&[client]);
     }
 }

@@ -20,6 +20,7 @@ pub struct Resource {
     protocols_text: String,
     order: Order,
     is_upgrade_required: bool,
+    is_tls_required: bool,
     is_advertised: bool,
     content_bytes_max: Option<u64>,
 }
@@ -85,6 +86,14 @@ impl Resource {
         self
     }
 
+    /// Is to be had inside TLS only. In the clear the answer is 421 (RFC 9110 §15.5.20), before its protocols
+    /// are asked; or, from a listener that TLS can be switched to, 426 with that (RFC 2817 §4.2, U-90).
+    #[must_use]
+    pub fn tls_required(mut self) -> Resource {
+        self.is_tls_required = true;
+        self
+    }
+
     /// Names the protocols in ordinary answers, too (U-46). Off by default: some clients break on
     /// it.
     #[must_use]
@@ -144,6 +153,10 @@ impl Resource {
 
     pub(crate) fn is_upgrade_required(&self) -> bool {
         self.is_upgrade_required
+    }
+
+    pub(crate) fn is_tls_required(&self) -> bool {
+        self.is_tls_required
     }
 
     /// The protocols in descending preference, as an Upgrade field lists them.

@@ -6,6 +6,7 @@ use super::asked::Asked;
 use super::content::{Incoming, at_hand};
 use super::exchange::{Step, answer_and_close, refuse, write};
 use super::logged::explain;
+use super::secure::in_the_clear;
 use super::streamed::Streamed;
 use super::switched::fenced;
 use super::waiting::{Kept, Waiting};
@@ -84,16 +85,19 @@ pub(super) fn begin(
         return unrouted(request, incoming(0, port.core), control, port);
     };
     let request = request.with_pattern(route.pattern);
+    if route.resource.is_tls_required() && request.secured().is_none() {
+        let refusal = in_the_clear(port);
+        let must_close = is_hopeless(&refusal, request) || route.must_close(input);
+        return conclude(request, &refusal, incoming(0, port.core), must_close, control, port);
+    }
     if let Some(missed) = route.missed {
         missed.count(port.core);
         missed.result().into_iter().for_each(|result| route.explain(request, result));
     }
     if let Some(refusal) = route.refusal(request) {
-        // U-45: what a 426 asks for, an HTTP/1.0 client cannot do on this connection.
-        let is_hopeless =
-            refusal.status() == Status::UPGRADE_REQUIRED && request.version() == Version::Http10;
-        let must_close =
-            is_hopeless || (route.is_misused && has_content) || route.must_close(input);
+        let must_close = is_hopeless(&refusal, request)
+            || (route.is_misused && has_content)
+            || route.must_close(input);
         return conclude(request, &refusal, incoming(0, port.core), must_close, control, port);
     }
     if !has_content {
@@ -121,6 +125,11 @@ pub(super) fn begin(
     }
     let kept = Kept::of(request, route.registry);
     Step::Begun(Box::new(Waiting::for_content(kept, incoming, port.core)))
+}
+
+/// U-45: what a 426 asks for, an HTTP/1.0 client cannot do on this connection.
+fn is_hopeless(refusal: &Response, request: Request<'_>) -> bool {
+    refusal.status() == Status::UPGRADE_REQUIRED && request.version() == Version::Http10
 }
 
 /// The framing of a request with whose head nothing is wrong, as a whole and at this server.

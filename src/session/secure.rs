@@ -10,7 +10,7 @@
 
 use super::{Port, Session, State};
 use crate::buffer::{Lease, LeaseQueue};
-use crate::http::{Fields, Framing, Request, Status, framing, write_switching};
+use crate::http::{Fields, Framing, Request, Response, Status, framing, write_switching};
 use crate::upgrade::Offer;
 
 /// The token (RFC 2817 §3.1).
@@ -18,6 +18,21 @@ const TOKEN: &[u8] = b"TLS";
 
 /// The stack from its bottom (RFC 2817 §3.3), behind the version that was offered.
 const UPPER: &[u8] = b", HTTP/1.1";
+
+/// What a client without TLS needs to be told where only TLS is spoken to: how to switch to it, if it can here
+/// (RFC 2817 §4.2), or that this is not the connection for it.
+#[cold]
+#[expect(clippy::expect_used, reason = "no input: the names of two protocols")]
+pub(super) fn in_the_clear(port: &Port<'_>) -> Response {
+    if port.is_securable {
+        let text = "This resource needs a switch to TLS, by Upgrade: TLS/1.2.\n";
+        let stack = [TOKEN, b"/1.2", UPPER].concat();
+        let response = Response::text(Status::UPGRADE_REQUIRED, text).with_upgrade(stack);
+        return response.expect("tokens are no control bytes");
+    }
+    port.core.counters.requests_misdirected.raise();
+    Response::text(Status::MISDIRECTED_REQUEST, "This resource is to be had by https only.\n")
+}
 
 /// Answers a request that offers TLS by the switch, if the connection can be secured; the request, which is
 /// answered behind it.

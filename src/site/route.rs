@@ -153,6 +153,9 @@ impl<'a> Routing<'a> {
         if route.flag("upgrade_required").unwrap_or(switches && !is_answered) {
             resource = resource.upgrade_required();
         }
+        if route.flag("tls_required") == Some(true) {
+            resource = resource.tls_required();
+        }
         if route.flag("advertise") == Some(true) {
             resource = resource.advertise();
         }

@@ -20,8 +20,8 @@ pub enum Origins {
     /// Every one.
     #[default]
     Any,
-    /// The one that is asked for: the origin's host and port are those of Host. Clients that say
-    /// none may, too.
+    /// The one that is asked for: the origin's host and port are those of Host, and inside TLS it is one of
+    /// https. Clients that say none may, too.
     Same,
     /// These, compared as browsers write them: `https://example.org`. Clients that say none may, if
     /// `or_none` says so.
@@ -45,7 +45,7 @@ impl Origins {
         match self {
             Origins::Any => true,
             _ if is_repeated => false,
-            Origins::Same => origin.is_none_or(|origin| is_same(origin, request.host())),
+            Origins::Same => origin.is_none_or(|origin| is_same(origin, *request)),
             Origins::Only { origins, or_none } => origin.map_or(*or_none, |origin| {
                 origins.iter().any(|allowed| origin.eq_ignore_ascii_case(allowed.as_bytes()))
             }),
@@ -53,10 +53,12 @@ impl Origins {
     }
 }
 
-/// Whether an origin is on the host that was asked.
-fn is_same(origin: &[u8], host: Option<&[u8]>) -> bool {
-    let authority = origin.strip_prefix(b"https://").or_else(|| origin.strip_prefix(b"http://"));
-    matches!((authority, host), (Some(authority), Some(host)) if authority.eq_ignore_ascii_case(host))
+/// Whether an origin is on the host that was asked, by https if it was asked inside TLS: what was asked in the clear
+/// may have come to a proxy by https.
+fn is_same(origin: &[u8], request: Request<'_>) -> bool {
+    let by_http = || origin.strip_prefix(b"http://").filter(|_| request.secured().is_none());
+    let authority = origin.strip_prefix(b"https://").or_else(by_http);
+    matches!((authority, request.host()), (Some(authority), Some(host)) if authority.eq_ignore_ascii_case(host))
 }
 
 /// What a service asks of a handshake.
@@ -171,8 +173,11 @@ fn choose(request: &Request<'_>, ours: &[Box<str>]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::http::{HeadLimits, read_head};
+    use crate::config::TlsVersion;
+    use crate::http::{HeadLimits, Secured, read_head};
 
     const WS: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
     const VERSION: &str = "Sec-WebSocket-Version: 13\r\n";
@@ -180,10 +185,16 @@ mod tests {
 
     /// The status of the answer, and the fields of a 101.
     fn answer(terms: &Terms, fields: &str) -> (u16, String) {
+        answer_by(None, terms, fields)
+    }
+
+    /// The same, by a connection inside TLS if there is something to say of one.
+    fn answer_by(secured: Option<&Arc<Secured>>, terms: &Terms, fields: &str) -> (u16, String) {
         let head = format!("GET /ws HTTP/1.1\r\nHost: a.example\r\n{WS}{fields}\r\n");
         let mut spans = Vec::new();
         let parsed = read_head(head.as_bytes(), &mut spans, &HeadLimits::default()).expect("valid");
-        match look_at(&Request::new(head.as_bytes(), &parsed, &spans), terms) {
+        let request = Request::new(head.as_bytes(), &parsed, &spans).with_secured(secured);
+        match look_at(&request, terms) {
             Ok(accepted) => {
                 (101, String::from_utf8(accepted.fields.as_bytes().to_vec()).expect("ASCII"))
             }
@@ -245,6 +256,25 @@ mod tests {
             let field = origin.map_or(String::new(), |origin| format!("Origin: {origin}\r\n"));
             let told = format!("{:?} {field}", terms.origins);
             assert_eq!(answer(&terms, &format!("{VERSION}{KEY}{field}")).0, status, "{told}");
+        }
+    }
+
+    // A page that came in the clear may be anybody's.
+    #[test]
+    fn inside_tls_the_same_origin_is_one_inside_tls() {
+        let secured = Arc::new(Secured {
+            version: TlsVersion::Tls13,
+            server_name: None,
+            protocol: None,
+            is_resumed: false,
+            client_certificates: Vec::new(),
+        });
+        let terms = Terms { origins: Origins::Same, ..Terms::default() };
+        for (origin, status) in
+            [("http://a.example", 403), ("https://a.example", 101), ("https://b.example", 403)]
+        {
+            let fields = format!("{VERSION}{KEY}Origin: {origin}\r\n");
+            assert_eq!(answer_by(Some(&secured), &terms, &fields).0, status, "{origin}");
         }
     }
 
