@@ -62,19 +62,22 @@ const LINE: &[u8] = b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 80\r\n";
 const BINARY: &[u8] =
     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\xdc\x04\0\x50";
 
-/// Reads until the server has said this inside, or the handshake is over if it is empty.
-fn hear(stream: &mut TcpStream, tls: &mut InsideTls, end: &str) -> String {
-    let (mut heard, mut bytes) = (Vec::new(), [0; 4096]);
+/// Reads until the server has said this inside, or the handshake is over if it is empty; and how many bytes
+/// were sent for it.
+fn hear(stream: &mut TcpStream, tls: &mut InsideTls, end: &str) -> (String, usize) {
+    let (mut heard, mut bytes, mut sent) = (Vec::new(), [0; 4096], 0);
     loop {
         heard.extend(tls.read());
         let text = String::from_utf8_lossy(&heard).into_owned();
         if text.contains(end) && !tls.connection().is_handshaking() {
-            return text;
+            return (text, sent);
         }
         let count = stream.read(&mut bytes).expect("it answers");
         assert!(count > 0, "it ends behind {text:?}, {:?}", tls.fault());
         tls.feed(&bytes[..count]);
-        stream.write_all(&tls.output()).expect("it is open");
+        let said = tls.output();
+        stream.write_all(&said).expect("it is open");
+        sent += said.len();
     }
 }
 
@@ -84,6 +87,7 @@ fn a_client_behind_a_load_balancer_is_known_inside_tls_wherever_its_header_is_cu
     for way in WAYS {
         for (header, version) in [(LINE, ProxyProtocol::V1), (BINARY, ProxyProtocol::V2)] {
             let Some(running) = start(server(proxied(version), way)) else { return };
+            let mut sent = 0;
             // In the header, behind it, and in the first record.
             for cut in 0..=header.len() + 10 {
                 let mut client = connect(running.addresses()[0]);
@@ -92,15 +96,19 @@ fn a_client_behind_a_load_balancer_is_known_inside_tls_wherever_its_header_is_cu
                 client.write_all(&all[..cut]).expect("it is open");
                 thread::sleep(Duration::from_millis(1));
                 client.write_all(&all[cut..]).expect("it is open");
-                hear(&mut client, &mut tls, "");
+                sent += all.len() + hear(&mut client, &mut tls, "").1;
                 tls.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-                client.write_all(&tls.output()).expect("it is open");
-                let answer = hear(&mut client, &mut tls, "for localhost");
+                let request = tls.output();
+                client.write_all(&request).expect("it is open");
+                let (answer, more) = hear(&mut client, &mut tls, "for localhost");
+                sent += request.len() + more;
                 let expected = "\r\n\r\n192.0.2.1:56324 for localhost";
                 assert!(answer.ends_with(expected), "{way:?}, {version:?}, {cut}: {answer}");
             }
             let faults = ["proxy_headers_faulty", "tls_faults", "tls_plain_http"];
             assert_eq!(faults.map(|name| running.counter(name)), [0; 3], "{way:?}");
+            wait_until("all is received", || running.counter("bytes_received") >= sent as u64);
+            assert_eq!(running.counter("bytes_received"), sent as u64, "each byte counts once");
             running.stop().expect("it stops in order");
         }
     }
