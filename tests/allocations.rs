@@ -5,8 +5,6 @@
 
 #![allow(unsafe_code, reason = "an allocator that counts is unsafe by its interface")]
 
-#[path = "support/inside_tls.rs"]
-mod inside_tls;
 #[path = "../benches/support/mod.rs"]
 mod support;
 
@@ -17,9 +15,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use inside_tls::{Authority, NAME, versions};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
+use support::inside_tls::{Authority, NAME, versions};
 use support::{Alone, PLAINTEXT, SWITCH, Simulated, WARM, ready, registry, with_unused_protocols};
 use upring::access::{Recorder, feeds};
 use upring::buffer::Lease;

@@ -6,6 +6,8 @@
 
 pub mod bodies;
 pub mod counted;
+#[path = "../../tests/support/inside_tls.rs"]
+pub mod inside_tls;
 pub mod table;
 pub mod timing;
 pub mod watched;
@@ -25,6 +27,7 @@ use upring::resource::{Registry, Reply, Resource};
 use upring::ring::sim::{Client, Faults, SimConfig, Simulation, World};
 use upring::ring::{Kernel, ListenerId, Wait};
 use upring::session::{Core, Port, Session};
+use upring::tls::Acceptor;
 use upring::upgrade::Protocol;
 use watched::Watched;
 
@@ -225,6 +228,11 @@ impl Simulated {
         let world = kernel.world();
         let engine = engine(Watched::new(kernel, watch), core(registry));
         Simulated { engine, world }
+    }
+
+    /// The same, and its connections are inside TLS.
+    pub fn inside_tls(self, acceptor: Arc<Acceptor>) -> Simulated {
+        Simulated { engine: self.engine.securing(&[Some(acceptor)]), ..self }
     }
 
     /// A connection, accepted.

@@ -14,6 +14,7 @@ pub mod scan;
 pub mod session;
 pub mod switch;
 pub mod target;
+pub mod tls;
 pub mod websocket;
 
 use std::time::Duration;
@@ -88,6 +89,7 @@ pub fn all_counted() -> Vec<Body> {
         session::bodies(),
         switch::bodies(),
         engine::bodies(),
+        tls::bodies(),
         files::bodies(),
         websocket::bodies(),
     ];
