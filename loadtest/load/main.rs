@@ -4,7 +4,7 @@
 //! ```text
 //!   options ──► script (what is said) ─┐
 //!                                      ├──► rounds (who says it when; is it right?) ──► clients (ring)
-//!               pace (when) ───────────┘         │
+//!               pace (when) ───────────┘         │                                    └─ secured (TLS)
 //!                                                └──► tally ──► report
 //! ```
 //!
@@ -50,6 +50,7 @@ mod rounds;
 mod run;
 mod say;
 mod script;
+mod secured;
 #[allow(unsafe_code)] // sets a socket option that neither the standard library nor socket2 offers
 mod source;
 mod storm;

@@ -193,7 +193,7 @@ impl Task {
         }
         let common = self.mode.common();
         let mut uring = setup::build(&ring_config()).map_err(|error| text(&error))?;
-        let clients = Clients::new(&mut uring, common.target, common.sources, self.seats);
+        let clients = Clients::new(&mut uring, common, self.seats);
         let mut clients = clients.map_err(|error| text(&error))?;
         let mut rounds = Rounds::new(self.script, self.plan, self.seats, tell.clone());
         rounds.open(&mut clients).map_err(|error| text(&error))?;

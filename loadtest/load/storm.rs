@@ -154,7 +154,7 @@ pub(crate) fn run(
     let mut uring = setup::build(&ring_config())?;
     let seats = options.common.connections + HONEST;
     let common = &options.common;
-    let mut clients = Clients::new(&mut uring, common.target, common.sources, seats)?;
+    let mut clients = Clients::new(&mut uring, common, seats)?;
     let mut weather = Weather::new(options, seats, interrupt);
     weather.rage(limit, &mut clients)?;
     weather.honest.tell_faults();
@@ -260,6 +260,7 @@ impl<'o> Weather<'o> {
             left.min(Duration::from_nanos(at_ns.saturating_sub(now_ns)))
         });
         clients.turn(Patience::For(next))?;
+        self.honest.handshakes.add(clients.take_handshakes());
         while let Some(event) = clients.next() {
             self.hear(event, clients);
             // What is sent without end is not read beyond the limit.
@@ -358,7 +359,7 @@ impl<'o> Weather<'o> {
                 }
             }
             Event::Ended(place) => self.ended(place, &Fault::Closed, clients),
-            Event::Lost(place, errno) => self.ended(place, &Fault::Socket(errno), clients),
+            Event::Lost(place, fault) => self.ended(place, &fault, clients),
             Event::Closed(place) => {
                 let seat = &mut self.seats[place];
                 seat.tenant += 1;
@@ -414,7 +415,10 @@ impl<'o> Weather<'o> {
         let is_refused = matches!(fault, Fault::Socket(Errno(libc::ECONNREFUSED)));
         match seat.client {
             _ if seat.is_closing => {}
-            Client::HalfClose if seat.expectation.is_met() => {
+            // In TLS, an end that was not announced may be anyone's.
+            Client::HalfClose
+                if seat.expectation.is_met() && !matches!(fault, Fault::Truncated) =>
+            {
                 self.answered(place, clients);
                 self.close(place, Manner::Close, clients);
             }
@@ -471,6 +475,7 @@ impl<'o> Weather<'o> {
             "connections": self.options.common.connections,
             "clients": clients.collect::<serde_json::Map<_, _>>(),
             "errors": self.honest.errors,
+            "tls": self.honest.handshakes.json(&self.options.common.tls),
             "interrupted": self.interrupt.has_come(),
             "honest_p50_us": self.honest.us(0.5),
             "honest_p99_us": self.honest.us(0.99),
@@ -495,10 +500,11 @@ impl<'o> Weather<'o> {
             }
         }
         lines.push(format!(
-            "an honest answer on a new connection: p50 {:.1}, p99 {:.1}, max {:.1} us",
+            "an honest answer on a new connection: p50 {:.1}, p99 {:.1}, max {:.1} us{}",
             self.honest.us(0.5),
             self.honest.us(0.99),
-            self.honest.us(1.0)
+            self.honest.us(1.0),
+            self.honest.handshakes.text(&self.options.common)
         ));
         lines.join("\n")
     }
