@@ -136,6 +136,10 @@ pub(crate) struct Storm {
     /// Seconds the storm lasts.
     #[arg(long, default_value_t = 5.0, value_parser = seconds)]
     pub(crate) seconds: f64,
+    /// Half-done handshakes begun a second, each given up for the next one of its seat; by default a
+    /// client comes again when it is closed, or after five seconds.
+    #[arg(long, value_parser = rate)]
+    pub(crate) rate: Option<f64>,
     #[command(flatten)]
     pub(crate) common: Common,
 }
@@ -150,7 +154,9 @@ pub(crate) enum Kind {
     Resets,
     /// FIN behind the request: the answer has to come all the same, and then the end.
     HalfCloses,
-    /// All of them, in equal parts.
+    /// The first message of a TLS handshake, and then nothing: a close is what they get. With --tls.
+    HalfHandshakes,
+    /// All of them but half-handshakes, in equal parts.
     All,
 }
 
@@ -300,6 +306,14 @@ impl Mode {
         }
         if common.connections.saturating_mul(self.depth()) > UNDER_WAY_MAX {
             return Err(format!("--connections times --depth are at most {UNDER_WAY_MAX}"));
+        }
+        if let Mode::Storm(Storm { kind, rate, .. }) = self {
+            if *kind == Kind::HalfHandshakes && !common.tls.tls {
+                return Err("half-done handshakes are of --tls".to_owned());
+            }
+            if *kind != Kind::HalfHandshakes && rate.is_some() {
+                return Err("--rate is of --kind half-handshakes".to_owned());
+            }
         }
         if self.rounds().is_some_and(|run| usize::from(run.threads) > common.connections) {
             return Err("each of the --threads needs one of the --connections".to_owned());
