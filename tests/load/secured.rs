@@ -181,7 +181,12 @@ fn what_is_wrong_in_tls_is_said_counted_and_in_the_status() {
             },
             "the server closed without close_notify",
         ),
-        ("switch", Kind::Usual, |stream| echo(stream, |bytes| bytes[5] ^= 1), "byte 5 of the echo"),
+        (
+            "switch --late",
+            Kind::Usual,
+            |stream| echo(stream, |bytes| bytes[5] ^= 1),
+            "byte 5 of the echo",
+        ),
         (
             "http --content ha",
             Kind::Usual,
@@ -216,7 +221,7 @@ fn what_is_wrong_in_tls_is_said_counted_and_in_the_status() {
             },
             "TLS: received corrupt message",
         ),
-        ("http", Kind::Impostor, |stream| drop(read_head(stream)), "BadSignature"),
+        ("http", Kind::Impostor, |stream| close(stream), "BadSignature"),
         (
             "http",
             Kind::Usual,
