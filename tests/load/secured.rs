@@ -1,7 +1,6 @@
 //! The same in TLS: of upring nothing is wrong, and of servers that break off, lie or show what is not
 //! theirs it is said. Their end of TLS is rustls', in a thread for each connection.
 
-use std::fmt::Debug;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use super::serving::Serving;
 use super::{ANSWER, HOSTS, SWITCH, load, report, said, serve_each};
 
 type Stream = StreamOwned<ServerConnection, TcpStream>;
+type Serve = fn(&mut Stream);
 
 /// Shows a certificate whose key it need not have.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ fn config(kind: Kind) -> Arc<ServerConfig> {
 }
 
 /// Calls `serve` with each connection, its handshake still to be done.
-fn serve_in_tls(kind: Kind, serve: fn(&mut Stream)) -> SocketAddr {
+fn serve_in_tls(kind: Kind, serve: Serve) -> SocketAddr {
     let usual = config(kind);
     // A function is what a thread of each connection is given; what it needs is made once for all.
     let usual: &'static Arc<ServerConfig> = Box::leak(Box::new(usual));
@@ -149,7 +149,7 @@ fn a_client_that_keeps_its_tickets_resumes_all_but_its_first_session() {
 
 #[test]
 fn tickets_that_are_not_taken_are_told_and_no_error() {
-    let serve: fn(&mut Stream) = |stream| {
+    let serve: Serve = |stream| {
         if read_head(stream) {
             stream.write_all(ANSWER).unwrap_or_default();
             close(stream);
@@ -169,7 +169,7 @@ fn tickets_that_are_not_taken_are_told_and_no_error() {
 
 #[test]
 fn what_is_wrong_in_tls_is_said_counted_and_in_the_status() {
-    let cases: [(&str, Kind, fn(&mut Stream), &str); 7] = [
+    let cases: [(&str, Kind, Serve, &str); 7] = [
         (
             "http --requests-per-connection 1",
             Kind::Usual,
