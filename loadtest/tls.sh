@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What does TLS cost: a request, one of sixteen and a message on a connection that is kept, and a connection of its own with its
-# handshake, full or resumed? Every server has a certificate of ECDSA with P-256, and gives tickets; without --tls-resume none is kept.
+# What does TLS cost: a request, one of sixteen and a message on a connection that is kept, and a handshake, full or resumed?
+# Every server has a certificate of ECDSA with P-256, and gives tickets; a profile without --tls-resume keeps none of them.
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/common.sh"
 begin tls 11 0.5 "$@"
