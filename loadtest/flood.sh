@@ -92,6 +92,11 @@ for name in "${names[@]}"; do
       "${figures[@]}")")
   done
 done
+for name in "${names[@]}"; do
+  # A request takes some tens of microseconds, and at this rate it hardly ever waits for another.
+  awk "BEGIN { exit !($(median "$folder/$name.quiet" 2) > 1000) }" &&
+    echo "$name: p99 is above a millisecond without a flood: the machine is not quiet, and these are no figures" >&2
+done
 if [ "$record" = none ]; then exit; fi
 # As `measure` writes them.
 {

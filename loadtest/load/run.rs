@@ -203,6 +203,10 @@ impl Task {
         let taken = rounds.run(&mut clients).map_err(|error| text(&error))?;
         let _ = tell.send(News::Ended(Ok(taken)));
         let _ = orders.recv();
+        if common.tls.tls {
+            // Others are closed by the kernel, which says no goodbye in TLS.
+            rounds.close(&mut clients).map_err(|error| text(&error))?;
+        }
         Ok(())
     }
 }

@@ -258,3 +258,112 @@ impl Secured {
         (!output.is_empty()).then_some(output)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use rustls::{ServerConfig, ServerConnection};
+
+    use super::*;
+
+    fn server() -> ServerConnection {
+        let made = rcgen::generate_simple_self_signed(vec!["somebody.test".to_owned()]);
+        let made = made.expect("a name");
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("both")
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], PrivateKeyDer::from(key))
+            .expect("its own key");
+        ServerConnection::new(Arc::new(config)).expect("it can be begun")
+    }
+
+    fn options(version: Version) -> Tls {
+        let tls_name = ServerName::try_from("localhost").expect("a name");
+        Tls { tls: true, tls_version: Some(version), tls_resume: false, tls_name }
+    }
+
+    /// What a server says to so many bytes.
+    fn answer(server: &mut ServerConnection, mut bytes: &[u8]) -> Vec<u8> {
+        while !bytes.is_empty() {
+            server.read_tls(&mut bytes).expect("it is memory");
+            server.process_new_packets().expect("it is TLS");
+        }
+        let mut output = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut output).expect("it is memory");
+        }
+        output
+    }
+
+    /// The lengths of records (RFC 8446 §5.1).
+    fn records(mut bytes: &[u8]) -> Vec<usize> {
+        let mut found = Vec::new();
+        while let [_, _, _, high, low, rest @ ..] = bytes {
+            found.push(usize::from(u16::from_be_bytes([*high, *low])));
+            bytes = &rest[found[found.len() - 1]..];
+        }
+        found
+    }
+
+    #[test]
+    fn what_is_said_in_a_turn_shares_records_also_before_the_handshake_is_over() {
+        for version in [Version::V12, Version::V13] {
+            for is_early in [true, false] {
+                let mut security = Security::of(&options(version), 1).expect("it is asked for");
+                let (mut client, mut server) = (security.begin(0), server());
+                let mut batch = Batch::default();
+                for piece in ["GET ", "/ HTTP/1.1", "\r\n\r\n"] {
+                    batch.push(piece.into());
+                }
+                batch.push(vec![b'x'; 1000].into());
+                if is_early {
+                    client.write(&batch);
+                }
+                let mut last = Vec::new();
+                while client.is_handshaking() || last.is_empty() {
+                    last = client.output().unwrap_or_default();
+                    let answer = answer(&mut server, &last);
+                    assert_eq!(client.receive(&answer).expect("it is TLS"), b"");
+                    if !client.is_handshaking() {
+                        if !is_early {
+                            client.write(&batch);
+                        }
+                        last = client.output().unwrap_or(last);
+                    }
+                }
+                let lengths = records(&last);
+                let shared = lengths.iter().filter(|length| **length > 1018).count();
+                assert_eq!(shared, 1, "{version:?}, {is_early}: {lengths:?}");
+                answer(&mut server, &last);
+                let mut said = vec![0; 1018];
+                server.reader().read_exact(&mut said).expect("it has come");
+                assert_eq!(said, batch.slices().flatten().copied().collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn a_close_is_said_once_and_not_in_a_handshake() {
+        let mut security = Security::of(&options(Version::V13), 1).expect("it is asked for");
+        let (mut client, mut server) = (security.begin(0), server());
+        client.finish();
+        assert!(!client.has_said_close());
+        while client.is_handshaking() {
+            let answer = answer(&mut server, &client.output().unwrap_or_default());
+            client.receive(&answer).expect("it is TLS");
+        }
+        let tickets = answer(&mut server, &client.output().expect("its Finished"));
+        client.receive(&tickets).expect("it is TLS");
+        client.finish();
+        client.finish();
+        assert!(client.has_said_close());
+        assert_eq!(records(&client.output().expect("an alert")).len(), 1);
+        assert!(matches!(client.cut(), Fault::Truncated));
+        server.send_close_notify();
+        let answer = answer(&mut server, &[]);
+        client.receive(&answer).expect("it is TLS");
+        assert!(client.has_ended());
+    }
+}

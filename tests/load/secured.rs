@@ -4,6 +4,9 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustls::crypto::ring::{Ticketer, default_provider, sign::any_supported_type};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -145,6 +148,28 @@ fn a_client_that_keeps_its_tickets_resumes_all_but_its_first_session() {
             assert_eq!(report["tls"]["resumed"], 96, "{arguments}: {report}");
         }
     }
+}
+
+#[test]
+fn a_client_says_that_it_closes() {
+    static SAID: AtomicUsize = AtomicUsize::new(0);
+    static CUT: AtomicUsize = AtomicUsize::new(0);
+    let target = serve_in_tls(Kind::Usual, |stream| {
+        if read_head(stream) {
+            stream.write_all(ANSWER).unwrap_or_default();
+        }
+        let end = stream.read(&mut [0]);
+        let count = if matches!(end, Ok(0)) { &SAID } else { &CUT };
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    let output = load("http --tls --requests 12 --connections 12", target);
+    assert!(output.status.success(), "{output:?}");
+    let begun = Instant::now();
+    let ended = || SAID.load(Ordering::Relaxed) + CUT.load(Ordering::Relaxed);
+    while ended() < 12 && begun.elapsed() < Duration::from_secs(9) {
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!((SAID.load(Ordering::Relaxed), CUT.load(Ordering::Relaxed)), (12, 0));
 }
 
 #[test]
