@@ -26,14 +26,21 @@ declare -A command=(
   [fastwebsockets-corked]='../peers/release/fastwebsockets-echo --corked --listen 127.0.0.1:PORT'
   [nginx]='../../loadtest/peers/nginx.sh PORT'
   [haproxy]='../../loadtest/peers/haproxy.sh PORT'
+  [hosted-tls]='./upring --listen 127.0.0.1:PORT --workers 1 --host hosted --tls-self-signed'
+  [native-tls]='./upring --listen 127.0.0.1:PORT --workers 1 --host native --tls-self-signed'
+  [nginx-tls]='../../loadtest/peers/nginx.sh PORT tls'
+  [hyper-tls]='../../loadtest/peers/hyper-tls.sh PORT aws-lc'
+  [hyper-tls-ring]='../../loadtest/peers/hyper-tls.sh PORT ring'
 )
-# What it can do: plain requests, a switch to echo, a switch to websocket.
+# What it can do: plain requests, a switch to echo, a switch to websocket; in TLS requests, and a switch to echo.
 declare -A can=(
   [hosted]='http echo websocket' [native]='http echo websocket' [baseline]='http echo' [epoll]='http echo'
   [hyper]='http echo' [hyper-flush]='http' [tungstenite]='websocket' [fastwebsockets]='websocket'
   [fastwebsockets-corked]='websocket' [nginx]='http' [haproxy]='http'
+  [hosted-tls]='tls tls-echo' [native-tls]='tls tls-echo' [nginx-tls]='tls' [hyper-tls]='tls tls-echo' [hyper-tls-ring]='tls tls-echo'
 )
-everyone=(hosted native baseline epoll hyper hyper-flush tungstenite fastwebsockets fastwebsockets-corked nginx haproxy)
+everyone=(hosted native baseline epoll hyper hyper-flush tungstenite fastwebsockets fastwebsockets-corked nginx haproxy
+  hosted-tls native-tls nginx-tls hyper-tls hyper-tls-ring)
 
 # What the options said.
 topic='' rounds='' seconds='' record='' targets='' profiles=''
@@ -131,7 +138,7 @@ compare() {
   count=${#called[@]}
   for name in "$@"; do
     [ -n "${command[$name]-}" ] || refuse "there is no server $name"
-    is_there "$name" && add "$name"
+    if can_any "$name" && is_there "$name"; then add "$name"; fi
   done
   [ $((${#called[@]} + ${#running[@]})) -gt "$count" ] || refuse 'there is no server to measure: --targets or --server names one'
   build "$@"
@@ -143,25 +150,39 @@ compare() {
   exec examples/measure "$measure" "${called[@]}" "${running[@]}" "${more[@]}"
 }
 
+# Whether a server can do anything of the profiles.
+can_any() {
+  local name
+  for name in "${names[@]}"; do
+    if is_in "${kind[$name]}" "${can[$1]}"; then return; fi
+  done
+  return 1
+}
+
 # Adds a server with what it can do of the profiles to `called`.
 add() {
   local some=() name
   for name in "${names[@]}"; do
     if is_in "${kind[$name]}" "${can[$1]}"; then some+=("$name"); fi
   done
-  if [ ${#some[@]} -gt 0 ]; then
-    called+=(--target "$1=${command[$1]}")
-    [ ${#some[@]} = ${#names[@]} ] || called+=(--only "$1=$(IFS=, && echo "${some[*]}")")
-  fi
+  called+=(--target "$1=${command[$1]}")
+  if [ ${#some[@]} != ${#names[@]} ]; then called+=(--only "$1=$(IFS=, && echo "${some[*]}")"); fi
 }
 
 # Debian's servers may be missing, and the rest is measured without them, which the record says.
 is_there() {
-  local version
+  local version program=${1%-tls}
   case $1 in
-    nginx | haproxy)
-      if ! version=$(PATH=$PATH:/usr/sbin && "$1" -v 2>&1); then
-        echo "LEFT OUT: $1 is not installed (apt-get install $1)" >&2
+    nginx-tls | hyper-tls*)
+      if ! version=$(openssl version); then
+        echo "LEFT OUT: $1 needs openssl, which is not installed (apt-get install openssl)" >&2
+        notes+=("left out: $1, openssl is not installed")
+        return 1
+      fi
+      ;;&
+    nginx | nginx-tls | haproxy)
+      if ! version=$(PATH=$PATH:/usr/sbin && "$program" -v 2>&1); then
+        echo "LEFT OUT: $1 is not installed (apt-get install $program)" >&2
         notes+=("left out: $1, not installed")
         return 1
       fi
@@ -170,9 +191,9 @@ is_there() {
       notes+=("${version%% - http*}")
       ;;
     # Those with a suffix are the same in another way.
-    hyper | tungstenite | fastwebsockets)
-      version=$(sed -n "/^name = \"$1\"/{n;s/.*\"\(.*\)\"/\1/p}" "$loadtest/peers/Cargo.lock")
-      notes+=("$1 $version")
+    hyper | hyper-tls | tungstenite | fastwebsockets)
+      version=$(sed -n "/^name = \"$program\"/{n;s/.*\"\(.*\)\"/\1/p}" "$loadtest/peers/Cargo.lock")
+      notes+=("$program $version")
       ;;
   esac
 }
@@ -184,7 +205,7 @@ build() {
   (cd "$loadtest/.." && "${cargo[@]}" target --bins --example measure --example baseline --example epoll)
   local name
   for name in "$@"; do
-    if [[ ${command[$name]-} == ../peers/* ]]; then
+    if [[ ${command[$name]-} == ../peers/* || $name == hyper-* ]]; then
       (cd "$loadtest/.." && "${cargo[@]}" target/peers --manifest-path loadtest/peers/Cargo.toml)
       return
     fi
@@ -202,7 +223,7 @@ serve() {
   until [ -n "$port" ]; do
     sleep 0.1
     kill -0 "$server" || exit 1
-    port=$(sed -n 's|^ *http://127.0.0.1:\([0-9]*\)/ .*|\1|p' "$told")
+    port=$(sed -n 's|^ *https\{0,1\}://127.0.0.1:\([0-9]*\)/ .*|\1|p' "$told")
   done
   rm "$told"
 }

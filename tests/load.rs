@@ -5,6 +5,9 @@
 #[allow(dead_code, reason = "each test takes the part of it that it needs")]
 mod serving;
 
+#[path = "load/secured.rs"]
+mod secured;
+
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -32,6 +35,15 @@ fn load(arguments: &str, target: SocketAddr) -> Output {
     Command::new(env!("CARGO_BIN_EXE_upring-load"))
         .args(arguments.split_whitespace())
         .args(["--target", &target.to_string(), "--json"])
+        .output()
+        .expect("the binary is built with its tests")
+}
+
+/// The same, told as people read it.
+fn text(arguments: &str, target: SocketAddr) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_upring-load"))
+        .args(arguments.split_whitespace())
+        .args(["--target", &target.to_string()])
         .output()
         .expect("the binary is built with its tests")
 }
@@ -690,6 +702,12 @@ fn what_nobody_can_mean_is_wrong_usage() {
         "idle --seconds 1e19",
         "storm --seconds 0",
         "storm --seconds 1e19",
+        "storm --kind half-handshakes",
+        "storm --rate 10",
+        "http --tls-resume",
+        "http --tls-version 1.3",
+        "http --tls --tls-version 1.1",
+        "http --tls --tls-name .",
     ] {
         let output = load(arguments, target);
         assert_eq!(output.status.code(), Some(2), "{arguments}: {output:?}");

@@ -3,15 +3,17 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-const SCRIPTS: [&str; 8] = [
+const SCRIPTS: [&str; 10] = [
     "churn.sh",
     "compare.sh",
     "echo.sh",
+    "flood.sh",
     "idle.sh",
     "pipeline.sh",
     "plaintext.sh",
     "switch.sh",
     "tail.sh",
+    "tls.sh",
 ];
 
 fn bash(arguments: &[&str]) -> Output {

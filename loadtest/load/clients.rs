@@ -1,15 +1,19 @@
 //! The connections of one thread of the generator, over upring's own ring: they connect, send,
 //! receive and close, and what comes of it is an [`Event`]. Nothing here knows what is said on
-//! them.
+//! them, and nobody else that it may be said in TLS.
 //!
 //! ```text
 //!   connect, send, finish, close ──► settled at the end of a turn ──► ring ──► next() ──► Event
+//!                                                │ sealed                        ▲ opened
+//!                                                └────────── secured.rs ─────────┘
 //! ```
 //!
 //! A seat is the place of one connection. It is vacant again once its connection is closed, and
 //! that is when nothing of it is in flight any more.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use io_uring::IoUring;
@@ -20,6 +24,8 @@ use upring::ring::{
 };
 
 use crate::fault::Fault;
+use crate::options::Common;
+use crate::secured::{Handshakes, Secured, Security};
 use crate::source;
 
 /// Large enough that an echo of some size comes in few of them.
@@ -49,13 +55,30 @@ pub(crate) type Place = usize;
 /// What happened to the connection of a seat.
 pub(crate) enum Event {
     /// Bytes came.
-    Received(Place, Lease),
+    Received(Place, Bytes),
     /// The peer has ended its direction; nothing more comes.
     Ended(Place),
     /// The connection is lost, or was never had.
-    Lost(Place, Errno),
+    Lost(Place, Fault),
     /// The seat is vacant again.
     Closed(Place),
+}
+
+/// What was received, where it was, or what it was opened to.
+pub(crate) enum Bytes {
+    Lent(Lease),
+    Owned(Vec<u8>),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Lent(bytes) => bytes,
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
 }
 
 /// How long the next turn may wait for an event.
@@ -81,6 +104,9 @@ struct Seat {
     phase: Phase,
     handle: Handle,
     generation: u32,
+    /// In TLS, what is in it is said in the clear in `batch`, and sealed in `rest`.
+    secured: Option<Secured>,
+    is_handshaking: bool,
     /// What is to be sent, and the rest of a send that came out short, which goes before it.
     batch: Option<Box<Batch>>,
     rest: Option<Box<Batch>>,
@@ -101,6 +127,8 @@ impl Seat {
             phase: Phase::Vacant,
             handle: Handle(0),
             generation: 0,
+            secured: None,
+            is_handshaking: false,
             batch: None,
             rest: None,
             is_receiving: false,
@@ -123,23 +151,28 @@ pub(crate) struct Clients<'r> {
     ring: Ring<'r>,
     target: SocketAddr,
     sources: u8,
+    security: Option<Security>,
+    /// Those that are over, and how many are under way.
+    handshakes: Handshakes,
+    handshaking: usize,
     seats: Vec<Seat>,
     touched: Vec<Place>,
+    /// What else came of the last completion.
+    events: VecDeque<Event>,
     spare: Vec<Box<Batch>>,
     origin: Instant,
     now_ns: u64,
 }
 
 impl<'r> Clients<'r> {
-    /// `seats` vacant ones. Their connections come from `sources` addresses of loopback, if the
-    /// target is there.
+    /// `seats` vacant ones. Their connections come from some addresses of loopback, if the target is
+    /// there, and are in TLS, as the options have it.
     ///
     /// # Errors
     /// The kernel refuses the ring.
     pub(crate) fn new(
         uring: &'r mut IoUring,
-        target: SocketAddr,
-        sources: u8,
+        options: &Common,
         seats: usize,
     ) -> Result<Clients<'r>, SetupError> {
         let connections_max = u32::try_from(seats).unwrap_or(u32::MAX);
@@ -147,10 +180,14 @@ impl<'r> Clients<'r> {
         let ring = Ring::new(uring, &ring_config(), &limits, Vec::new())?;
         Ok(Clients {
             ring,
-            target,
-            sources,
+            target: options.target,
+            sources: options.sources,
+            security: Security::of(&options.tls, seats),
+            handshakes: Handshakes::default(),
+            handshaking: 0,
             seats: (0..seats).map(|_| Seat::vacant()).collect(),
             touched: Vec::new(),
+            events: VecDeque::new(),
             spare: Vec::new(),
             origin: Instant::now(),
             now_ns: 0,
@@ -172,6 +209,21 @@ impl<'r> Clients<'r> {
         nanoseconds(self.origin.elapsed())
     }
 
+    /// Handshakes that are over, since this was last asked.
+    pub(crate) fn take_handshakes(&mut self) -> Handshakes {
+        std::mem::take(&mut self.handshakes)
+    }
+
+    /// Those under way.
+    pub(crate) fn handshaking(&self) -> usize {
+        self.handshaking
+    }
+
+    /// A first message of TLS, if that is what is spoken.
+    pub(crate) fn hello(&mut self) -> Option<Vec<u8>> {
+        self.security.as_mut().map(Security::hello)
+    }
+
     pub(crate) fn is_vacant(&self, place: Place) -> bool {
         self.seats[place].phase == Phase::Vacant
     }
@@ -183,6 +235,22 @@ impl<'r> Clients<'r> {
     /// # Errors
     /// The kernel refuses at once; a peer that refuses later is [`Event::Lost`].
     pub(crate) fn connect(
+        &mut self,
+        place: Place,
+        unread_bytes: Option<usize>,
+    ) -> Result<(), Fault> {
+        self.connect_in_the_clear(place, unread_bytes)?;
+        self.seats[place].secured = self.security.as_mut().map(|security| security.begin(place));
+        self.seats[place].is_handshaking = self.security.is_some();
+        self.handshaking += usize::from(self.security.is_some());
+        Ok(())
+    }
+
+    /// The same, whatever the options say of TLS.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) fn connect_in_the_clear(
         &mut self,
         place: Place,
         unread_bytes: Option<usize>,
@@ -223,9 +291,9 @@ impl<'r> Clients<'r> {
     /// Closes the connection, whatever is under way on it. [`Event::Closed`] follows, if there is
     /// one.
     pub(crate) fn close(&mut self, place: Place, manner: Manner) {
-        let seat = &mut self.seats[place];
-        if seat.phase == Phase::Open {
-            seat.phase = Phase::Ending(manner);
+        if self.seats[place].phase == Phase::Open {
+            self.seats[place].phase = Phase::Ending(manner);
+            self.leave_handshake(place);
             self.touch(place);
         }
     }
@@ -254,12 +322,23 @@ impl<'r> Clients<'r> {
 
     /// The next thing that happened.
     pub(crate) fn next(&mut self) -> Option<Event> {
-        while let Some(completion) = self.ring.complete() {
+        loop {
+            // Whoever heard the first of them may have closed the connection.
+            while let Some(event) = self.events.pop_front() {
+                match event {
+                    Event::Received(place, _) | Event::Ended(place) if !self.is_open(place) => {}
+                    event => return Some(event),
+                }
+            }
+            let completion = self.ring.complete()?;
             if let Some(event) = self.translate(completion) {
                 return Some(event);
             }
         }
-        None
+    }
+
+    fn is_open(&self, place: Place) -> bool {
+        self.seats[place].phase == Phase::Open
     }
 
     fn translate(&mut self, completion: Completion) -> Option<Event> {
@@ -279,6 +358,7 @@ impl<'r> Clients<'r> {
                 let place = connection.slot as Place;
                 let seat = &mut self.seats[place];
                 seat.phase = Phase::Vacant;
+                seat.secured = None;
                 for batch in [seat.batch.take(), seat.rest.take()].into_iter().flatten() {
                     self.recycle(batch);
                 }
@@ -304,10 +384,20 @@ impl<'r> Clients<'r> {
         }
         self.touch(place);
         match result {
-            Ok(Some(bytes)) => is_open.then_some(Event::Received(place, bytes)),
+            Ok(Some(bytes)) if is_open => self.opened(place, bytes),
+            Ok(Some(_)) => None,
             Ok(None) => {
-                self.seats[place].receipts = None;
-                is_open.then_some(Event::Ended(place))
+                let seat = &mut self.seats[place];
+                seat.receipts = None;
+                match seat.secured.as_ref().filter(|_| is_open) {
+                    // It has been told of when it was said.
+                    Some(secured) if secured.has_ended() => None,
+                    Some(secured) => {
+                        let fault = secured.cut();
+                        self.lost(place, fault)
+                    }
+                    None => is_open.then_some(Event::Ended(place)),
+                }
             }
             // Armed again when this turn is settled.
             Err(Errno::NOBUFS) => {
@@ -315,7 +405,41 @@ impl<'r> Clients<'r> {
                 None
             }
             Err(Errno::CANCELED) => None,
-            Err(errno) => self.lost(place, errno),
+            Err(errno) => self.lost(place, Fault::Socket(errno)),
+        }
+    }
+
+    /// What is said in what was received.
+    fn opened(&mut self, place: Place, received: Lease) -> Option<Event> {
+        let seat = &mut self.seats[place];
+        let Some(secured) = &mut seat.secured else {
+            return Some(Event::Received(place, Bytes::Lent(received)));
+        };
+        if secured.has_ended() {
+            return None;
+        }
+        let said = match secured.receive(&received) {
+            Ok(said) => said,
+            Err(fault) => return self.lost(place, fault),
+        };
+        let has_ended = secured.has_ended();
+        if seat.is_handshaking && !secured.is_handshaking() {
+            let resumed = u64::from(secured.is_resumed());
+            self.handshakes.add(Handshakes { all: 1, resumed });
+            self.leave_handshake(place);
+        }
+        if !said.is_empty() {
+            self.events.push_back(Event::Received(place, Bytes::Owned(said)));
+        }
+        if has_ended {
+            self.events.push_back(Event::Ended(place));
+        }
+        self.events.pop_front()
+    }
+
+    fn leave_handshake(&mut self, place: Place) {
+        if std::mem::take(&mut self.seats[place].is_handshaking) {
+            self.handshaking -= 1;
         }
     }
 
@@ -338,30 +462,37 @@ impl<'r> Clients<'r> {
             self.recycle(batch);
         }
         self.touch(place);
-        result.err().filter(|_| is_lost).and_then(|errno| self.lost(place, errno))
+        let errno = result.err().filter(|_| is_lost)?;
+        self.lost(place, Fault::Socket(errno))
     }
 
-    fn lost(&mut self, place: Place, errno: Errno) -> Option<Event> {
-        let seat = &mut self.seats[place];
-        if seat.phase != Phase::Open {
+    fn lost(&mut self, place: Place, fault: Fault) -> Option<Event> {
+        if !self.is_open(place) {
             return None;
         }
+        self.leave_handshake(place);
+        let seat = &mut self.seats[place];
         seat.phase = Phase::Ending(Manner::Close);
-        Some(Event::Lost(place, errno))
+        // There is nobody to say goodbye to.
+        seat.secured = None;
+        Some(Event::Lost(place, fault))
     }
 
     /// What a seat now wants of the kernel.
     fn settle(&mut self, place: Place) {
-        let Clients { ring, seats, .. } = self;
+        let Clients { ring, seats, spare, .. } = self;
         let seat = &mut seats[place];
         seat.is_touched = false;
         let token = Token { slot: place as u32, generation: seat.generation };
         match seat.phase {
             Phase::Vacant | Phase::Closing => {}
-            Phase::Open => seat.go_on(token, ring),
+            Phase::Open => seat.go_on(token, ring, spare),
             Phase::Ending(manner) => {
                 if !std::mem::replace(&mut seat.is_stopped, true) {
                     seat.stop(token, ring);
+                    if manner == Manner::Close {
+                        seat.say_close(token, ring, spare);
+                    }
                 }
                 if !seat.is_in_flight() {
                     seat.phase = Phase::Closing;
@@ -389,7 +520,10 @@ pub(crate) fn nanoseconds(time: Duration) -> u64 {
 }
 
 impl Seat {
-    fn go_on(&mut self, token: Token, ring: &mut Ring<'_>) {
+    fn go_on(&mut self, token: Token, ring: &mut Ring<'_>, spare: &mut Vec<Box<Batch>>) {
+        if !self.is_sending && self.rest.is_none() {
+            self.seal(spare);
+        }
         if !self.is_sending
             && let Some(batch) = self.rest.take().or_else(|| self.batch.take())
         {
@@ -399,16 +533,56 @@ impl Seat {
             ring.relax();
         }
         // What is asked for while something is being sent is settled again when that is over.
-        if self.is_finishing && !self.is_sending {
+        let has_said_all = self.secured.as_ref().is_none_or(Secured::has_said_close);
+        if self.is_finishing && has_said_all && !self.is_sending {
             (self.is_finishing, self.is_shutting) = (false, true);
             ring.shutdown(token, self.handle);
         }
-        match self.receipts {
+        let receipts = match &self.secured {
+            // Whoever does not want to read yet has to be somebody first.
+            Some(secured) if secured.is_handshaking() => self.receipts.or(Some(Receipts::One)),
+            _ => self.receipts,
+        };
+        match receipts {
             Some(receipts) if !self.is_receiving => {
                 self.is_receiving = true;
                 ring.receive(token, self.handle, receipts);
             }
             _ => {}
+        }
+    }
+
+    /// Has the batch be what is said in it, sealed, and whatever else TLS has to say.
+    fn seal(&mut self, spare: &mut Vec<Box<Batch>>) {
+        let Some(secured) = &mut self.secured else { return };
+        let said = self.batch.take();
+        if let Some(said) = &said {
+            secured.write(said);
+        }
+        if self.is_finishing {
+            secured.finish();
+        }
+        let mut batch = said.or_else(|| spare.pop()).unwrap_or_default();
+        batch.clear();
+        match secured.output() {
+            Some(sealed) => {
+                batch.push(sealed.into());
+                self.batch = Some(batch);
+            }
+            None => spare.push(batch),
+        }
+    }
+
+    /// Says goodbye in TLS, unless something else is still being said.
+    fn say_close(&mut self, token: Token, ring: &mut Ring<'_>, spare: &mut Vec<Box<Batch>>) {
+        if self.is_sending || self.rest.is_some() || self.secured.is_none() {
+            return;
+        }
+        self.is_finishing = true;
+        self.seal(spare);
+        if let Some(batch) = self.batch.take() {
+            self.is_sending = true;
+            ring.send(token, self.handle, batch);
         }
     }
 

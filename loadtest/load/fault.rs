@@ -32,6 +32,10 @@ pub(crate) enum Fault {
     Unsent,
     Stalled,
     Socket(Errno),
+    Clear,
+    Handshake,
+    Truncated,
+    Tls(String),
 }
 
 impl fmt::Display for Fault {
@@ -72,6 +76,12 @@ impl fmt::Display for Fault {
             }
             Fault::Stalled => write!(f, "nothing was answered for too long"),
             Fault::Socket(errno) => write!(f, "socket: {errno:?}"),
+            Fault::Clear => write!(f, "the server does not speak TLS here"),
+            Fault::Handshake => {
+                write!(f, "the server closed the connection before the handshake was over")
+            }
+            Fault::Truncated => write!(f, "the server closed without close_notify"),
+            Fault::Tls(error) => write!(f, "TLS: {error}"),
         }
     }
 }

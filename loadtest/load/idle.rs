@@ -139,7 +139,7 @@ impl Holding {
         let common = &self.options.common;
         // One ring each, for as long as the program runs: they are few.
         let uring = Box::leak(Box::new(setup::build(&ring_config())?));
-        let clients = Clients::new(uring, common.target, common.sources, seats)?;
+        let clients = Clients::new(uring, common, seats)?;
         let plan = Plan {
             pace: Pace::Open { first_ns: 0.0, interval_ns: SPEAK_EVERY_NS },
             requests_max: seats as u64,
@@ -211,6 +211,7 @@ impl Found {
             "mean": self.mean(options),
             "slope": self.slope(options),
             "errors": tally.errors,
+            "tls": tally.handshakes.json(&options.common.tls),
             "interrupted": is_interrupted,
             "faults": tally.faults(),
         })
@@ -219,7 +220,8 @@ impl Found {
 
     fn text(&self, options: &Idle) -> String {
         let connections = options.common.connections;
-        let stood = format!("{connections} connections, {} errors", self.tally.errors);
+        let secured = self.tally.handshakes.text(&options.common);
+        let stood = format!("{connections} connections, {} errors{secured}", self.tally.errors);
         let (Some(before), Some(after)) = (self.before, self.after) else {
             return stood;
         };

@@ -4,7 +4,7 @@
 //! ```text
 //!   options ──► script (what is said) ─┐
 //!                                      ├──► rounds (who says it when; is it right?) ──► clients (ring)
-//!               pace (when) ───────────┘         │
+//!               pace (when) ───────────┘         │                                    └─ secured (TLS)
 //!                                                └──► tally ──► report
 //! ```
 //!
@@ -12,7 +12,8 @@
 //! an answer, `echo.rs` of messages, which are made in `messages.rs`; why it is not is in
 //! `fault.rs`.
 //!
-//! `idle.rs` holds connections, `storm.rs` misbehaves; both are on `clients.rs`, too.
+//! `idle.rs` holds connections, `storm.rs` misbehaves; both are on `clients.rs`, too, and with it in TLS if
+//! that is asked for: `secured.rs`.
 //!
 //! Exit status: 0 when there were answers and every one was right, 1 otherwise, 2 for wrong usage;
 //! 130 and 143 when SIGINT or SIGTERM ended the run, which is reported all the same.
@@ -50,6 +51,7 @@ mod rounds;
 mod run;
 mod say;
 mod script;
+mod secured;
 #[allow(unsafe_code)] // sets a socket option that neither the standard library nor socket2 offers
 mod source;
 mod storm;

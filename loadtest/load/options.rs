@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rustls::pki_types::ServerName;
 
 use crate::run::SECONDS_USUAL;
 use crate::storm::HONEST;
@@ -135,6 +136,10 @@ pub(crate) struct Storm {
     /// Seconds the storm lasts.
     #[arg(long, default_value_t = 5.0, value_parser = seconds)]
     pub(crate) seconds: f64,
+    /// Half-done handshakes begun a second, each given up for the next one of its seat; by default a
+    /// client comes again when it is closed, or after five seconds.
+    #[arg(long, value_parser = rate)]
+    pub(crate) rate: Option<f64>,
     #[command(flatten)]
     pub(crate) common: Common,
 }
@@ -149,7 +154,9 @@ pub(crate) enum Kind {
     Resets,
     /// FIN behind the request: the answer has to come all the same, and then the end.
     HalfCloses,
-    /// All of them, in equal parts.
+    /// The first message of a TLS handshake, and then nothing: a close is what they get. With --tls.
+    HalfHandshakes,
+    /// All of them but half-handshakes, in equal parts.
     All,
 }
 
@@ -224,12 +231,41 @@ pub(crate) struct Common {
     /// The core of the first thread; the others have those that follow.
     #[arg(long)]
     pub(crate) core: Option<usize>,
+    #[command(flatten)]
+    pub(crate) tls: Tls,
     /// Print the report as one line of JSON.
     #[arg(long)]
     pub(crate) json: bool,
     /// No word of progress on standard error.
     #[arg(long)]
     pub(crate) quiet: bool,
+}
+
+/// Whether everything is said in TLS, and how.
+#[derive(Args, Clone)]
+pub(crate) struct Tls {
+    /// Speak TLS. Whoever the certificate names, and whoever signed it, is believed; that the server
+    /// has the key to it is verified by the signature in its handshake.
+    #[arg(long)]
+    pub(crate) tls: bool,
+    /// The one version to speak; by default 1.3, and 1.2 with a server that has no other.
+    #[arg(long, value_enum, requires = "tls")]
+    pub(crate) tls_version: Option<Version>,
+    /// Each client keeps the tickets it is given, and resumes its session on its next connection;
+    /// without this, every handshake is a full one.
+    #[arg(long, requires = "tls")]
+    pub(crate) tls_resume: bool,
+    /// The name that is asked for.
+    #[arg(long, default_value = "localhost", requires = "tls", value_parser = server_name)]
+    pub(crate) tls_name: ServerName<'static>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Version {
+    #[value(name = "1.2")]
+    V12,
+    #[value(name = "1.3")]
+    V13,
 }
 
 impl Mode {
@@ -270,6 +306,14 @@ impl Mode {
         }
         if common.connections.saturating_mul(self.depth()) > UNDER_WAY_MAX {
             return Err(format!("--connections times --depth are at most {UNDER_WAY_MAX}"));
+        }
+        if let Mode::Storm(Storm { kind, rate, .. }) = self {
+            if *kind == Kind::HalfHandshakes && !common.tls.tls {
+                return Err("half-done handshakes are of --tls".to_owned());
+            }
+            if *kind != Kind::HalfHandshakes && rate.is_some() {
+                return Err("--rate is of --kind half-handshakes".to_owned());
+            }
         }
         if self.rounds().is_some_and(|run| usize::from(run.threads) > common.connections) {
             return Err("each of the --threads needs one of the --connections".to_owned());
@@ -365,6 +409,11 @@ fn path(text: &str) -> Result<String, String> {
     } else {
         Err("it begins with / and is of visible ASCII characters".to_owned())
     }
+}
+
+fn server_name(text: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(text.to_owned())
+        .map_err(|_| "it is the name of a host, or an address".to_owned())
 }
 
 // RFC 9110 §7.8: a protocol is a token, and may have a version, which is another.

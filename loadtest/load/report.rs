@@ -107,6 +107,7 @@ impl<'m> Report<'m> {
             "requests": all.requests,
             "errors": all.errors,
             "reopened": all.reopened,
+            "tls": all.handshakes.json(&self.mode.common().tls),
             "seconds": taken.as_secs_f64(),
             "rate": all.rate(*taken),
             "p50_us": all.us(0.5),
@@ -138,8 +139,9 @@ impl<'m> Report<'m> {
             0 => String::new(),
             count => format!(", {count} connections closed by the server and opened anew"),
         };
+        let secured = all.handshakes.text(self.mode.common());
         format!(
-            "{} {unit} in {:.3} s, {:.0} a second, {} errors{reopened}\nlatency in us: {}",
+            "{} {unit} in {:.3} s, {:.0} a second, {} errors{reopened}{secured}\nlatency in us: {}",
             all.requests,
             taken.as_secs_f64(),
             all.rate(*taken),

@@ -117,6 +117,8 @@ pub(crate) struct Rounds {
     /// Seats that are opening, and that are ending.
     opening: usize,
     ending: usize,
+    /// Connections whose handshake is under way.
+    handshaking: usize,
     given_up: Option<End>,
     tally: Tally,
     errors: u64,
@@ -145,6 +147,7 @@ impl Rounds {
             under_way: 0,
             opening: 0,
             ending: 0,
+            handshaking: 0,
             given_up: None,
             tally: Tally::default(),
             errors: 0,
@@ -166,7 +169,7 @@ impl Rounds {
         };
         let mut places = 0..self.seats.len();
         while self.given_up.is_none() {
-            while self.opening < self.plan.opening_max
+            while self.opening.max(clients.handshaking()) < self.plan.opening_max
                 && let Some(place) = places.next()
             {
                 if opens_before {
@@ -175,7 +178,8 @@ impl Rounds {
                     self.offer(place);
                 }
             }
-            if places.is_empty() && self.opening == 0 {
+            // Handshakes are no part of what is asked on connections that stay.
+            if places.is_empty() && self.opening + clients.handshaking() == 0 {
                 break;
             }
             self.turn(clients, patience(None))?;
@@ -423,6 +427,11 @@ impl Rounds {
             }
         }
         let now_ns = clients.now_ns();
+        self.tally.handshakes.add(clients.take_handshakes());
+        if clients.handshaking() < self.handshaking {
+            self.moved_ns = now_ns;
+        }
+        self.handshaking = clients.handshaking();
         if now_ns - self.told_ns >= TELL_EVERY_NS {
             self.told_ns = now_ns;
             self.tell();
@@ -433,7 +442,7 @@ impl Rounds {
 
     /// Gives the run up if there is a reason to.
     fn look_up(&mut self, now_ns: u64) {
-        if self.under_way + self.opening + self.ending == 0 {
+        if self.under_way + self.opening + self.ending + self.handshaking == 0 {
             self.moved_ns = now_ns;
         }
         let still_ns = now_ns.saturating_sub(self.moved_ns);
@@ -479,7 +488,7 @@ impl Rounds {
                     _ => self.fail(place, Fault::Closed, clients),
                 }
             }
-            Event::Lost(place, errno) => self.fail(place, Fault::Socket(errno), clients),
+            Event::Lost(place, fault) => self.fail(place, fault, clients),
             Event::Closed(place) => {
                 self.ending -= usize::from(self.seats[place].stage == Stage::Ending);
                 self.seats[place] = Seat { is_free: self.seats[place].is_free, ..Seat::vacant() };

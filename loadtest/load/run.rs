@@ -193,7 +193,7 @@ impl Task {
         }
         let common = self.mode.common();
         let mut uring = setup::build(&ring_config()).map_err(|error| text(&error))?;
-        let clients = Clients::new(&mut uring, common.target, common.sources, self.seats);
+        let clients = Clients::new(&mut uring, common, self.seats);
         let mut clients = clients.map_err(|error| text(&error))?;
         let mut rounds = Rounds::new(self.script, self.plan, self.seats, tell.clone());
         rounds.open(&mut clients).map_err(|error| text(&error))?;
@@ -203,6 +203,10 @@ impl Task {
         let taken = rounds.run(&mut clients).map_err(|error| text(&error))?;
         let _ = tell.send(News::Ended(Ok(taken)));
         let _ = orders.recv();
+        if common.tls.tls {
+            // Others are closed by the kernel, which says no goodbye in TLS.
+            rounds.close(&mut clients).map_err(|error| text(&error))?;
+        }
         Ok(())
     }
 }

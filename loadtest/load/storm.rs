@@ -2,11 +2,14 @@
 //! by `main.rs`.
 //!
 //! ```text
-//!   slow heads     a byte now and then               an answer, a refusal or a close is right
-//!   slow readers   many requests, a buffer at times  every answer right, or the connection is cut
-//!   resets         a request, and RST                nothing comes
-//!   half-closes    a request, and FIN                the answer, and then the end
-//!   honest         a request on a connection of its own, all the time: the answer, soon
+//!   slow heads       a byte now and then             an answer, a refusal or a close is right
+//!   slow readers     many requests, a buffer at      every answer right, or the connection is cut
+//!                    times
+//!   resets           a request, and RST              nothing comes
+//!   half-closes      a request, and FIN              the answer, and then the end
+//!   half-handshakes  the first message of TLS        whatever comes is right
+//!   honest           a request on a connection of    the answer, soon
+//!                    its own, all the time
 //! ```
 //!
 //! Every other slow client is done after half of the storm, if it is let; the others are so slow
@@ -49,6 +52,11 @@ const RESET_NS_MAX: u64 = 3_000_000;
 /// Honest clients, and how long each thinks.
 pub(crate) const HONEST: usize = 8;
 const THINK_NS: u64 = 10_000_000;
+/// With half-done handshakes they think longer, since a whole one is work for both of us: they are to
+/// meet the load, and not to be it.
+const THINK_OF_HANDSHAKES_NS: u64 = 100_000_000;
+/// How long a handshake is left half-done if the server leaves it so.
+const HALF_DONE_NS: u64 = 5_000_000_000;
 /// How long a client waits after an error: one that cannot connect is no storm.
 const RETRY_NS: u64 = 100_000_000;
 /// How long an answer may take once the storm is over.
@@ -63,11 +71,20 @@ enum Client {
     SlowReader,
     Reset,
     HalfClose,
+    HalfHandshake,
     Honest,
 }
 
-const CLIENTS: [Client; 5] =
-    [Client::SlowHead, Client::SlowReader, Client::Reset, Client::HalfClose, Client::Honest];
+const CLIENTS: [Client; 6] = [
+    Client::SlowHead,
+    Client::SlowReader,
+    Client::Reset,
+    Client::HalfClose,
+    Client::HalfHandshake,
+    Client::Honest,
+];
+/// The first so many are those of a storm of all kinds.
+const KINDS: usize = 4;
 
 impl Client {
     /// That of a seat, of those asked for.
@@ -78,7 +95,8 @@ impl Client {
             Kind::SlowReaders => Client::SlowReader,
             Kind::Resets => Client::Reset,
             Kind::HalfCloses => Client::HalfClose,
-            Kind::All => CLIENTS[place % (CLIENTS.len() - 1)],
+            Kind::HalfHandshakes => Client::HalfHandshake,
+            Kind::All => CLIENTS[place % KINDS],
         }
     }
 
@@ -88,6 +106,7 @@ impl Client {
             Client::SlowReader => "slow-readers",
             Client::Reset => "resets",
             Client::HalfClose => "half-closes",
+            Client::HalfHandshake => "half-handshakes",
             Client::Honest => "honest",
         }
     }
@@ -120,7 +139,7 @@ struct Seat {
 impl Seat {
     /// Whether a slow client is to be done in time.
     fn finishes(place: Place) -> bool {
-        (place / (CLIENTS.len() - 1)).is_multiple_of(2)
+        (place / KINDS).is_multiple_of(2)
     }
 }
 
@@ -130,6 +149,8 @@ struct Weather<'o> {
     request: &'static [u8],
     many: &'static [u8],
     slow: &'static [u8],
+    /// The first message of a handshake, made once: the generator's time is for sending it.
+    hello: &'static [u8],
     /// Of the slow clients that are done in time.
     drip_ns: u64,
     requests: usize,
@@ -154,8 +175,9 @@ pub(crate) fn run(
     let mut uring = setup::build(&ring_config())?;
     let seats = options.common.connections + HONEST;
     let common = &options.common;
-    let mut clients = Clients::new(&mut uring, common.target, common.sources, seats)?;
-    let mut weather = Weather::new(options, seats, interrupt);
+    let mut clients = Clients::new(&mut uring, common, seats)?;
+    let hello = clients.hello().unwrap_or_default();
+    let mut weather = Weather::new(options, seats, hello, interrupt);
     weather.rage(limit, &mut clients)?;
     weather.honest.tell_faults();
     if interrupt.has_come() {
@@ -168,7 +190,12 @@ pub(crate) fn run(
 }
 
 impl<'o> Weather<'o> {
-    fn new(options: &'o Storm, seats: usize, interrupt: &'static Interrupt) -> Weather<'o> {
+    fn new(
+        options: &'o Storm,
+        seats: usize,
+        hello: Vec<u8>,
+        interrupt: &'static Interrupt,
+    ) -> Weather<'o> {
         let Storm { path, common, .. } = options;
         let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n", common.target);
         let request = format!("{head}\r\n").into_bytes();
@@ -195,6 +222,7 @@ impl<'o> Weather<'o> {
             requests: requests.clamp(1, SLOW_READER_REQUESTS),
             many: leak(request.repeat(SLOW_READER_REQUESTS)),
             request: leak(request),
+            hello: leak(hello),
             slow: leak(format!("{head}X-Slow: {}\r\n\r\n", "x".repeat(200)).into_bytes()),
             seats: (0..seats).map(seat).collect(),
             alarms: BinaryHeap::new(),
@@ -210,7 +238,13 @@ impl<'o> Weather<'o> {
         let begun = Instant::now();
         let (over, limit) = (begun + Duration::from_secs_f64(self.options.seconds), begun + limit);
         for place in 0..self.seats.len() {
-            self.begin(place, clients);
+            match self.options.rate.filter(|_| place >= HONEST) {
+                // One behind the other.
+                Some(rate) => {
+                    self.alarm(place, ((place - HONEST) as f64 / rate * 1e9) as u64, clients)
+                }
+                None => self.begin(place, clients),
+            }
         }
         while Instant::now() < over.min(limit) && !self.interrupt.has_come() {
             self.turn(over.min(limit), clients)?;
@@ -260,6 +294,7 @@ impl<'o> Weather<'o> {
             left.min(Duration::from_nanos(at_ns.saturating_sub(now_ns)))
         });
         clients.turn(Patience::For(next))?;
+        self.honest.handshakes.add(clients.take_handshakes());
         while let Some(event) = clients.next() {
             self.hear(event, clients);
             // What is sent without end is not read beyond the limit.
@@ -279,7 +314,12 @@ impl<'o> Weather<'o> {
         let client = seat.client;
         self.counts[client as usize].begun += 1;
         let unread = (client == Client::SlowReader).then_some(UNREAD_BYTES);
-        if let Err(fault) = clients.connect(place, unread) {
+        let connected = if client == Client::HalfHandshake {
+            clients.connect_in_the_clear(place, unread)
+        } else {
+            clients.connect(place, unread)
+        };
+        if let Err(fault) = connected {
             self.note(place, &fault);
             return self.alarm(place, RETRY_NS, clients);
         }
@@ -308,11 +348,21 @@ impl<'o> Weather<'o> {
                 clients.send(place, self.request);
                 clients.finish(place);
             }
+            Client::HalfHandshake => {
+                clients.send(place, self.hello);
+                self.alarm(place, self.half_done_ns(), clients);
+            }
             Client::Honest => {
                 expectation.expect_answers(1);
                 clients.send(place, self.request);
             }
         }
+    }
+
+    /// For how long a handshake is left half-done.
+    fn half_done_ns(&self) -> u64 {
+        let connections = self.options.common.connections as f64;
+        self.options.rate.map_or(HALF_DONE_NS, |rate| (connections / rate * 1e9) as u64)
     }
 
     fn alarmed(&mut self, place: Place, clients: &mut Clients<'_>) {
@@ -336,7 +386,7 @@ impl<'o> Weather<'o> {
                 clients.receive(place, Some(Receipts::One));
                 self.alarm(place, SIP_NS, clients);
             }
-            Client::Reset => self.close(place, Manner::Reset, clients),
+            Client::Reset | Client::HalfHandshake => self.close(place, Manner::Reset, clients),
             Client::HalfClose | Client::Honest => {}
         }
     }
@@ -348,6 +398,8 @@ impl<'o> Weather<'o> {
 
     fn hear(&mut self, event: Event, clients: &mut Clients<'_>) {
         match event {
+            // Half of a handshake is no answer, and nobody goes on with it.
+            Event::Received(place, _) if self.is_half_handshake(place) => {}
             Event::Received(place, bytes) => {
                 let head_bytes = self.slow_head(place).0.len();
                 let seat = &mut self.seats[place];
@@ -358,20 +410,32 @@ impl<'o> Weather<'o> {
                 }
             }
             Event::Ended(place) => self.ended(place, &Fault::Closed, clients),
-            Event::Lost(place, errno) => self.ended(place, &Fault::Socket(errno), clients),
+            Event::Lost(place, fault) => self.ended(place, &fault, clients),
             Event::Closed(place) => {
                 let seat = &mut self.seats[place];
                 seat.tenant += 1;
                 if !self.is_over {
                     let think_ns = match seat.client {
                         _ if seat.has_failed => RETRY_NS,
+                        Client::Honest if self.options.kind == Kind::HalfHandshakes => {
+                            THINK_OF_HANDSHAKES_NS
+                        }
                         Client::Honest => THINK_NS,
+                        // It is its turn when it would have been if the server had not closed.
+                        Client::HalfHandshake if self.options.rate.is_some() => {
+                            let due_ns = seat.begun_ns + self.half_done_ns();
+                            due_ns.saturating_sub(clients.clock_ns())
+                        }
                         _ => 0,
                     };
                     self.alarm(place, think_ns, clients);
                 }
             }
         }
+    }
+
+    fn is_half_handshake(&self, place: Place) -> bool {
+        self.seats[place].client == Client::HalfHandshake
     }
 
     fn received(&mut self, place: Place, clients: &mut Clients<'_>) {
@@ -411,16 +475,19 @@ impl<'o> Weather<'o> {
     /// The connection is gone, for the reason `fault` has.
     fn ended(&mut self, place: Place, fault: &Fault, clients: &mut Clients<'_>) {
         let seat = &self.seats[place];
-        let is_refused = matches!(fault, Fault::Socket(Errno(libc::ECONNREFUSED)));
+        let is_refused = matches!(fault, Fault::Socket(Errno(libc::ECONNREFUSED)) | Fault::Clear);
         match seat.client {
             _ if seat.is_closing => {}
-            Client::HalfClose if seat.expectation.is_met() => {
+            // In TLS, an end that was not announced may be anyone's.
+            Client::HalfClose
+                if seat.expectation.is_met() && !matches!(fault, Fault::Truncated) =>
+            {
                 self.answered(place, clients);
                 self.close(place, Manner::Close, clients);
             }
             Client::HalfClose | Client::Honest => self.fail(place, fault, clients),
             _ if is_refused => self.fail(place, fault, clients),
-            Client::SlowHead | Client::SlowReader | Client::Reset => {
+            Client::SlowHead | Client::SlowReader | Client::Reset | Client::HalfHandshake => {
                 self.counts[seat.client as usize].cut += 1;
                 self.close(place, Manner::Close, clients);
             }
@@ -471,6 +538,7 @@ impl<'o> Weather<'o> {
             "connections": self.options.common.connections,
             "clients": clients.collect::<serde_json::Map<_, _>>(),
             "errors": self.honest.errors,
+            "tls": self.honest.handshakes.json(&self.options.common.tls),
             "interrupted": self.interrupt.has_come(),
             "honest_p50_us": self.honest.us(0.5),
             "honest_p99_us": self.honest.us(0.99),
@@ -482,23 +550,24 @@ impl<'o> Weather<'o> {
 
     fn text(&self) -> String {
         let mut lines = vec![format!(
-            "{:>12}  {:>9}  {:>9}  {:>9}  {:>9}  {:>9}",
+            "{:>15}  {:>9}  {:>9}  {:>9}  {:>9}  {:>9}",
             "client", "begun", "answered", "refused", "cut", "errors"
         )];
         for client in CLIENTS {
             let Counts { begun, answered, refused, cut, errors } = self.counts[client as usize];
             if begun > 0 {
                 lines.push(format!(
-                    "{:>12}  {begun:9}  {answered:9}  {refused:9}  {cut:9}  {errors:9}",
+                    "{:>15}  {begun:9}  {answered:9}  {refused:9}  {cut:9}  {errors:9}",
                     client.name()
                 ));
             }
         }
         lines.push(format!(
-            "an honest answer on a new connection: p50 {:.1}, p99 {:.1}, max {:.1} us",
+            "an honest answer on a new connection: p50 {:.1}, p99 {:.1}, max {:.1} us{}",
             self.honest.us(0.5),
             self.honest.us(0.99),
-            self.honest.us(1.0)
+            self.honest.us(1.0),
+            self.honest.handshakes.text(&self.options.common)
         ));
         lines.join("\n")
     }

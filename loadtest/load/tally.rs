@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::fault::Fault;
 use crate::say;
+use crate::secured::Handshakes;
 
 /// Slower answers count as this slow.
 const LATENCY_MAX_NS: u64 = 100_000_000_000;
@@ -20,6 +21,7 @@ pub(crate) struct Tally {
     pub(crate) errors: u64,
     /// Connections the server closed when nothing was owed on them.
     pub(crate) reopened: u64,
+    pub(crate) handshakes: Handshakes,
     pub(crate) latencies_ns: Histogram<u64>,
     faults: Vec<Seen>,
 }
@@ -51,6 +53,7 @@ impl Default for Tally {
             requests: 0,
             errors: 0,
             reopened: 0,
+            handshakes: Handshakes::default(),
             latencies_ns: latencies_ns.expect("three digits up to a hundred seconds"),
             faults: Vec::new(),
         }
@@ -87,6 +90,7 @@ impl Tally {
         self.requests += other.requests;
         self.errors += other.errors;
         self.reopened += other.reopened;
+        self.handshakes.add(other.handshakes);
         self.latencies_ns.add(&other.latencies_ns).expect("all have the same bounds");
         other.faults.into_iter().for_each(|seen| self.note(seen));
     }

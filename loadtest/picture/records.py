@@ -12,7 +12,7 @@ from pathlib import Path
 
 # As the scripts write them; one that is not here comes behind these.
 TOPICS = ["compare", "plaintext", "pipeline", "churn", "switch", "echo", "websocket", "cpu", "tail", "idle", "memory"]
-TOPICS += ["syscalls", "faults"]
+TOPICS += ["syscalls", "faults", "tls", "flood"]
 
 FILE_NAME = re.compile(r"(?P<date>\d{4}-\d\d-\d\d)-(?P<topic>.+)")
 DEFINITION = re.compile(r"(?P<name>[^=@]+)[=@](?P<what>.+)", re.DOTALL)

@@ -21,7 +21,9 @@ ABOUT = {
     "fastwebsockets-corked": "fastwebsockets on tokio, its answers gathered before they leave",
     "nginx": "nginx as Debian has it",
     "haproxy": "HAProxy as Debian has it",
+    "hyper-tls-ring": "hyper on tokio-rustls, by ring, as upring has it",
 }
+IN_TLS = "-tls"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Server:
 
     @property
     def about(self):
-        return ABOUT.get(key(self.name), "")
+        about = ABOUT.get(key(self.name), "")
+        return f"{about}; in TLS" if about and self.name.endswith(IN_TLS) else about
 
 
 class Servers:
@@ -72,11 +75,12 @@ class Servers:
 def is_ours(name, command):
     """By its program, where the record has its command, and by its name where it was running already."""
     program = command.split(" ")[0].rpartition("/")[2]
-    return program == OURS or name.startswith(OURS) or name in OWN_SLOTS
+    return program == OURS or name.startswith(OURS) or key(name) in OWN_SLOTS
 
 
 def key(name):
-    return name.removeprefix(f"{OURS}-")
+    """In TLS it is the same server."""
+    return name.removeprefix(f"{OURS}-").removesuffix(IN_TLS)
 
 
 def slots_of(names, known, spare):

@@ -30,13 +30,14 @@ use hyper::service::service_fn;
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::unconstrained;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ServerConfig, crypto};
+use tokio_rustls::server::TlsStream;
 
 /// Answers and switches by hyper.
 #[derive(Parser)]
@@ -47,7 +48,7 @@ struct Options {
     /// Write answers to pipelined requests at once. Early bytes make this lose the 101.
     #[arg(long)]
     pipeline_flush: bool,
-    /// Speak TLS by tokio-rustls: a certificate and its key, two files in PEM. Plain requests only.
+    /// Speak TLS by tokio-rustls: a certificate and its key, two files in PEM.
     #[arg(long, num_args = 2, value_names = ["CERTIFICATE", "KEY"])]
     tls: Vec<PathBuf>,
     /// Who does the arithmetic of it: aws-lc, which is tokio-rustls' default, or ring.
@@ -73,23 +74,53 @@ fn main() -> io::Result<()> {
             let acceptor = acceptor.clone();
             async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
-                let service = service_fn(async |request| Ok::<_, Infallible>(answer(request)));
-                let _ = http1::Builder::new()
-                    .pipeline_flush(pipeline_flush)
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
+                serve::<TlsStream<TcpStream>>(stream, pipeline_flush).await;
             }
         });
     }
-    upring_peers::run(listen, move |stream| async move {
-        let service = service_fn(async |request| Ok::<_, Infallible>(answer(request)));
-        // A connection that fails hurts nobody but its client, who sees it end.
-        let _ = http1::Builder::new()
-            .pipeline_flush(pipeline_flush)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades()
-            .await;
-    })
+    upring_peers::run(listen, move |stream| serve::<TcpStream>(stream, pipeline_flush))
+}
+
+/// What a connection is on. In TLS what is written is sealed at once, and the rest of it is sent by
+/// a flush.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Whether an end has to be said, besides FIN.
+    const SAYS_CLOSE: bool;
+
+    /// Writes as much as can be written now.
+    fn write_now(&mut self, bytes: &[u8], context: &mut Context<'_>) -> io::Result<usize>;
+}
+
+impl Stream for TcpStream {
+    const SAYS_CLOSE: bool = false;
+
+    fn write_now(&mut self, bytes: &[u8], _context: &mut Context<'_>) -> io::Result<usize> {
+        match self.try_write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            written => written,
+        }
+    }
+}
+
+impl Stream for TlsStream<TcpStream> {
+    const SAYS_CLOSE: bool = true;
+
+    fn write_now(&mut self, bytes: &[u8], context: &mut Context<'_>) -> io::Result<usize> {
+        match Pin::new(self).poll_write(context, bytes) {
+            Poll::Pending => Ok(0),
+            Poll::Ready(written) => written,
+        }
+    }
+}
+
+async fn serve<S: Stream>(stream: S, pipeline_flush: bool) {
+    let service = service_fn(async |request| Ok::<_, Infallible>(answer::<S>(request)));
+    // A connection that fails hurts nobody but its client, who sees it end.
+    let _ = http1::Builder::new()
+        .pipeline_flush(pipeline_flush)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
 }
 
 fn acceptor(certificate: &Path, key: &Path, provider: &str) -> io::Result<TlsAcceptor> {
@@ -111,10 +142,12 @@ fn acceptor(certificate: &Path, key: &Path, provider: &str) -> io::Result<TlsAcc
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-fn answer(request: Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer<S: Stream>(request: Request<Incoming>) -> Response<Full<Bytes>> {
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/plaintext") => plaintext(),
-        (&Method::GET, "/echo") if lists(request.headers(), UPGRADE, "echo") => switch(request),
+        (&Method::GET, "/echo") if lists(request.headers(), UPGRADE, "echo") => {
+            switch::<S>(request)
+        }
         _ => {
             let mut response = Response::default();
             *response.status_mut() = StatusCode::NOT_FOUND;
@@ -137,10 +170,10 @@ fn lists(fields: &HeaderMap, name: HeaderName, token: &str) -> bool {
         .any(|member| member.trim().eq_ignore_ascii_case(token))
 }
 
-fn switch(request: Request<Incoming>) -> Response<Full<Bytes>> {
+fn switch<S: Stream>(request: Request<Incoming>) -> Response<Full<Bytes>> {
     let upgrade = hyper::upgrade::on(request);
     tokio::spawn(unconstrained(async move {
-        let _ = echo(upgrade).await;
+        let _ = echo::<S>(upgrade).await;
     }));
     let mut response = Response::default();
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -150,23 +183,25 @@ fn switch(request: Request<Incoming>) -> Response<Full<Bytes>> {
     response
 }
 
-async fn echo(upgrade: OnUpgrade) -> io::Result<()> {
+async fn echo<S: Stream>(upgrade: OnUpgrade) -> io::Result<()> {
     let upgraded = upgrade.await.map_err(io::Error::other)?;
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>();
+    let parts = upgraded.downcast::<TokioIo<S>>();
     let Parts { io, read_buf: early, .. } =
         parts.map_err(|_| io::Error::other("it is not our socket"))?;
     let mut stream = io.into_inner();
     stream.write_all(&early).await?;
+    stream.flush().await?;
     drop(early);
     while let Some(unsent) = poll_fn(|context| echo_once(&mut stream, context)).await? {
         stream.write_all(&unsent).await?;
+        stream.flush().await?;
     }
-    Ok(())
+    if S::SAYS_CLOSE { stream.shutdown().await } else { Ok(()) }
 }
 
 /// Reads once and sends it back; what the socket did not take of it, or nothing at the end.
-fn echo_once(
-    stream: &mut TcpStream,
+fn echo_once<S: Stream>(
+    stream: &mut S,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<Option<Vec<u8>>>> {
     INPUT.with_borrow_mut(|input| {
@@ -175,10 +210,7 @@ fn echo_once(
         if bytes.filled().is_empty() {
             return Poll::Ready(Ok(None));
         }
-        let sent = match stream.try_write(bytes.filled()) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            sent => sent?,
-        };
+        let sent = stream.write_now(bytes.filled(), context)?;
         Poll::Ready(Ok(Some(bytes.filled()[sent..].to_vec())))
     })
 }
