@@ -9,6 +9,7 @@ mod serving;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -168,6 +169,30 @@ fn an_idle_upgraded_connection_costs_at_most_256_bytes() {
         );
         assert!(growth / new <= BYTES_MAX, "{host}: {} bytes each", growth / new);
         drop(connections);
+    }
+}
+
+/// Inside TLS it keeps its keys, of both directions and those that further ones are made of: 2.9 KB, half of
+/// them aws-lc's. What a handshake took is given back.
+#[test]
+fn inside_tls_an_idle_connection_keeps_its_keys_and_no_more() {
+    const CONNECTIONS: &str = "3000";
+    const KEYS_BYTES_MAX: u64 = 3500;
+    for host in ["native", "hosted"] {
+        let arguments = ["--workers", "1", "--host", host, "--tls-self-signed"];
+        let Some(serving) = Serving::start(&arguments) else { return };
+        let output = Command::new(env!("CARGO_BIN_EXE_upring-load"))
+            .args(["idle", "--tls", "--json", "--warm-up", "1000", "--connections", CONNECTIONS])
+            .args(["--target", &serving.address().to_string()])
+            .args(["--pid", &serving.pid().to_string()])
+            .output()
+            .expect("it is built with its tests");
+        let report = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{report} {}", String::from_utf8_lossy(&output.stderr));
+        let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+        let slope = report["slope"].as_u64().expect("bytes of each of the second half");
+        println!("{host}: {slope} bytes for each of {CONNECTIONS} idle connections inside TLS");
+        assert!(slope <= KEYS_BYTES_MAX, "{host}: {slope} bytes each");
     }
 }
 

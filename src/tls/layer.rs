@@ -306,7 +306,8 @@ impl Layer {
         out: &mut Batch,
     ) {
         out.append(|text| {
-            text.append(&mut self.outgoing);
+            // Behind the handshake it has something once in an hour, and no memory until then.
+            text.append(&mut std::mem::take(&mut self.outgoing));
             let (State::Open(open) | State::Ended(open)) = &mut self.state else { return };
             let is_all = written.is_none_or(|written| open.seal(written, now, text));
             if open.sealer.is_used_up() && !open.is_tls13() {
