@@ -660,6 +660,29 @@ fn a_tunnel_that_ends_by_itself_while_its_server_stops_keeps_nobody_waiting() {
 }
 
 #[test]
+fn a_client_that_always_has_something_to_say_is_ended_while_its_server_stops() {
+    let (tell, told) = channel();
+    let behind = switching(Kind::Tcp, move |mut peer| {
+        let mut bytes = vec![0; 64 * 1024];
+        let end = loop {
+            match peer.read(&mut bytes) {
+                Ok(1..) => {}
+                end => break end.map_err(|error| error.kind()),
+            }
+        };
+        tell.send(end).expect("the test waits");
+    });
+    let Some((running, address)) = stopping(&behind.backend) else { return };
+    let mut client = upgrade(address, "t", b"");
+    let talking = thread::spawn(move || while client.write_all(&[b'x'; 4096]).is_ok() {});
+    running.stopper().stop();
+    assert_eq!(told.recv_timeout(PATIENCE).expect("it ends"), Ok(0), "in order");
+    talking.join().expect("no panic");
+    assert_eq!(running.counter("drain_cuts"), 0);
+    running.stop().expect("it stops");
+}
+
+#[test]
 fn a_tunnel_that_is_switched_while_its_server_stops_is_ended_in_order_too() {
     let (tell, told) = channel();
     let behind = Behind::start(Kind::Tcp, move |mut peer, _| {
