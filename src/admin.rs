@@ -7,7 +7,8 @@
 //! |---|---|
 //! | `/metrics` | everything counted: OpenMetrics 1.0 for who accepts it, else the text format of Prometheus |
 //! | `/healthz` | 200: the process lives |
-//! | `/readyz` | 200 while every core serves; 503 and why before that and while draining |
+//! | `/readyz` | 200 while every core serves, or those of a process that has taken the place of this one; 503 and why
+//! |           | before that and while draining |
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -152,7 +153,7 @@ fn routes(server: Server, metrics: &Metrics) -> Server {
         });
     });
     let ready = from_head(move |_: &Request<'_>, reply: &mut Reply<'_>| {
-        reply.send(&readiness(state.phase()));
+        reply.send(&readiness(&state));
     });
     let healthy = Response::text(Status::OK, "ok\n").to_ready();
     server
@@ -161,8 +162,12 @@ fn routes(server: Server, metrics: &Metrics) -> Server {
         .route("/readyz", Resource::new().get(ready))
 }
 
-fn readiness(phase: Phase) -> Response {
-    match phase {
+fn readiness(state: &Metrics) -> Response {
+    match state.phase() {
+        // First: it begins to drain behind that.
+        Phase::Draining if state.is_succeeded() => {
+            Response::text(Status::OK, "ready: another process has taken over\n")
+        }
         Phase::Ready => Response::text(Status::OK, "ready\n"),
         Phase::Starting => {
             Response::text(Status::SERVICE_UNAVAILABLE, "starting: not every core serves yet\n")

@@ -19,6 +19,9 @@ use upring::server::{
 
 use crate::service;
 
+/// The first descriptor that a service manager passes (SD_LISTEN_FDS_START).
+const FIRST_PASSED: u64 = 3;
+
 /// Where this program is, found while the working directory is that of its start.
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
@@ -38,7 +41,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// Takes the sockets of the process that offers them at `path`, or those that a service manager passes.
-    pub(crate) fn find(path: Option<&Path>) -> Result<Place, String> {
+    pub(crate) fn find(path: Option<&Path>, passed: ListenFd) -> Result<Place, String> {
         if let Ok(program) = env::args_os().next().map_or_else(env::current_exe, find_program) {
             let _ = PROGRAM.set(program);
         }
@@ -52,7 +55,7 @@ impl Place {
                 return Ok(Place::of(inherited, Some(predecessor), Some(path.clone())));
             }
         }
-        let inherited = of_service_manager()
+        let inherited = of_service_manager(passed)
             .map_err(|error| format!("the sockets of the service manager (LISTEN_FDS): {error}"))?;
         Ok(Place::of(inherited, None, path))
     }
@@ -65,6 +68,11 @@ impl Place {
     /// The same, of a process that may be told to stop.
     pub(crate) fn until(self, told: Arc<AtomicBool>) -> Place {
         Place { told, ..self }
+    }
+
+    /// Whether another process serves until this one does.
+    pub(crate) fn has_predecessor(&self) -> bool {
+        self.predecessor.is_some()
     }
 
     fn is_still_wanted(&self) -> Result<(), ServerError> {
@@ -135,9 +143,34 @@ fn relieved(successor: u32) {
     tracing::info!("process {successor} has taken over; connections have a while to end");
 }
 
+/// The descriptors that a service manager has passed (sd_listen_fds(3)). For before this process opens any of its
+/// own, which would be taken for one of them, and before it has another thread: it is gone from the environment
+/// behind that.
+///
+/// # Errors
+/// Some of those that are announced are not open.
+pub(crate) fn passed() -> Result<ListenFd, String> {
+    let number = |name| env::var(name).ok()?.parse::<u64>().ok();
+    let is_for_us = env::var("LISTEN_PID")
+        .map_or(true, |own| own.is_empty() || own.parse() == Ok(std::process::id()));
+    let first = number("LISTEN_FDS_FIRST_FD").unwrap_or(FIRST_PASSED);
+    let open = Path::new("/proc/self/fd");
+    if is_for_us
+        && let Some(count) = number("LISTEN_FDS")
+        && open.is_dir()
+        && let Some(missing) = (first..first.saturating_add(count))
+            .find(|number| open.join(number.to_string()).symlink_metadata().is_err())
+    {
+        return Err(format!(
+            "the sockets of the service manager: LISTEN_FDS says {count} from descriptor {first} on, and \
+             {missing} is not open: whoever starts this process has to pass as many as it says"
+        ));
+    }
+    Ok(ListenFd::from_env())
+}
+
 /// sd_listen_fds(3).
-fn of_service_manager() -> std::io::Result<Inherited> {
-    let mut passed = ListenFd::from_env();
+fn of_service_manager(mut passed: ListenFd) -> std::io::Result<Inherited> {
     let mut sockets = Vec::<OwnedFd>::new();
     for index in 0..passed.len() {
         // Each is of one kind; what it is not is said by an error.

@@ -28,7 +28,7 @@ use upring::resource::Resource;
 use upring::server::{Offered, Running, Server, ServerError};
 use upring::site::{Catalog, Faults, LogSettings, Served, Site};
 
-use crate::replacement::Place;
+use crate::replacement::{self, Place};
 use crate::{
     EXIT_CONFIG, EXIT_UNAVAILABLE, Options, demo, give_up, give_up_with, misconfigured, say,
     service,
@@ -47,7 +47,12 @@ const LEVEL: &str = "info";
 
 /// Serves until a signal says to stop.
 pub(crate) fn run(options: &Options) -> ExitCode {
-    // First: from here on a signal does what it is for, and ends nothing by itself.
+    // First: nothing is open yet but what was passed.
+    let passed = match replacement::passed() {
+        Ok(passed) => passed,
+        Err(error) => return give_up(&error),
+    };
+    // From here on a signal does what it is for, and ends nothing by itself.
     let (signals, told) = match signals() {
         Ok(heard) => heard,
         Err(error) => return give_up(&ServerError::Signals(error).to_string()),
@@ -71,7 +76,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         Err(why) => return give_up(&why),
     };
     let path = options.hand_over.clone().or(site.hand_over().map(Into::into));
-    let find = move || Place::find(path.as_deref());
+    let find = move || Place::find(path.as_deref(), passed);
     let place = match unless_told_to_stop("place", &told, find) {
         Ok(Ok(place)) => place.until(told),
         Ok(Err(error)) => return give_up(&error),
@@ -183,14 +188,26 @@ fn serve(
     mut place: Place,
     operator: Operator,
 ) -> Result<(), Failure> {
-    // First: that the server is not ready yet is something to tell.
-    let admin = operator.options.admin.as_ref().or(site.admin()).map(|address| {
-        let own = place.inherited.split(address);
-        Admin::start_on(address.clone(), server.metrics(), own)
+    let metrics = server.metrics();
+    let mut later = operator.options.admin.as_ref().or(site.admin()).map(|address| {
+        let (address, own) = (address.clone(), place.inherited.split(address));
+        let is_answered = place.has_predecessor() && !own.is_empty();
+        (is_answered, move || Admin::start_on(address, metrics, own))
     });
-    let admin = admin.transpose()?;
+    // First: that the server is not ready yet is something to tell. Where another is and says so, it is not.
+    let first = later.take_if(|(is_answered, _)| !*is_answered);
+    let mut admin = first.map(|(_, start)| start()).transpose()?;
     let server = server.inherit(place.inherited_by(&site.config().listen));
-    let ended = server.start_behind(|| place.open()).and_then(|running| {
+    let mut failed = None;
+    let last = || {
+        place.open()?;
+        if let Some((_, start)) = later.take() {
+            admin = start().map_err(|error| failed = Some(error)).ok();
+        }
+        // What it is stands beside it.
+        if failed.is_some() { Err(ServerError::Stopped) } else { Ok(()) }
+    };
+    let ended = server.start_behind(last).and_then(|running| {
         match settle(&running, site, signals, place, admin.as_ref(), operator) {
             Ok(_offered) => running.join(),
             Err(error) => {
@@ -200,6 +217,9 @@ fn serve(
             }
         }
     });
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
     // Behind the last core: until then somebody may want to see it drain.
     let stopped = admin.map_or(Ok(()), Admin::stop);
     Ok(ended.and(stopped)?)

@@ -4,8 +4,12 @@
 #[path = "support/process.rs"]
 mod process;
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::channel;
 use std::thread;
@@ -13,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use process::{PATIENCE, Served, UPRING, head};
 use rustix::process::Signal;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use upring::{Config, Server};
 
 /// A free port, most likely.
@@ -116,4 +121,42 @@ fn sigusr2_without_a_place_to_hand_over_starts_nobody_and_says_why() {
     assert!(!served.log().contains("is to take over"), "{}", served.log());
     assert_eq!(served.get("/plaintext"), "200 Hello, World!");
     assert_eq!(served.end().0, Some(0));
+}
+
+/// Somebody keeps the name by which starts take turns, in a network namespace of its own: here it would be in
+/// the way of other tests.
+#[test]
+fn a_turn_that_somebody_keeps_is_waited_for_once_and_it_is_said_why() {
+    let script = "ip link set lo up && echo up && exec sleep 30";
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-c", script]).stdout(Stdio::piped()).stderr(Stdio::null());
+    let Ok(mut namespace) = command.spawn() else { return eprintln!("SKIPPED: no unshare here") };
+    let mut said = [0; 3];
+    let is_up = namespace.stdout.take().expect("piped").read_exact(&mut said).is_ok();
+    if !is_up {
+        let _ = namespace.wait();
+        return eprintln!("SKIPPED: no network namespace can be made here");
+    }
+    let path = format!("/proc/{}/ns/net", namespace.id());
+    // A thread is in a namespace, and what it starts.
+    let started = thread::spawn(move || {
+        let file = File::open(path).expect("it is there");
+        let kind = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(file.as_fd(), kind).expect("who made it may");
+        let name = SocketAddr::from_abstract_name("upring/listen").expect("a name");
+        let _kept = UnixListener::bind_addr(&name).expect("nobody has it here");
+        let begun = Instant::now();
+        let arguments =
+            ["--listen", "127.0.0.1:7001", "--workers", "1", "--admin", "127.0.0.1:7002"];
+        let served = Served::start(&arguments, &[])?;
+        let took = begun.elapsed();
+        served.hears("waited 2s in vain for the abstract socket @upring/listen", 1);
+        Some((took, served.end()))
+    });
+    let started = started.join().expect("it is said");
+    namespace.kill().expect("it sleeps");
+    let _ = namespace.wait();
+    let Some((took, (code, log))) = started else { return };
+    assert!(took > Duration::from_secs(2) && took < Duration::from_millis(3800), "{took:?}");
+    assert_eq!((code, log.matches("in vain").count()), (Some(0), 1), "{log}");
 }

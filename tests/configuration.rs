@@ -60,6 +60,15 @@ fn what_serve_would_refuse_is_told_by_check_in_the_same_words() {
     let listen = format!("[[listen]]\naddress = '{unix}'\n");
     let same = folder.0.join("same").display().to_string();
     let at_same = format!("unix:{same}");
+    let respelled = folder.0.join("./www/../same").display().to_string();
+    let at_respelled = format!("unix:{respelled}");
+    fs::create_dir(folder.0.join("www")).expect("the folder is there");
+    let circle = folder.0.join("circle");
+    std::os::unix::fs::symlink(&circle, &circle).expect("the folder is there");
+    let circle = circle.display().to_string();
+    let in_circle = format!("unix:{circle}/s");
+    let socket = folder.0.join("socket");
+    drop(std::os::unix::net::UnixListener::bind(&socket).expect("it is free"));
     // What the process id is put behind.
     let long = format!("/tmp/{}", "p".repeat(100));
     for (text, options, told) in [
@@ -70,7 +79,15 @@ fn what_serve_would_refuse_is_told_by_check_in_the_same_words() {
         (LISTEN, vec!["--access-log", shown(&folder.0)], "Is a directory"),
         (LISTEN, vec!["--hand-over", &under("place")], "RuntimeDirectory"),
         (LISTEN, vec!["--hand-over", shown(&file)], "File exists"),
-        (LISTEN, vec!["--hand-over", &long], "at most 107 bytes"),
+        (LISTEN, vec!["--hand-over", &long], "at most 99 bytes"),
+        (LISTEN, vec!["--hand-over", &respelled, "--listen", &at_same], "`hand_over`: unix:"),
+        (LISTEN, vec!["--admin", &at_respelled, "--listen", &at_same], "the admin listener: unix:"),
+        (LISTEN, vec!["--listen", &at_respelled, "--listen", &at_same], "one path by two names"),
+        (LISTEN, vec!["--access-log", &respelled, "--listen", &at_same], "the access log: "),
+        (LISTEN, vec!["--access-log", &same, "--hand-over", &respelled], "the access log: "),
+        (LISTEN, vec!["--access-log", &circle], "Too many levels of symbolic links"),
+        (LISTEN, vec!["--access-log", shown(&socket)], "No such device or address"),
+        (LISTEN, vec!["--listen", &in_circle], "lead in a circle"),
         (LISTEN, vec!["--hand-over", &same, "--listen", &at_same], "`hand_over`: unix:"),
         (LISTEN, vec!["--hand-over", &same, "--admin", &at_same], "`hand_over`: unix:"),
         (LISTEN, vec!["--listen", &unix], "RuntimeDirectory"),

@@ -234,6 +234,89 @@ fn the_path_of_a_socket_goes_when_nobody_listens_there_any_more_and_not_before()
     assert!(!place.exists());
 }
 
+/// Somebody else has come to listen at a path while it was served.
+#[test]
+fn a_path_at_which_another_server_listens_by_now_is_left_to_it() {
+    let folder = Folder::new("another");
+    let (path, place) = (folder.0.join("web"), folder.0.join("place"));
+    let config = |more: &str| {
+        format!(
+            "workers = 1\nhand_over = '{}'\n[[listen]]\naddress = '127.0.0.1:{}'\n{more}\
+             [[route]]\npath = '/plaintext'\nanswer = {{ text = 'Hello, World!' }}\n",
+            place.display(),
+            port_of(&folder)
+        )
+    };
+    let before = format!("[[listen]]\naddress = 'unix:{}'\nmode = 0o666\n", path.display());
+    for after in [&*before, ""] {
+        let file = folder.write("a.toml", &config(&before));
+        let arguments = ["--config", file.to_str().expect("a name of ours")];
+        let Some(mut first) = Served::start(&arguments, &[]) else { return };
+        wait_until(|| place.exists());
+        std::fs::remove_file(&path).expect("it is there");
+        let other = UnixListener::bind(&path).expect("it is free");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is ours");
+        folder.write("a.toml", &config(after));
+        let second = Served::start(&arguments, &[]).expect("the one before could");
+        first.hears("has taken over", 1);
+        assert_eq!(first.process.wait().expect("it was started").code(), Some(0));
+        second.hears("another server's socket is there", 1);
+        assert_eq!(second.end().0, Some(0));
+        let mode = std::fs::metadata(&path).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "nor were its permissions changed");
+        UnixStream::connect(&path).expect("the other one listens there");
+        drop(other);
+        std::fs::remove_file(&path).expect("it is there");
+    }
+}
+
+/// What a probe is answered, on a connection of its own.
+fn is_ready(port: u16) -> Result<String, std::io::Error> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn a_probe_sees_nothing_of_replacements() {
+    let folder = Folder::new("ready");
+    let (place, port) = (folder.0.join("place"), free_port());
+    let (listen, admin) = (format!("127.0.0.1:{}", port_of(&folder)), format!("127.0.0.1:{port}"));
+    let shown = place.to_str().expect("a name of ours");
+    let arguments = ["--listen", &listen, "--admin", &admin, "--hand-over", shown];
+    let start = |workers| Served::start(&[&arguments[..], &["--workers", workers]].concat(), &[]);
+    let Some(mut served) = start("2") else { return };
+    let (asked, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let over = Over(&is_over);
+        let probe = || {
+            while !is_over.load(Ordering::Relaxed) {
+                let answer = is_ready(port).expect("somebody listens");
+                assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+                asked.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let probes = [scope.spawn(probe), scope.spawn(probe), scope.spawn(probe)];
+        // With many workers, and so a while from the sockets to the first client.
+        for workers in ["24", "2", "24", "2"] {
+            wait_until(|| place.exists());
+            let next = start(workers).expect("the one before could");
+            served.hears("has taken over", 1);
+            let mut before = std::mem::replace(&mut served, next);
+            assert_eq!(before.process.wait().expect("it was started").code(), Some(0));
+        }
+        drop(over);
+        for probe in probes {
+            probe.join().expect("it was ready at all times");
+        }
+    });
+    assert!(asked.load(Ordering::Relaxed) > 100);
+    assert_eq!(served.end().0, Some(0));
+}
+
 /// A port that stays the same for all that are started in a folder.
 fn port_of(folder: &Folder) -> u16 {
     let file = folder.0.join("port");
@@ -640,6 +723,23 @@ fn the_path_of_a_service_manager_s_socket_stays_as_it_is_over_starts_and_replace
     wait_until(|| place.exists());
     kill_process(Pid::from_child(&server), Signal::TERM).expect("it serves all the same");
     assert_eq!(server.wait().expect("it was started").code(), Some(0));
+}
+
+/// What is open behind those that were passed is this process's own.
+#[test]
+fn sockets_that_are_announced_and_not_passed_keep_it_from_starting() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+    let address = listener.local_addr().expect("it is bound").to_string();
+    let script = "exec 3<&0 0</dev/null; LISTEN_FDS=3 LISTEN_PID=$$ exec \"$0\" \"$@\"";
+    let output = Command::new("sh")
+        .args(["-c", script, UPRING, "--listen", &address])
+        .stdin(OwnedFd::from(listener))
+        .output()
+        .expect("there is a shell");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(69), "{told}");
+    assert!(told.contains("LISTEN_FDS says 3") && told.contains("4 is not open"), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
 }
 
 #[test]

@@ -275,6 +275,28 @@ fn threads_that_run_out_are_told_as_any_other_fault() {
 }
 
 #[test]
+fn few_descriptors_are_told_once_and_not_by_each_worker() {
+    let mut process = Command::new("sh")
+        .args(["-c", "ulimit -n 300 && exec \"$@\"", "sh", UPRING])
+        .args(["--listen", "127.0.0.1:0", "--workers", "4"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("there is a shell");
+    let is_served = process.stdout.take().expect("piped").read(&mut [0]).expect("a pipe") > 0;
+    let id = rustix::process::Pid::from_child(&process);
+    if is_served {
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("it runs");
+    }
+    let output = process.wait_with_output().expect("it was started");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    if !is_served && told.contains("io_uring") {
+        return eprintln!("SKIPPED, the server cannot start here: {told}");
+    }
+    assert_eq!(told.matches("the limit on descriptors bounds connections").count(), 1, "{told}");
+}
+
+#[test]
 fn a_port_that_is_taken_is_told_with_who_can_name_its_owner() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = taken.local_addr().expect("it is bound").to_string();

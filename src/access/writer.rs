@@ -10,6 +10,7 @@
 //! ```
 
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
@@ -51,8 +52,10 @@ impl AccessLogError {
     pub fn beforehand(target: &AccessTarget) -> Option<AccessLogError> {
         let AccessTarget::File(path) = target else { return None };
         let errno = match path.metadata() {
+            Ok(about) if about.file_type().is_socket() => libc::ENXIO,
             Ok(about) => about.is_dir().then_some(libc::EISDIR)?,
             Err(error) if error.raw_os_error() == Some(libc::ENOTDIR) => libc::ENOTDIR,
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => libc::ELOOP,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                 let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
                 folder.filter(|folder| !folder.exists()).map(|_| libc::ENOENT)?

@@ -77,7 +77,7 @@ impl<K: Kernel> Engine<K> {
         let DrainTimes { timeout, window } = self.drain.times;
         let cut_at = now.saturating_add(millis(timeout));
         self.stop_at = Some(cut_at);
-        self.core.is_draining = true;
+        (self.core.is_draining, self.core.cut_at) = (true, cut_at);
         for (index, listener) in (0..).zip(&mut self.listeners) {
             listener.is_open = false;
             if listener.is_armed {

@@ -17,7 +17,7 @@ pub use format::Format;
 pub use hits::LIMIT_HITS;
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::counters::{Counters, Described, Kind};
@@ -35,6 +35,8 @@ struct Shared {
     cores: OnceLock<Box<[CoreView]>>,
     /// Cores that have said that they serve.
     serving: AtomicUsize,
+    /// Another process serves in its place.
+    is_succeeded: AtomicBool,
     /// Whose certificates are shown, asked at each scrape.
     acceptors: OnceLock<Vec<Arc<Acceptor>>>,
 }
@@ -107,6 +109,16 @@ impl Metrics {
     /// Another core serves.
     pub(crate) fn note_serving(&self) {
         self.0.serving.fetch_add(1, Ordering::Release);
+    }
+
+    /// Another process has taken its place.
+    pub(crate) fn note_succeeded(&self) {
+        self.0.is_succeeded.store(true, Ordering::Release);
+    }
+
+    /// Whether another process has taken its place, and serves.
+    pub fn is_succeeded(&self) -> bool {
+        self.0.is_succeeded.load(Ordering::Acquire)
     }
 
     /// When each certificate ends.

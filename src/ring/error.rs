@@ -68,8 +68,12 @@ pub enum Cause {
     NotSocket,
     /// The folder of a Unix socket's path is not there.
     NoFolder,
+    /// Symbolic links of the path of a Unix socket lead nowhere.
+    LinkLoop,
     /// The path of a Unix socket is longer than the kernel takes.
     PathTooLong,
+    /// The same of a path that is made with a process id behind it.
+    PlaceTooLong,
     /// The path of a Unix socket may not be made, or looked at.
     FolderClosed,
     /// Nothing is known about it.
@@ -168,6 +172,7 @@ impl Cause {
             libc::EEXIST | libc::ENOTDIR => Cause::NotSocket,
             libc::ENOENT => Cause::NoFolder,
             libc::ENAMETOOLONG => Cause::PathTooLong,
+            libc::ELOOP => Cause::LinkLoop,
             libc::EACCES | libc::EPERM | libc::EROFS => Cause::FolderClosed,
             libc::EMFILE | libc::ENFILE => Cause::Descriptors(Limit::descriptors()),
             _ => Cause::Unknown,
@@ -235,7 +240,9 @@ impl fmt::Display for Cause {
                 "the folder of the path is not there: `mkdir -p` makes it, or `RuntimeDirectory=upring` in the \
                  systemd unit makes /run/upring",
             ),
+            Cause::LinkLoop => f.write_str("links of the path lead in a circle: `namei -l` shows them"),
             Cause::PathTooLong => f.write_str("a Unix socket's path has at most 107 bytes (unix(7)): `ln -s` shortens it"),
+            Cause::PlaceTooLong => f.write_str("a hand-over's path has at most 99 bytes: `ln -s` shortens it"),
             Cause::FolderClosed => f.write_str(
                 "this user may not make files in the folder of the path, or not connect to the socket that is there: \
                  `namei -l` shows which permission is missing; `RuntimeDirectory=upring` in the systemd unit makes \

@@ -44,7 +44,7 @@ pub use listen::{
     take_connections,
 };
 pub use probe::Features;
-pub use shared::SharedListener;
+pub use shared::{FileIdentity, SharedListener};
 pub use tier::Tier;
 pub use uring::{Ring, RingCounters};
 

@@ -13,7 +13,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{CWD, FileType, Mode, Stat, chmodat, fchmod, lstat, rename, stat, unlink};
+use rustix::fs::{
+    CWD, FileType, Mode, OFlags, Stat, chmodat, fchmod, fstat, lstat, open, rename, stat, unlink,
+};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with,
@@ -28,6 +30,26 @@ use crate::config::{ListenAddress, Listener};
 pub(super) const PROBES: u32 = 10;
 pub(super) const PROBE_PAUSE: Duration = Duration::from_millis(100);
 
+/// Which file something is, whatever its path: device and inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileIdentity(u64, u64);
+
+impl FileIdentity {
+    /// Of what is open.
+    ///
+    /// # Errors
+    /// As of fstat(2).
+    pub fn of(file: &OwnedFd) -> std::io::Result<FileIdentity> {
+        Ok(FileIdentity::from(fstat(file)?))
+    }
+}
+
+impl From<Stat> for FileIdentity {
+    fn from(about: Stat) -> FileIdentity {
+        FileIdentity(about.st_dev, about.st_ino)
+    }
+}
+
 /// A Unix socket that is listened on. Dropped, it removes its path, if that is still its own.
 #[derive(Debug)]
 pub struct SharedListener {
@@ -35,8 +57,8 @@ pub struct SharedListener {
     /// is to come any more.
     socket: Mutex<Option<OwnedFd>>,
     path: PathBuf,
-    /// Device and inode of the path; none of one that was gone when the socket was adopted.
-    file: Option<(u64, u64)>,
+    /// What was made at the path; none where the socket was adopted and that is not there, or not known.
+    file: Option<FileIdentity>,
     /// Who made the path keeps it: it is never removed, nor changed.
     is_managed: bool,
     /// The path is another process's now.
@@ -61,9 +83,9 @@ impl SharedListener {
         fchmod(&socket, mode).map_err(failed("fchmod"))?;
         clear(path, &address).map_err(|(call, error)| failed(call)(error))?;
         bind(&socket, &address).map_err(failed("bind"))?;
-        let Stat { st_dev, st_ino, .. } = lstat(path).map_err(failed("lstat"))?;
+        let file = lstat(path).map_err(failed("lstat"))?.into();
         // From here on the path is removed, whatever fails.
-        let shared = SharedListener::of(socket, path, Some((st_dev, st_ino)));
+        let shared = SharedListener::of(socket, path, Some(file));
         chmodat(CWD, path, mode, rustix::fs::AtFlags::empty()).map_err(failed("chmod"))?;
         shared.take_connections(listener.backlog)?;
         Ok(shared)
@@ -85,7 +107,7 @@ impl SharedListener {
             Ok(at) if FileType::from_raw_mode(at.st_mode) != FileType::Socket => {
                 failed("bind", Errno::EXIST)
             }
-            Err(error @ Errno::NOTDIR) => failed("lstat", error),
+            Err(error @ (Errno::NOTDIR | Errno::LOOP)) => failed("lstat", error),
             Err(Errno::NOENT) => {
                 let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
                 match folder.map_or(Ok(()), |folder| stat(folder).map(drop)) {
@@ -100,15 +122,34 @@ impl SharedListener {
     /// Takes a socket that is listened on at `path` already. The path stays whose it is until it is
     /// [claimed](SharedListener::claim); one that a service manager has made is the manager's for good. A
     /// path that is gone is nobody's, and what is connected still is served.
-    pub fn adopt(path: &Path, socket: OwnedFd, is_managed: bool) -> SharedListener {
-        let file = lstat(path).map(|at| (at.st_dev, at.st_ino));
-        if let Err(error) = &file {
-            let path = path.display();
-            tracing::warn!(
-                "nobody can connect to {path}: {error}; whoever made it can make it anew"
-            );
-        }
-        let mut shared = SharedListener::of(socket, path, file.ok());
+    ///
+    /// `made` is what whoever had the socket before has made at its paths. A path at which something else is
+    /// by now is another's, whom nobody knows: it is neither changed nor removed.
+    pub fn adopt(
+        path: &Path,
+        socket: OwnedFd,
+        is_managed: bool,
+        made: &[FileIdentity],
+    ) -> SharedListener {
+        let shown = path.display();
+        let file = match lstat(path).map(FileIdentity::from) {
+            Ok(file) if made.contains(&file) => Some(file),
+            Ok(_) if is_managed => None,
+            Ok(_) => {
+                tracing::warn!(
+                    "{shown} is left as it is, and where it is: another server's socket is there, or the \
+                     process before is of an older version and does not say which is its own"
+                );
+                None
+            }
+            Err(error) => {
+                tracing::warn!(
+                    "nobody can connect to {shown}: {error}; whoever made it can make it anew"
+                );
+                None
+            }
+        };
+        let mut shared = SharedListener::of(socket, path, file);
         shared.is_managed = is_managed;
         shared.release();
         shared
@@ -151,15 +192,22 @@ impl SharedListener {
         self.socket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn of(socket: OwnedFd, path: &Path, file: Option<(u64, u64)>) -> SharedListener {
+    fn of(socket: OwnedFd, path: &Path, file: Option<FileIdentity>) -> SharedListener {
         let (socket, is_released) = (Mutex::new(Some(socket)), AtomicBool::new(false));
         SharedListener { socket, path: path.into(), file, is_managed: false, is_released }
     }
 
     /// Whether the path is still that of this socket.
     fn has_path(&self) -> bool {
-        let at = lstat(&self.path).map(|at| (at.st_dev, at.st_ino));
-        at.is_ok_and(|at| self.file == Some(at))
+        lstat(&self.path).is_ok_and(|at| self.file == Some(at.into()))
+    }
+
+    /// What it has made at its path, open and of no other use (O_PATH, open(2)): by it whoever is given the
+    /// socket knows the path. None if it is no more, or another's.
+    pub fn made(&self) -> Option<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = open(&self.path, flags, Mode::empty()).ok()?;
+        (self.file == Some(FileIdentity::of(&file).ok()?)).then_some(file)
     }
 
     /// The same at another path: clients find it there from now on. A socket that was left behind there is
@@ -378,25 +426,46 @@ mod tests {
         for is_managed in [false, true] {
             let given = || OwnedFd::from(UnixListener::bind(&path).expect("it is free"));
             let options = Listener { mode: 0o604, ..ListenAddress::from(&*path).into() };
-            let shared = SharedListener::adopt(&path, given(), is_managed);
+            let socket = given();
+            let shared = SharedListener::adopt(&path, socket, is_managed, &[file_at(&path)]);
             shared.adapt(&options).expect("it is ours");
             let mode = fs::metadata(&path).expect("it is there").permissions().mode() & 0o777;
             assert_eq!(mode == 0o604, !is_managed, "{mode:o}");
             drop(shared);
             assert!(path.exists(), "it is another's yet");
             fs::remove_file(&path).expect("it is there");
-            let shared = SharedListener::adopt(&path, given(), is_managed);
+            let socket = given();
+            let shared = SharedListener::adopt(&path, socket, is_managed, &[file_at(&path)]);
             shared.claim();
             drop(shared);
             assert_eq!(path.exists(), is_managed);
         }
         fs::remove_file(&path).expect("it is there");
-        let shared = SharedListener::adopt(&path, new_socket(SocketFlags::empty()).unwrap(), false);
+        let socket = || new_socket(SocketFlags::empty()).expect("a socket");
+        let shared = SharedListener::adopt(&path, socket(), false, &[]);
         shared.claim();
         let other = listen_at(&path).expect("it is free");
         drop(shared);
         assert!(path.exists(), "one that was gone is whose who makes it anew");
-        drop(other);
+        // Of whom nothing is said of his paths, or of others.
+        let beside = folder.0.join("beside");
+        let third = listen_at(&beside).expect("it is free");
+        for made in [vec![], vec![file_at(&beside)]] {
+            let shared = SharedListener::adopt(&path, socket(), false, &made);
+            let mode = || fs::metadata(&path).expect("it is there").permissions().mode();
+            let before = mode();
+            let options = Listener { mode: 0o604, ..ListenAddress::from(&*path).into() };
+            shared.adapt(&options).expect("nothing is changed");
+            shared.claim();
+            assert!(shared.made().is_none() && mode() == before);
+            drop(shared);
+            assert!(path.exists(), "it is the other's");
+        }
+        drop((other, third));
+    }
+
+    fn file_at(path: &Path) -> FileIdentity {
+        lstat(path).expect("it is there").into()
     }
 
     #[test]

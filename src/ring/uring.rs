@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::mem::{self, ManuallyDrop};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 use std::{fmt, io, thread};
 
@@ -846,18 +846,30 @@ fn new_pool(config: &RingConfig) -> Pool {
     Pool::with_large(count(config.buffers), config.buffer_bytes, large, config.large_bytes)
 }
 
+/// What was said last of the descriptors of a ring: each ring of a process would say the same.
+static WITHOUT_TABLE: AtomicU64 = AtomicU64::new(0);
+static BOUND: AtomicU64 = AtomicU64::new(0);
+
+/// Whether this was not said last.
+fn is_new(last: &AtomicU64, said: u64) -> bool {
+    last.swap(said, Ordering::Relaxed) != said
+}
+
 /// Direct descriptors if the kernel has them and a table can be had; and for how many connections.
 fn choose_tier(uring: &IoUring, features: Features, wanted: u32) -> (Tier, u32) {
     let table = features.direct_descriptors.then(|| setup::file_table(uring, wanted));
     let (tier, possible) = match table {
         Some(Ok(possible)) => (Tier::Direct, possible),
         Some(Err(error)) => {
-            tracing::warn!(%error, "ordinary descriptors are used");
+            if is_new(&WITHOUT_TABLE, 1) {
+                tracing::warn!(%error, "ordinary descriptors are used");
+            }
             (Tier::Plain, setup::plain_connections(wanted))
         }
         None => (Tier::Plain, setup::plain_connections(wanted)),
     };
-    if possible < wanted {
+    let bound = (u64::from(possible) << 32) | u64::from(wanted);
+    if possible < wanted && is_new(&BOUND, bound) {
         tracing::warn!(
             possible,
             wanted,

@@ -2,9 +2,12 @@
 //! it, and `serve` before it takes anybody's place. Rights are not looked at: they depend on who starts
 //! it.
 
+use std::path::{Path, PathBuf};
+
 use upring::access::AccessLogError;
 use upring::admin::Admin;
-use upring::config::ListenAddress;
+use upring::config::{AccessTarget, ListenAddress};
+use upring::ring::SharedListener;
 use upring::server::Offer;
 use upring::site::Site;
 
@@ -16,27 +19,80 @@ pub(crate) fn faults(site: &Site, options: &Options) -> Vec<String> {
     let config = site.config();
     let admin = options.admin.as_ref().or(site.admin());
     let hand_over = options.hand_over.as_deref().or(site.hand_over());
-    let listeners = config.listen.iter().filter_map(|listener| match &listener.address {
-        ListenAddress::Unix(path) => Offer::check(path).err().map(|error| error.to_string()),
-        ListenAddress::Tcp(_) => None,
-    });
+    let listeners = config.listen.iter().map(|listener| &listener.address);
+    let checked = listeners
+        .clone()
+        .filter_map(path_of)
+        .filter_map(|path| SharedListener::check(path).err().map(|error| error.to_string()));
     let log = AccessLogError::beforehand(&config.access.to).map(|error| error.to_string());
-    let is_taken = |at: &ListenAddress| admin == Some(at) || site.listens_at(at);
+    let file = match &config.access.to {
+        AccessTarget::File(path) => Some(path.as_path()),
+        _ => None,
+    };
+    // Of clients, and those of the admin listener.
+    let sockets: Vec<&Path> = listeners.filter_map(path_of).collect();
+    let all: Vec<&Path> = sockets.iter().copied().chain(admin.and_then(path_of)).collect();
+    let is_shared = |at: &&ListenAddress| {
+        site.listens_at(at) || path_of(at).is_some_and(|path| is_among(path, &sockets))
+    };
     let parts = [
         server(site, options).err(),
         admin.and_then(|admin| Admin::check(admin).err()).map(|error| error.to_string()),
-        admin.filter(|admin| site.listens_at(admin)).map(shared),
+        admin.filter(is_shared).map(shared),
+        twice(&sockets).map(listened_on_twice),
         hand_over.and_then(|path| Offer::check(path).err()).map(|error| error.to_string()),
-        hand_over.map(ListenAddress::from).filter(|at| is_taken(at)).map(taken),
+        hand_over.filter(|path| is_among(path, &all)).map(taken),
         log,
+        file.filter(|path| is_among(path, &[all, Vec::from_iter(hand_over)].concat())).map(logged),
     ];
-    parts.into_iter().flatten().chain(listeners).collect()
+    parts.into_iter().flatten().chain(checked).collect()
+}
+
+fn path_of(address: &ListenAddress) -> Option<&Path> {
+    match address {
+        ListenAddress::Unix(path) => Some(path),
+        ListenAddress::Tcp(_) => None,
+    }
+}
+
+/// One that is the same file as one before it, by another spelling: one by the same is a fault of the
+/// configuration.
+fn twice<'p>(paths: &[&'p Path]) -> Option<&'p Path> {
+    let is_again = |(index, path): &(usize, &&Path)| is_among(path, &paths[..*index]);
+    paths.iter().enumerate().find(is_again).map(|(_, path)| *path)
+}
+
+fn is_among(path: &Path, others: &[&Path]) -> bool {
+    let resolved = resolved(path);
+    others.iter().any(|other| *other == path || self::resolved(other) == resolved)
+}
+
+/// A path by which its folder is the same however it was spelled, if it is there.
+fn resolved(path: &Path) -> PathBuf {
+    let folder = match path.parent() {
+        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+        Some(folder) => folder,
+        None => return path.into(),
+    };
+    match (folder.canonicalize(), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.into(),
+    }
 }
 
 fn shared(admin: &ListenAddress) -> String {
     format!("the admin listener: {admin} is one of the addresses that the server listens on")
 }
 
-fn taken(hand_over: ListenAddress) -> String {
-    format!("`hand_over`: {hand_over} is listened on for clients already; name a path of its own")
+fn listened_on_twice(path: &Path) -> String {
+    format!("two listeners: {} is one path by two names; leave one of them out", path.display())
+}
+
+fn taken(hand_over: &Path) -> String {
+    let at = ListenAddress::from(hand_over);
+    format!("`hand_over`: {at} is listened on for clients already; name a path of its own")
+}
+
+fn logged(file: &Path) -> String {
+    format!("the access log: {} is a socket of this server; name a file of its own", file.display())
 }

@@ -5,11 +5,13 @@
 //! On a port on which nothing was given, whoever listens at all is another. On the others whoever has a socket
 //! that was not given is: the process before may listen there at another address.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -26,6 +28,9 @@ const TURN: &[u8] = b"upring/listen";
 const TURN_ASKS: u32 = 400;
 const TURN_PAUSE: Duration = Duration::from_millis(5);
 
+/// Whether this process has waited for its turn in vain: then it is asked once for those of its other servers.
+static IS_IN_VAIN: AtomicBool = AtomicBool::new(false);
+
 /// The state of a socket that is listened on (include/net/tcp_states.h).
 const LISTEN: &str = "0A";
 
@@ -40,9 +45,14 @@ impl Claimed {
 
     /// Whether nobody else listens at an address, or on its port at any address that goes with it. IPv4 is
     /// somebody else's business with `only_v6`.
-    pub(super) fn check(&self, address: SocketAddr, only_v6: bool) -> Result<(), SetupError> {
+    pub(super) fn check(
+        &self,
+        address: SocketAddr,
+        only_v6: bool,
+        listened: &Listened,
+    ) -> Result<(), SetupError> {
         match self.has_port(address.port()) {
-            true => self.check_others(address, only_v6),
+            true => self.check_others(address, only_v6, listened),
             false => check_free(address, only_v6),
         }
     }
@@ -52,25 +62,48 @@ impl Claimed {
     }
 
     /// The same for whoever has bound sockets there by now, and listens on none of them. Nobody is waited for.
-    pub(super) fn recheck(&self, address: SocketAddr, only_v6: bool) -> Result<(), SetupError> {
+    pub(super) fn recheck(
+        &self,
+        address: SocketAddr,
+        only_v6: bool,
+        listened: &Listened,
+    ) -> Result<(), SetupError> {
         if self.has_port(address.port()) {
-            return self.check_others(address, only_v6);
+            return self.check_others(address, only_v6, listened);
         }
         match check_free_now(address, only_v6) {
             // Who has become a user that has no right to it can still ask who listens.
-            Err(error) if error.cause() == Cause::Privileged => self.check_others(address, only_v6),
+            Err(error) if error.cause() == Cause::Privileged => {
+                self.check_others(address, only_v6, listened)
+            }
             asked => asked,
         }
     }
 
-    fn check_others(&self, address: SocketAddr, only_v6: bool) -> Result<(), SetupError> {
-        let mut others = listeners().filter(|(at, inode)| {
+    fn check_others(
+        &self,
+        address: SocketAddr,
+        only_v6: bool,
+        listened: &Listened,
+    ) -> Result<(), SetupError> {
+        let mut others = listened.all().iter().filter(|(at, inode)| {
             at.port() == address.port() && !self.0.iter().any(|(_, given)| given == inode)
         });
-        match others.any(|(at, _)| is_in_the_way(address, only_v6, at)) {
+        match others.any(|(at, _)| is_in_the_way(address, only_v6, *at)) {
             true => Err(SetupError::listener("bind", address.into(), &Errno::ADDRINUSE.into())),
             false => Ok(()),
         }
+    }
+}
+
+/// Whatever is listened on at the moment at which it is first asked for, and not read again: where many
+/// connections are it is long.
+#[derive(Debug, Default)]
+pub(super) struct Listened(OnceCell<Vec<(SocketAddr, u64)>>);
+
+impl Listened {
+    fn all(&self) -> &[(SocketAddr, u64)] {
+        self.0.get_or_init(|| listeners().collect())
     }
 }
 
@@ -124,14 +157,23 @@ pub(super) struct Turn {
 impl Turn {
     /// Waits for it, but not for ever: the name is anybody's to take.
     pub(super) fn wait() -> Turn {
-        for _ in 0..TURN_ASKS {
+        let asks = if IS_IN_VAIN.load(Ordering::Relaxed) { 1 } else { TURN_ASKS };
+        for ask in 1..=asks {
             match take_turn() {
-                Err(Errno::ADDRINUSE) => thread::sleep(TURN_PAUSE),
+                Err(Errno::ADDRINUSE) if ask < asks => thread::sleep(TURN_PAUSE),
+                Err(Errno::ADDRINUSE) => {}
                 turn => return Turn { _held: turn.ok() },
             }
         }
-        let name = String::from_utf8_lossy(TURN);
-        tracing::warn!("another process holds the abstract socket {name}: `ss -lxp` names it");
+        if !IS_IN_VAIN.swap(true, Ordering::Relaxed) {
+            let name = String::from_utf8_lossy(TURN);
+            let waited = TURN_PAUSE * TURN_ASKS;
+            tracing::warn!(
+                "waited {waited:?} in vain for the abstract socket @{name}, by which starts take turns: a \
+                 process that is no start holds it, `ss -lxp` names it; of two servers that start at the same \
+                 moment at one address, both may come to listen there"
+            );
+        }
         Turn { _held: None }
     }
 }
@@ -179,16 +221,26 @@ mod tests {
         let beside = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), at.port()));
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, at.port()));
         for address in [any, beside] {
-            claimed.check(address, false).expect("the process before listens there alone");
+            let listened = Listened::default();
+            claimed
+                .check(address, false, &listened)
+                .expect("the process before listens there alone");
         }
         let _other = listening(&beside.to_string());
         for address in [any, beside] {
-            let error = claimed.check(address, false).expect_err("another listens there");
+            let listened = Listened::default();
+            let error = claimed.check(address, false, &listened);
+            let error = error.expect_err("another listens there");
             assert!(error.to_string().contains("another process listens there"), "{error}");
         }
         let elsewhere = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 4), at.port()));
-        claimed.check(elsewhere, false).expect("that one is at another address");
-        Claimed::default().check_others(any, false).expect_err("nothing was given");
+        let listened = Listened::default();
+        claimed.check(elsewhere, false, &listened).expect("that one is at another address");
+        let error = Claimed::default().check_others(any, false, &listened);
+        error.expect_err("nothing was given");
+        drop(given);
+        let error = Claimed::default().check_others(at, false, &listened);
+        error.expect_err("it is not read again");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! ```text
 //!   successor                                    predecessor
 //!       │ ── connect to the Unix socket ──────────►  │ is it the same user?
+//!       │ ◄───────── what it made at paths, O_PATH ── │
 //!       │ ◄──────── listening sockets, SCM_RIGHTS ── │ goes on accepting
 //!    starts, accepts                                 │
 //!       │ ── "ready" ─────────────────────────────►  │ gives the path up
@@ -15,7 +16,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -33,7 +34,8 @@ use super::inherit::{Given, Inherited};
 use super::listeners::Kept;
 use super::{Running, Stopper};
 use crate::config::{ListenAddress, Listener};
-use crate::ring::{SetupError, SharedListener};
+use crate::metrics::Metrics;
+use crate::ring::{Cause, FileIdentity, SetupError, SharedListener};
 
 /// What each side says first: another version would say something else.
 const GREETING: &[u8; 18] = b"upring hand-over 1";
@@ -94,6 +96,7 @@ pub struct Offer {
     /// Not kept: who goes last removes their paths.
     shared: Vec<Weak<SharedListener>>,
     stoppers: Vec<Stopper>,
+    metrics: Vec<Metrics>,
     times: HandOverTimes,
 }
 
@@ -105,6 +108,7 @@ impl Offer {
             kept: Vec::new(),
             shared: Vec::new(),
             stoppers: Vec::new(),
+            metrics: Vec::new(),
             times: HandOverTimes::default(),
         }
     }
@@ -122,8 +126,19 @@ impl Offer {
     /// Its folder is not there, something else is at it, or it is too long: it is made beside the path, with
     /// the process id behind it, and moved there.
     pub fn check(path: &Path) -> Result<(), SetupError> {
-        SharedListener::check(path)?;
-        SharedListener::check(&beside(path, PROCESS_MAX))
+        let beside = beside(path, PROCESS_MAX);
+        let checked = SharedListener::check(path).and_then(|()| SharedListener::check(&beside));
+        checked.map_err(|error| match error {
+            SetupError::Listener { call, errno, cause: Cause::PathTooLong, .. } => {
+                SetupError::Listener {
+                    call,
+                    errno,
+                    address: path.into(),
+                    cause: Cause::PlaceTooLong,
+                }
+            }
+            other => other,
+        })
     }
 
     /// And those of this server. It is stopped when a successor is ready.
@@ -132,6 +147,7 @@ impl Offer {
         self.kept.push(running.kept.clone());
         self.shared.extend(running.shared.iter().map(Arc::downgrade));
         self.stoppers.push(running.stopper());
+        self.metrics.push(running.metrics());
         self
     }
 
@@ -165,6 +181,7 @@ impl Offer {
                         tracing::warn!("process {process} was not told that it is alone: {error}");
                     }
                     relieved(process);
+                    self.metrics.iter().for_each(Metrics::note_succeeded);
                     // Last: with nobody left to serve the process ends at once.
                     return self.stoppers.iter().for_each(Stopper::stop);
                 }
@@ -187,7 +204,9 @@ impl Offer {
         }
         let process = peer.pid.as_raw_nonzero().get().unsigned_abs();
         let HandOverTimes { greeting, offer, ready } = self.times;
-        greet(Timed::within(stream, greeting)).map_err(late(process, "say who it is", greeting))?;
+        let made = self.shared.iter().filter_map(|shared| shared.upgrade()?.made());
+        greet_successor(&Timed::within(stream, greeting), &made.collect::<Vec<_>>())
+            .map_err(late(process, "say who it is", greeting))?;
         let left = Left::of(&self.shared);
         let mut sockets = Vec::new();
         for kept in &self.kept {
@@ -263,6 +282,7 @@ fn late(process: u32, what: &str, bound: Duration) -> impl FnOnce(io::Error) -> 
 }
 
 /// A connection whose next words have to come, and to leave, before a time: all of them together.
+#[derive(Clone, Copy)]
 struct Timed<'s> {
     stream: &'s UnixStream,
     until: Instant,
@@ -387,11 +407,13 @@ pub fn take_over(path: &Path) -> io::Result<Option<(Inherited, Predecessor)>> {
         Err(error) => return Err(error),
     };
     let other = socket_peercred(&stream)?.uid;
-    greet(Timed::within(&stream, LINE_PATIENCE)).map_err(|error| unanswered(error, other))?;
+    let made = greet_predecessor(Timed::within(&stream, LINE_PATIENCE))
+        .map_err(|error| unanswered(error, other))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let sockets = receive_sockets(&stream)?;
-    Ok(Some((Inherited::given(sockets)?, Predecessor { stream, path: path.into() })))
+    let inherited = Inherited::given(sockets)?.made(made);
+    Ok(Some((inherited, Predecessor { stream, path: path.into() })))
 }
 
 /// What an operator can do about a process that does not answer.
@@ -413,10 +435,29 @@ fn unanswered(error: io::Error, other: Uid) -> io::Error {
     io::Error::new(error.kind(), text)
 }
 
-fn greet(mut stream: impl Read + Write) -> io::Result<()> {
+/// With the words goes what was made at the paths of sockets. An older successor reads the words alone, and
+/// the kernel closes the rest; of more paths than go with one message the others are not known.
+fn greet_successor(stream: &Timed<'_>, made: &[OwnedFd]) -> io::Result<()> {
+    let made: Vec<_> = made.iter().take(SOCKETS_PER_MESSAGE).map(AsFd::as_fd).collect();
+    send_message(stream, GREETING, &made)?;
+    let mut heard = [0; GREETING.len()];
+    let mut stream = *stream;
+    stream.read_exact(&mut heard)?;
+    understand(heard)
+}
+
+/// What the predecessor has made at the paths of its sockets: nothing, if it is an older one.
+fn greet_predecessor(mut stream: Timed<'_>) -> io::Result<Vec<FileIdentity>> {
     stream.write_all(GREETING)?;
     let mut heard = [0; GREETING.len()];
-    stream.read_exact(&mut heard)?;
+    let mut made = Vec::new();
+    let count = receive_message(stream.left()?, &mut heard, |file| made.push(file))?;
+    stream.read_exact(&mut heard[count..])?;
+    understand(heard)?;
+    made.iter().map(FileIdentity::of).collect()
+}
+
+fn understand(heard: [u8; GREETING.len()]) -> io::Result<()> {
     if heard == *GREETING {
         return Ok(());
     }
@@ -440,13 +481,13 @@ fn send_sockets(stream: &Timed<'_>, sockets: &[Given]) -> io::Result<()> {
         chosen.map(|given| given.socket.as_fd()).collect::<Vec<_>>()
     };
     for managed in of(true).chunks(SOCKETS_PER_MESSAGE) {
-        send_message(stream, MANAGED, managed)?;
+        send_message(stream, &[MANAGED], managed)?;
     }
     let own = of(false);
     let mut rest = &own[..];
     loop {
         let (now, behind) = rest.split_at(rest.len().min(SOCKETS_PER_MESSAGE));
-        send_message(stream, if behind.is_empty() { LAST } else { MORE }, now)?;
+        send_message(stream, &[if behind.is_empty() { LAST } else { MORE }], now)?;
         if behind.is_empty() {
             return Ok(());
         }
@@ -454,13 +495,14 @@ fn send_sockets(stream: &Timed<'_>, sockets: &[Given]) -> io::Result<()> {
     }
 }
 
-fn send_message(stream: &Timed<'_>, word: u8, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
+/// Words that are few enough to go at once, and descriptors with them.
+fn send_message(stream: &Timed<'_>, words: &[u8], files: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_PER_MESSAGE))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if !sockets.is_empty() && !control.push(SendAncillaryMessage::ScmRights(sockets)) {
+    if !files.is_empty() && !control.push(SendAncillaryMessage::ScmRights(files)) {
         return Err(io::Error::other("no room for the descriptors of one message"));
     }
-    sendmsg(stream.left()?, &[IoSlice::new(&[word])], &mut control, SendFlags::NOSIGNAL)?;
+    sendmsg(stream.left()?, &[IoSlice::new(words)], &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 
@@ -468,24 +510,33 @@ fn receive_sockets(stream: &UnixStream) -> io::Result<Vec<Given>> {
     let mut sockets = Vec::<Given>::new();
     loop {
         let mut word = [0];
-        let mut space =
-            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_PER_MESSAGE))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut into = [IoSliceMut::new(&mut word)];
-        let flags = RecvFlags::CMSG_CLOEXEC;
-        if recvmsg(stream, &mut into, &mut control, flags)?.bytes == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(received) = message {
-                let is_managed = word[0] == MANAGED;
-                sockets.extend(received.map(|socket| Given { socket, is_managed }));
-            }
-        }
+        let mut received = Vec::new();
+        receive_message(stream, &mut word, |socket| received.push(socket))?;
+        let is_managed = word[0] == MANAGED;
+        sockets.extend(received.into_iter().map(|socket| Given { socket, is_managed }));
         match word[0] {
             LAST => return Ok(sockets),
             MORE | MANAGED if sockets.len() < SOCKETS_MAX => {}
             _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "no list of sockets")),
         }
     }
+}
+
+/// How much of `words` has come, one byte at least; the descriptors that came with it go to `take`.
+fn receive_message(
+    stream: &UnixStream,
+    words: &mut [u8],
+    mut take: impl FnMut(OwnedFd),
+) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_PER_MESSAGE))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut into = [IoSliceMut::new(words)];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let count = recvmsg(stream, &mut into, &mut control, flags)?.bytes;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            received.for_each(&mut take);
+        }
+    }
+    if count == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(count) }
 }

@@ -3,13 +3,14 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::net::SocketAddrAny;
 use rustix::net::sockopt::socket_acceptconn;
 
 use super::claims::{Claimed, inode_of};
 use crate::config::{ListenAddress, Listener};
-use crate::ring::SharedListener;
+use crate::ring::{FileIdentity, SharedListener};
 
 /// Sockets that are listened on already. Those of addresses that a server is configured to listen on are
 /// its own; the others are closed with this value.
@@ -18,6 +19,8 @@ pub struct Inherited {
     sockets: Vec<(ListenAddress, Given)>,
     /// All that were given at first, over TCP, whoever has them by now.
     claimed: Claimed,
+    /// What the process before has made at paths of Unix sockets.
+    made: Vec<FileIdentity>,
 }
 
 /// One of them.
@@ -30,7 +33,8 @@ pub(super) struct Given {
 }
 
 impl Inherited {
-    /// These sockets, of another process like this one.
+    /// These sockets, of another process like this one. Whose the paths of Unix sockets are is not known: they
+    /// stay as they are, and where they are.
     ///
     /// # Errors
     /// One of them is no socket that is listened on, or of another family than IP and Unix.
@@ -55,7 +59,17 @@ impl Inherited {
         });
         let claimed = tcp.map(|(port, socket)| Ok((port, inode_of(socket)?)));
         let claimed = Claimed::of(claimed.collect::<io::Result<_>>()?);
-        Ok(Inherited { sockets, claimed })
+        Ok(Inherited { sockets, claimed, made: Vec::new() })
+    }
+
+    /// The same of a process that has made this at their paths.
+    pub(super) fn made(self, made: Vec<FileIdentity>) -> Inherited {
+        Inherited { made, ..self }
+    }
+
+    /// The socket that listens on a path, which was given.
+    pub(super) fn adopt(&self, path: &Path, given: Given) -> SharedListener {
+        SharedListener::adopt(path, given.socket, given.is_managed, &self.made)
     }
 
     /// Where they listen: an address for each socket.
@@ -88,8 +102,8 @@ impl Inherited {
         let (kept, left): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.sockets).into_iter().partition(|(at, _)| is_wanted(at));
         self.sockets = kept;
-        let shared = left.into_iter().filter_map(|(at, Given { socket, is_managed })| match at {
-            ListenAddress::Unix(path) => Some(SharedListener::adopt(&path, socket, is_managed)),
+        let shared = left.into_iter().filter_map(|(at, given)| match at {
+            ListenAddress::Unix(path) => Some(self.adopt(&path, given)),
             ListenAddress::Tcp(_) => None,
         });
         Abandoned(shared.collect())
@@ -98,7 +112,8 @@ impl Inherited {
     /// The same, still with their address: for another server of this process.
     pub fn split(&mut self, address: &ListenAddress) -> Inherited {
         let sockets = self.take(address).into_iter().map(|given| (address.clone(), given));
-        Inherited { sockets: sockets.collect(), claimed: self.claimed() }
+        let (sockets, made) = (sockets.collect(), self.made.clone());
+        Inherited { sockets, claimed: self.claimed(), made }
     }
 }
 

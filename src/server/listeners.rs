@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::ServerError;
-use super::claims::{Claimed, Turn};
+use super::claims::{Claimed, Listened, Turn};
 use super::inherit::{Given, Inherited};
 use crate::config::{Config, ListenAddress, Listener};
 use crate::ring::{
@@ -94,15 +94,18 @@ impl Kept {
     /// Has the kernel take connections where nobody does yet. Who else starts now waits for it, and is
     /// refused behind it; where somebody has come to listen meanwhile, this one is.
     pub(super) fn take_new(&self, claimed: &Claimed) -> Result<(), SetupError> {
-        let _turn = Turn::wait();
         let all = self.all();
         let new = || all.iter().filter(|kept| kept.origin == Origin::Own && !kept.rules.is_unix());
+        if new().next().is_none() {
+            return Ok(());
+        }
+        let _turn = Turn::wait();
         // Each worker has one: an address is asked about once.
-        let mut asked = Vec::new();
+        let (mut asked, listened) = (Vec::new(), Listened::default());
         for KeptSocket { socket, rules, .. } in new() {
             let address = local_address(socket)?;
             if !asked.contains(&address) {
-                claimed.recheck(address, rules.only_v6)?;
+                claimed.recheck(address, rules.only_v6, &listened)?;
                 asked.push(address);
             }
         }
@@ -164,9 +167,7 @@ impl Listeners {
                     let origin =
                         given.as_ref().map_or(Origin::Own, |given| Origin::of(given.is_managed));
                     let shared = match given {
-                        Some(Given { socket, is_managed }) => {
-                            SharedListener::adopt(path, socket, is_managed)
-                        }
+                        Some(given) => inherited.adopt(path, given),
                         None => SharedListener::listen(path, rules)?,
                     };
                     listeners.listening.push(rules.address.clone());
@@ -265,7 +266,7 @@ impl Listeners {
 
 /// Whether nobody else listens where sockets are to be bound.
 fn check_addresses(config: &Config, inherited: &Inherited) -> Result<(), SetupError> {
-    let claimed = inherited.claimed();
+    let (claimed, listened) = (inherited.claimed(), Listened::default());
     let is_given = |rules: &Listener| inherited.addresses().any(|at| *at == rules.address);
     let new = config.listen.iter().filter(|rules| !is_given(rules));
     let mut tcp = new.filter_map(|rules| match rules.address {
@@ -275,6 +276,6 @@ fn check_addresses(config: &Config, inherited: &Inherited) -> Result<(), SetupEr
     tcp.try_for_each(|(address, only_v6)| match address.port() {
         // The kernel chooses a free one.
         0 => Ok(()),
-        _ => claimed.check(address, only_v6),
+        _ => claimed.check(address, only_v6, &listened),
     })
 }

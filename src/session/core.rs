@@ -9,7 +9,7 @@ use super::Addresses;
 use super::times::Times;
 use crate::access::Recorder;
 use crate::buffer::{Batch, Lease, Ledger, Load, Outbox};
-use crate::config::{Limits, Millis};
+use crate::config::{Limits, Millis, NEVER};
 use crate::counters::{Counters, Nanos, Time, TokenSlot, UpgradeResult};
 use crate::http::{ChunkLimits, Date, Field, HeadLimits, Secured, Status};
 use crate::resource::Registry;
@@ -56,6 +56,8 @@ pub struct Core {
     pub spawn: Option<Spawn>,
     /// Whether the server is stopping: answers close their connection.
     pub is_draining: bool,
+    /// When it cuts what is left then.
+    pub cut_at: Millis,
     /// Emptied batches.
     pub(crate) batches: Vec<Box<Batch>>,
     pub(super) fields: Vec<Field>,
@@ -125,6 +127,7 @@ impl Core {
             mailbox: Rc::default(),
             spawn: None,
             is_draining: false,
+            cut_at: NEVER,
             batches: Vec::with_capacity(SPARE_MAX),
             fields: Vec::with_capacity(64),
             assemblies: Vec::with_capacity(SPARE_MAX),

@@ -53,6 +53,7 @@ use crate::upgrade::{CloseReason, Control, Detached, moving_cost};
 use exchange::Exchange;
 use preface::Preface;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 use switched::Switched;
 
 /// What it costs to deliver a buffer, whatever is in it.
@@ -70,6 +71,8 @@ pub struct Session {
     has_more: bool,
     /// Progress stopped because too much waits to be sent.
     is_blocked: bool,
+    /// Its protocol was told that the server is stopping.
+    is_told_of_drain: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -205,7 +208,7 @@ impl Session {
     }
 
     /// The server is stopping.
-    pub fn drain(&mut self, within: std::time::Duration, port: &mut Port<'_>) {
+    pub fn drain(&mut self, within: Duration, port: &mut Port<'_>) {
         match &mut self.state {
             // Its first request may be on its way, and is answered.
             State::Http(exchange) if exchange.is_unused() => {}
@@ -213,9 +216,7 @@ impl Session {
             State::Preface(_) => self.control.is_closing = true,
             State::Http(_) => self.with_stream(port, |handler, io| handler.on_drain(within, io)),
             State::Securing(_) | State::Over => {}
-            State::Switched(_) => {
-                self.with_handler(port, |handler, io| handler.on_drain(within, io));
-            }
+            State::Switched(_) => self.tell_protocol_of_drain(within, port),
         }
         self.advance(port);
     }
@@ -327,9 +328,17 @@ impl Session {
         }
     }
 
+    /// Once: it may have been told when it was switched.
+    fn tell_protocol_of_drain(&mut self, within: Duration, port: &mut Port<'_>) {
+        if !std::mem::replace(&mut self.is_told_of_drain, true) {
+            self.with_handler(port, |handler, io| handler.on_drain(within, io));
+        }
+    }
+
     /// Uses what was received, as far as that goes now.
     fn advance(&mut self, port: &mut Port<'_>) {
         self.has_more = false;
+        let is_new = !self.is_switched();
         match &mut self.state {
             State::Http(exchange) => {
                 let is_ended = self.input_end != InputEnd::Open;
@@ -354,6 +363,11 @@ impl Session {
         }
         if self.is_switched() {
             self.deliver(port);
+            // Switched by a server that is stopping already: nobody else tells it.
+            if is_new && port.core.is_draining {
+                let left_ms = port.core.cut_at.saturating_sub(port.core.now);
+                self.tell_protocol_of_drain(Duration::from_millis(left_ms), port);
+            }
         }
         if matches!(self.state, State::Over) || self.control.is_closing || self.control.is_reset {
             self.input.clear();

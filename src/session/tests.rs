@@ -387,6 +387,51 @@ fn a_server_that_stops_lets_go_of_idle_connections_and_closes_behind_the_others_
     assert!(scene.sent().contains("Connection: close") && scene.is_closing());
 }
 
+/// Keeps what it is told of a drain.
+struct Drained;
+
+thread_local! {
+    static DRAINS: RefCell<Vec<Duration>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Handler for Drained {
+    fn on_bytes(&mut self, _: Lease, _: &mut Io<'_>) {}
+
+    fn on_drain(&mut self, deadline: Duration, _: &mut Io<'_>) {
+        DRAINS.with_borrow_mut(|drains| drains.push(deadline));
+    }
+}
+
+#[test]
+fn a_protocol_is_told_once_that_its_server_stops_also_if_it_begins_later() {
+    let tell = |scene: &mut Scene| {
+        (scene.core.is_draining, scene.core.cut_at) = (true, scene.core.now + 5000);
+        scene.call(|session, port| session.drain(Duration::from_millis(5000), port));
+    };
+    for is_switched in [true, false] {
+        let mut scene = scene_of(Limits::default());
+        scene.receive(upgrade("/undecided"));
+        let promise = DECISIONS.take().pop().expect("it is asked");
+        let switch = |scene: &mut Scene| {
+            promise.keep(Decision::switch(Drained));
+            scene.wake();
+        };
+        if is_switched {
+            switch(&mut scene);
+            tell(&mut scene);
+            tell(&mut scene);
+            assert_eq!(DRAINS.take(), [Duration::from_millis(5000)]);
+        } else {
+            tell(&mut scene);
+            scene.core.now += 3000;
+            switch(&mut scene);
+            assert_eq!(DRAINS.take(), [Duration::from_millis(2000)]);
+            tell(&mut scene);
+            assert!(DRAINS.take().is_empty(), "it knows");
+        }
+    }
+}
+
 /// A session that has received `bytes` while so many others wait to be sent.
 fn received(bytes: &[u8], in_flight: usize) -> (Session, String) {
     let limits = Limits { head_bytes_max: 64, outbox_bytes_high: 10, ..Limits::default() };

@@ -52,7 +52,8 @@ pub trait Handler: 'static {
     /// it should copy what it needs of them and let them go.
     fn on_shortage(&mut self) {}
 
-    /// The server is stopping and will close the connection after `deadline`.
+    /// The server is stopping and will close the connection after `deadline`. Called once, behind the first
+    /// bytes if it was stopping already when the connection was switched.
     fn on_drain(&mut self, deadline: Duration, io: &mut Io<'_>) {
         let _ = deadline;
         io.close();

@@ -5,8 +5,9 @@
 //!   client ◄── buffers, used again ◄── backend   64 KiB wait at most
 //! ```
 //!
-//! An end goes on as an end, a reset as a reset. When the server stops, the backend is told that
-//! the client has ended: what it still says goes on, and what the client says is thrown away.
+//! An end goes on as an end, a reset as a reset. A server that stops leaves a tunnel alone for as
+//! long as it may. Shortly before it is cut the backend is told that the client has ended: what it
+//! still says goes on, and what the client says from there on is thrown away.
 
 use std::cell::Cell;
 use std::future::{Future, pending, poll_fn};
@@ -15,16 +16,20 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{self, Duration};
 
 use tokio::time::{Instant, sleep_until};
 
 use super::{Plan, TunnelSettings};
 use crate::backend::{Connection, Either, both, first};
-use crate::buffer::Spares;
+use crate::buffer::{Lease, Spares};
 use crate::counters::Counters;
 use crate::upgrade::CloseReason;
 use crate::upgrade::asynchronous::{Closed, Receiver, Sender, Upgraded};
+
+/// How long before it is cut a tunnel is ended: for the last words of its backend. A quarter of what
+/// is left, if that is less.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What a tunnel has beside its client.
 pub(super) struct Ends {
@@ -59,11 +64,11 @@ pub(super) async fn relay(upgraded: Upgraded, ends: Ends) {
     let Ends { connection, early, counters, spares, plan } = ends;
     let _open = Open::count(&counters);
     let pulse = Pulse::new();
-    let (closed, draining) = (upgraded.closed(), upgraded.draining());
+    let (closed, cut_at) = (upgraded.closed(), upgraded.cut_at());
     let (receiver, mut sender) = upgraded.split();
     let outcome = {
-        let mut draining = pin!(draining);
-        let up = pin!(to_backend(receiver, &connection, draining.as_mut(), &pulse));
+        let mut ending = pin!(ending(cut_at));
+        let up = pin!(to_backend(receiver, &connection, ending.as_mut(), &pulse));
         let down = pin!(to_client(&connection, &mut sender, early, &spares, &pulse));
         let (lost, silence) = (pin!(lost(closed)), pin!(pulse.stops(&plan.settings)));
         first(both(up, down), first(lost, silence)).await
@@ -82,25 +87,41 @@ pub(super) async fn relay(upgraded: Upgraded, ends: Ends) {
     }
 }
 
-/// What the client sends, up to its end or until the server stops.
+/// What the client sends, up to its end or until the server ends it.
 async fn to_backend(
     mut receiver: Receiver,
     connection: &Connection,
-    mut draining: Pin<&mut impl Future<Output = ()>>,
+    mut ending: Pin<&mut impl Future<Output = ()>>,
     pulse: &Pulse,
 ) -> Result<(), Lost> {
-    while let Either::First(received) = first(pin!(receiver.recv()), draining.as_mut()).await {
-        let Some(bytes) = received? else { break };
-        pulse.beat();
-        // Whether a backend that takes no more is lost, or still has something to say, the other
-        // direction learns.
-        if connection.send(&bytes).await.is_err() {
+    let waiting = loop {
+        // First: a client that always has something to say is ended, too.
+        let received = match first(ending.as_mut(), pin!(receiver.recv())).await {
+            Either::First(()) => None,
+            Either::Second(received) => Some(received?),
+        };
+        let Some(received) = received else { break receiver.waiting() };
+        if !pass_on(received, connection, pulse).await {
+            break 0;
+        }
+    };
+    // What had come by then goes on.
+    for _ in 0..waiting {
+        if !pass_on(receiver.recv().await?, connection, pulse).await {
             break;
         }
     }
     connection.end();
     pulse.end_one();
     Ok(())
+}
+
+/// Whether more can go on: nothing does behind the end of what the client says. Whether a backend that
+/// takes no more is lost, or still has something to say, the other direction learns.
+async fn pass_on(received: Option<Lease>, connection: &Connection, pulse: &Pulse) -> bool {
+    let Some(bytes) = received else { return false };
+    pulse.beat();
+    connection.send(&bytes).await.is_ok()
 }
 
 /// What the backend sends, up to its end.
@@ -125,6 +146,13 @@ async fn to_client(
     sender.end();
     pulse.end_one();
     Ok(())
+}
+
+/// Ready when the server has been stopping for so long that the tunnel is about to be cut.
+async fn ending(cut_at: impl Future<Output = Option<time::Instant>>) {
+    let Some(cut_at) = cut_at.await else { return pending().await };
+    let left = cut_at.saturating_duration_since(time::Instant::now());
+    sleep_until((cut_at - LAST_WORDS.min(left / 4)).into()).await;
 }
 
 /// Ready when the client's connection is over before both of its directions have ended.

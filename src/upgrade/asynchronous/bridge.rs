@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Closed;
 use super::flow::Flow;
@@ -26,7 +26,8 @@ pub(super) struct Channel {
     pub(super) inbox: LeaseQueue,
     /// Enough waits in it that no more is delivered.
     is_held: bool,
-    pub(super) is_draining: bool,
+    /// When what is left is cut, once the server is stopping.
+    pub(super) cut_at: Option<Instant>,
     is_ended: bool,
     wants: Wants,
     detached: Option<Detached>,
@@ -76,10 +77,10 @@ impl Channel {
         }
     }
 
-    /// Ready when the server is stopping, or the connection is over.
-    pub(super) fn poll_draining(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.is_draining || self.flow.closed().is_some() {
-            return Poll::Ready(());
+    /// Ready when the server is stopping, and when it cuts what is left; or when the connection is over.
+    pub(super) fn poll_draining(&mut self, context: &mut Context<'_>) -> Poll<Option<Instant>> {
+        if self.cut_at.is_some() || self.flow.closed().is_some() {
+            return Poll::Ready(self.cut_at);
         }
         self.drainer = Some(context.waker().clone());
         Poll::Pending
@@ -210,9 +211,10 @@ impl Handler for Bridge {
         self.channel.borrow_mut().inbox.set_aside();
     }
 
-    fn on_drain(&mut self, _: Duration, _: &mut Io<'_>) {
+    fn on_drain(&mut self, deadline: Duration, _: &mut Io<'_>) {
         let mut channel = self.channel.borrow_mut();
-        channel.is_draining = true;
+        let now = Instant::now();
+        channel.cut_at = Some(now.checked_add(deadline).unwrap_or(now));
         channel.wake_drainer();
     }
 

@@ -19,6 +19,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use super::{CloseReason, Handler};
 use crate::buffer::{Lease, LeaseQueue, Payload};
@@ -113,12 +114,18 @@ impl Upgraded {
 
     /// Whether the server is stopping and waits for this handler to end.
     pub fn is_draining(&self) -> bool {
-        self.receiver.channel.borrow().is_draining
+        self.receiver.channel.borrow().cut_at.is_some()
     }
 
     /// Ready when the server is stopping or the connection is over: to wait for beside
     /// [`Upgraded::recv`]. The latest one asked for is the one that is woken.
     pub fn draining(&self) -> impl Future<Output = ()> + use<> {
+        let channel = Rc::clone(&self.receiver.channel);
+        poll_fn(move |context| channel.borrow_mut().poll_draining(context).map(|_| ()))
+    }
+
+    /// The same, and when what is left is cut; `None` when the connection is over.
+    pub(crate) fn cut_at(&self) -> impl Future<Output = Option<Instant>> + use<> {
         let channel = Rc::clone(&self.receiver.channel);
         poll_fn(move |context| channel.borrow_mut().poll_draining(context))
     }
@@ -170,6 +177,11 @@ impl Receiver {
     /// The connection was lost.
     pub async fn recv(&mut self) -> Result<Option<Lease>, Closed> {
         poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    /// How often [`Receiver::recv`] gives bytes without waiting.
+    pub(crate) fn waiting(&self) -> usize {
+        self.channel.borrow().inbox.len()
     }
 
     pub(super) fn poll_recv(
