@@ -228,6 +228,9 @@ impl<K: Kernel> Engine<K> {
         if !self.core.introduced.is_empty() {
             self.admit_introduced();
         }
+        if self.core.offload.is_some() {
+            self.take_handshakes_back();
+        }
         self.deliver_mail();
         self.core.end_arrivals();
         self.go_on();
@@ -276,7 +279,7 @@ impl<K: Kernel> Engine<K> {
         !self.ready.is_empty()
             || !self.line.is_empty()
             || (!self.line_inside.is_empty() && self.has_room_inside())
-            || !self.due.is_empty()
+            || (!self.due.is_empty() && (self.core.offload.is_none() || self.core.may_lend()))
             || !self.core.mailbox.is_empty()
             || (!self.starved.is_empty() && self.kernel.receivable(Size::Usual) > 0)
     }
@@ -514,16 +517,28 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Begins those handshakes there is time for.
+    /// Goes on with those handshakes there is time for, here or beside.
     #[inline(never)]
     fn begin_handshakes(&mut self) {
-        while self.core.may_shake()
+        while (self.core.may_lend() || self.core.may_shake())
             && let Some(token) = self.due.pop_front()
         {
-            if let Some(connection) = self.connections.of(token) {
-                connection.lists.leave(List::Ready);
+            let Some(connection) = self.connections.of(token) else { continue };
+            connection.lists.leave(List::Ready);
+            if !connection.lend_handshake(&mut self.core, key(token)) {
                 self.attend(token, Session::go_on);
             }
+        }
+    }
+
+    /// Goes on with those that are back. One whose connection has gone meanwhile is no one's loss.
+    #[inline(never)]
+    fn take_handshakes_back(&mut self) {
+        while let Some(lent) = self.core.offload.as_mut().and_then(|offload| offload.take()) {
+            let token = token(lent.key);
+            self.with(token, |connection, core, key| {
+                connection.take_handshake_back(lent, core, key)
+            });
         }
     }
 
@@ -588,7 +603,11 @@ impl<K: Kernel> Engine<K> {
         // Tasks give buffers back without a word to the engine.
         let feeding = (!self.starved.is_empty()).then_some(self.core.now + STARVED_PAUSE_MS);
         let ending = self.stop_at.map(|_| self.drain.next_at());
-        let next = retries.chain(ending).chain(feeding).fold(self.timers.next(), Millis::min);
+        // Whoever has handshakes to make may have no time for them.
+        let late = self.core.offload.as_ref().filter(|_| !self.due.is_empty());
+        let late = late.map(|offload| offload.late_at().max(self.core.now + 1));
+        let next =
+            retries.chain(ending).chain(feeding).chain(late).fold(self.timers.next(), Millis::min);
         if next < self.tick_at {
             self.tick_at = next;
             self.kernel.wake_at(next);

@@ -10,7 +10,7 @@ use crate::counters::{Counters, HandshakeKind, NANOS_PER_MILLI};
 use crate::http::{Response, Status};
 use crate::ring::Manner;
 use crate::session::{Core, Session};
-use crate::tls::{Acceptor, Fault, Layer, Step};
+use crate::tls::{Acceptor, Fault, Layer, Lent, Step};
 use crate::upgrade::CloseReason;
 
 /// What opening a record costs beside moving what it carries, in tenths of a microsecond.
@@ -132,6 +132,25 @@ impl Connection {
                 Step::PlainHttp => self.answer_in_the_clear(core, key),
                 Step::Failed(fault) => self.layer_failed(&fault, core, key),
             }
+        }
+    }
+
+    /// Has the thread beside the core make a step of its handshake; false if it is to be made here.
+    pub(super) fn lend_handshake(&mut self, core: &mut Core, key: u64) -> bool {
+        let may_lend = core.may_lend() && self.phase == Phase::Open;
+        let (Some(layer), Some(offload)) = (&mut self.layer, &mut core.offload) else {
+            return false;
+        };
+        let Some(lent) = may_lend.then(|| layer.lend(key)).flatten() else { return false };
+        offload.give(lent, core.now);
+        true
+    }
+
+    /// It is back from there.
+    pub(super) fn take_handshake_back(&mut self, lent: Lent, core: &mut Core, key: u64) {
+        if let Some(layer) = &mut self.layer {
+            layer.take_back(lent);
+            self.pump(core, key);
         }
     }
 

@@ -18,11 +18,19 @@ pub fn allowed() -> io::Result<Vec<usize>> {
 /// # Errors
 /// The kernel's: there is no such CPU, or this process may not run on it.
 pub fn pin(cpu: usize) -> io::Result<()> {
-    if cpu >= CpuSet::MAX_CPU {
+    allow(&[cpu])
+}
+
+/// Lets the calling thread run on these CPUs.
+///
+/// # Errors
+/// The kernel's: there is none of them, or this process may run on none.
+pub fn allow(cpus: &[usize]) -> io::Result<()> {
+    if cpus.iter().any(|cpu| *cpu >= CpuSet::MAX_CPU) {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
     let mut set = CpuSet::new();
-    set.set(cpu);
+    cpus.iter().for_each(|cpu| set.set(*cpu));
     Ok(sched_setaffinity(None, &set)?)
 }
 

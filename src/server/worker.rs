@@ -1,6 +1,7 @@
 //! One worker: a thread with its ring, its engine and its host. Everything is made on the thread
 //! that uses it.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -14,6 +15,7 @@ use crate::host;
 use crate::resource::Registry;
 use crate::ring::{Control, Kernel, Ring, SharedListener, affinity, setup};
 use crate::session::Core;
+use crate::tls::{Acceptor, Offload};
 use crate::upgrade::CoreWaker;
 
 pub(super) struct Worker {
@@ -48,6 +50,7 @@ impl Worker {
             let _ = tell.send(Started { index, control });
             drop(tell);
         };
+        let cpus = affinity::allowed();
         if let Some(Err(error)) = cpu.map(affinity::pin) {
             ready(Err(ServerError::Affinity(error)));
             return Ok(());
@@ -90,8 +93,8 @@ impl Worker {
         let mut core = Core::new(registry, limits, counters, ring.unix_seconds());
         core.access = feed.map(|feed| Box::new(Recorder::new(feed)));
         let is_identifying = config.identify_clients || core.access.is_some();
-        let reach = control.clone();
-        core.mailbox.set_core(CoreWaker::new(move || reach.notify()));
+        core.offload = beside(index, &acceptors, cpus, control.clone());
+        core.mailbox.set_core(waker(control.clone()));
         let mut engine = Engine::new(ring, core, count, remote, config.drain)
             .admitting(&rules, is_identifying)
             .sharing(&is_shared)
@@ -106,4 +109,28 @@ impl Worker {
         }
         .map_err(ServerError::Core)
     }
+}
+
+fn waker(control: Control) -> CoreWaker {
+    CoreWaker::new(move || control.notify())
+}
+
+/// The thread beside a worker that makes handshakes, if there are any to make; without one, the worker makes them
+/// itself.
+fn beside(
+    index: usize,
+    acceptors: &[Option<Arc<Acceptor>>],
+    cpus: io::Result<Vec<usize>>,
+    control: Control,
+) -> Option<Offload> {
+    acceptors.iter().find(|acceptor| acceptor.is_some())?;
+    let name = format!("upring-tls-{index}");
+    let started = cpus.and_then(|cpus| Offload::start(name, cpus, move || control.notify()));
+    let told = |error: &io::Error| {
+        tracing::warn!(
+            target: "upring::tls",
+            "handshakes take time from established connections: worker {index} has no thread for them: {error}"
+        );
+    };
+    started.inspect_err(told).ok()
 }

@@ -13,7 +13,7 @@ use crate::config::{Limits, Millis, NEVER};
 use crate::counters::{Counters, Nanos, Time, TokenSlot, UpgradeResult};
 use crate::http::{ChunkLimits, Date, Field, HeadLimits, Secured, Status};
 use crate::resource::Registry;
-use crate::tls::Alarm;
+use crate::tls::{Alarm, Offload};
 use crate::upgrade::{Control, Io, Mailbox, Spawn};
 
 /// What the sessions of one core share: start-up data, the time, and memory that is used again.
@@ -48,6 +48,8 @@ pub struct Core {
     /// When the last TLS handshake was begun, and whether in this turn.
     shaken_at: Millis,
     has_shaken: bool,
+    /// Makes the steps of handshakes that take long.
+    pub(crate) offload: Option<Offload>,
     /// Says when much of TLS fails.
     pub(crate) tls_alarm: Alarm,
     /// Who wants attention.
@@ -118,6 +120,7 @@ impl Core {
             are_arrivals_over: false,
             shaken_at: 0,
             has_shaken: false,
+            offload: None,
             tls_alarm: Alarm::default(),
             is_crowded: false,
             is_short_of_buffers: false,
@@ -251,12 +254,19 @@ impl Core {
         self.spend(REQUEST_COST);
     }
 
-    /// Whether a TLS handshake may be begun now: the signature and the agreement on a key take longer than
-    /// anything else that is done in a turn, and whoever has a connection waits for them. So it is one a
-    /// turn, behind what has come; and one a millisecond where turns are full.
+    /// Whether a step of a TLS handshake may be made here and now that takes long: the signature and the agreement
+    /// on a key take longer than anything else that is done in a turn, and whoever has a connection waits for
+    /// them. So they are for a thread beside the core, if it has one that gets its time; and otherwise one a
+    /// turn, behind what has come, or one a millisecond where turns are full.
     pub(crate) fn may_shake(&self) -> bool {
         let has_time = !self.is_crowded || self.shaken_at < self.now;
-        self.are_arrivals_over && !self.has_shaken && has_time
+        let is_ours = self.offload.as_ref().is_none_or(|offload| offload.is_late(self.now));
+        self.are_arrivals_over && !self.has_shaken && has_time && is_ours
+    }
+
+    /// Whether [another](Core::may_shake) may be given to the thread beside.
+    pub(crate) fn may_lend(&self) -> bool {
+        self.offload.as_ref().is_some_and(Offload::has_room)
     }
 
     /// A TLS handshake was begun.

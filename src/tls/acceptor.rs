@@ -42,13 +42,19 @@ pub(super) struct Configs {
     usual: Arc<ServerConfig>,
     /// For those that ask for ChaCha20 first.
     chacha: Arc<ServerConfig>,
+    asks_clients: bool,
 }
 
 impl Configs {
-    fn of(config: ServerConfig) -> Configs {
+    fn of(config: ServerConfig, asks_clients: bool) -> Configs {
         let [mut usual, mut chacha] = [config.clone(), config];
         (usual.ignore_client_order, chacha.ignore_client_order) = (true, false);
-        Configs { usual: usual.into(), chacha: chacha.into() }
+        Configs { usual: usual.into(), chacha: chacha.into(), asks_clients }
+    }
+
+    /// Whether clients may show certificates.
+    pub(super) fn asks_clients(&self) -> bool {
+        self.asks_clients
     }
 
     /// For the client whose first record this is.
@@ -92,7 +98,7 @@ impl Acceptor {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let mut config = ServerConfig::clone(&next.configs.usual);
         config.ticketer = Arc::clone(&current.configs.usual.ticketer);
-        next.configs = Configs::of(config).into();
+        next.configs = Configs::of(config, next.configs.asks_clients).into();
         *current = next;
     }
 
@@ -179,5 +185,6 @@ fn build(settings: &TlsSettings) -> Result<Current, CertificateError> {
         name: one.names.first().unwrap_or(&one.subject).clone(),
         not_after: one.not_after,
     });
-    Ok(Current { configs: Configs::of(config).into(), expiries: expiries.collect(), stamps })
+    let configs = Configs::of(config, settings.client_roots.is_some()).into();
+    Ok(Current { configs, expiries: expiries.collect(), stamps })
 }

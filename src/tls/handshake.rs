@@ -36,6 +36,8 @@ pub(super) struct Handshake {
     has_spoken: bool,
     /// The client has said in the clear that TLS comes.
     is_agreed_on: bool,
+    /// Clients show certificates.
+    asks_clients: bool,
     /// When the connection was there.
     pub(super) accepted_at: Millis,
 }
@@ -79,6 +81,24 @@ impl ResolvesServerCert for Asked {
     }
 }
 
+/// A handshake that makes its next step on another thread, and what came of it.
+pub(crate) struct Lent {
+    /// Whose it is.
+    pub(crate) key: u64,
+    pub(super) handshake: Box<Handshake>,
+    /// What is to be sent for it.
+    pub(super) outgoing: Vec<u8>,
+    /// Whether it is over, once the step was made.
+    pub(super) outcome: Option<Result<bool, Fault>>,
+}
+
+impl Lent {
+    /// Makes the step.
+    pub(super) fn advance(&mut self) {
+        self.outcome = Some(self.handshake.step(&mut self.outgoing));
+    }
+}
+
 /// What a handshake leads to.
 pub(super) struct Agreed {
     pub(super) opener: Opener,
@@ -101,6 +121,7 @@ pub(super) enum Next {
 impl Handshake {
     pub(super) fn new(configs: Arc<Configs>, accepted_at: Millis) -> Handshake {
         Handshake {
+            asks_clients: configs.asks_clients(),
             side: Side::Waiting(configs),
             incoming: Vec::new(),
             seen: 0,
@@ -150,9 +171,10 @@ impl Handshake {
         bytes.advance(taken);
     }
 
-    /// Whether a step was made.
-    pub(super) fn has_begun(&self) -> bool {
-        matches!(self.side, Side::Speaking { .. })
+    /// Whether the step that the record at hand allows takes long: it agrees on a key, signs or verifies. One that
+    /// is sealed has a signature if the client shows certificates.
+    pub(super) fn is_heavy(&self) -> bool {
+        self.asks_clients || self.incoming.get(self.seen) == Some(&HANDSHAKE_RECORD)
     }
 
     /// The same as [`advance`](Handshake::advance), fenced: what a peer sends must cost no more than its own

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustls::ContentType;
 
 use super::alert::{self, FATAL, Said, WARNING};
-use super::handshake::{Handshake, Next};
+use super::handshake::{Handshake, Lent, Next};
 use super::incoming::Incoming;
 use super::open::Open;
 use super::{Acceptor, Fault, TlsAlert};
@@ -38,14 +38,21 @@ pub(crate) struct Layer {
 enum State {
     /// In the clear; TLS is begun if the client asks for it.
     Offered(Arc<Acceptor>),
-    Handshaking {
-        handshake: Box<Handshake>,
-        is_due: bool,
-    },
+    Handshaking(Stage),
     Open(Box<Open>),
     /// Nothing is opened any more. What was agreed on may still seal the rest.
     Ended(Box<Open>),
     Over,
+}
+
+/// Where a handshake is.
+enum Stage {
+    /// Here. The step that the record at hand allows takes long, if it `is_due`, and waits for its time.
+    Here { handshake: Box<Handshake>, is_due: bool },
+    /// A step of it is made elsewhere.
+    Lent,
+    /// It is back from there, with what came of it.
+    Back { handshake: Box<Handshake>, outcome: Result<bool, Fault> },
 }
 
 /// What a layer has for its session.
@@ -70,7 +77,7 @@ impl Layer {
     /// The server's side of a connection that begins its handshake `now`.
     pub(crate) fn accept(acceptor: &Acceptor, now: Millis, deadline: Millis) -> Layer {
         let handshake = Handshake::new(acceptor.configs(), now).into();
-        Layer::of(State::Handshaking { handshake, is_due: false }, deadline)
+        Layer::of(State::Handshaking(Stage::Here { handshake, is_due: false }), deadline)
     }
 
     fn of(state: State, deadline: Millis) -> Layer {
@@ -101,7 +108,7 @@ impl Layer {
         if let State::Offered(acceptor) = &self.state {
             let outgoing = written.slices().collect::<Vec<_>>().concat();
             *self = Layer { outgoing, ..Layer::accept(&Arc::clone(acceptor), now, deadline) };
-            if let State::Handshaking { handshake, .. } = &mut self.state {
+            if let State::Handshaking(Stage::Here { handshake, .. }) = &mut self.state {
                 handshake.expect_tls();
             }
         }
@@ -109,7 +116,7 @@ impl Layer {
 
     /// Bytes were received.
     pub(crate) fn received(&mut self, bytes: Lease) {
-        if matches!(self.state, State::Handshaking { .. } | State::Open(_)) {
+        if matches!(self.state, State::Handshaking(_) | State::Open(_)) {
             self.incoming.push(bytes);
         }
     }
@@ -136,12 +143,36 @@ impl Layer {
 
     /// Whether the handshake is under way.
     pub(crate) fn is_handshaking(&self) -> bool {
-        matches!(self.state, State::Handshaking { .. })
+        matches!(self.state, State::Handshaking(_))
     }
 
-    /// Whether a handshake is to be begun: all of the client's first message is there.
+    /// Whether a step of the handshake can be made that takes long.
     pub(crate) fn is_due(&self) -> bool {
-        matches!(self.state, State::Handshaking { is_due: true, .. })
+        matches!(self.state, State::Handshaking(Stage::Here { is_due: true, .. }))
+    }
+
+    /// Gives a handshake away that [is due](Layer::is_due), to make that step elsewhere.
+    pub(crate) fn lend(&mut self, key: u64) -> Option<Lent> {
+        match &mut self.state {
+            State::Handshaking(stage @ Stage::Here { is_due: true, .. }) => {
+                let Stage::Here { handshake, .. } = std::mem::replace(stage, Stage::Lent) else {
+                    return None;
+                };
+                let outgoing = std::mem::take(&mut self.outgoing);
+                Some(Lent { key, handshake, outgoing, outcome: None })
+            }
+            _ => None,
+        }
+    }
+
+    /// It is back. A handshake that is over, since its time was, wants nothing of it.
+    pub(crate) fn take_back(&mut self, lent: Lent) {
+        if let State::Handshaking(stage @ Stage::Lent) = &mut self.state
+            && let Lent { handshake, outgoing, outcome: Some(outcome), .. } = lent
+        {
+            self.outgoing = outgoing;
+            *stage = Stage::Back { handshake, outcome };
+        }
     }
 
     /// Whether it could not go on: nothing is left but its last words.
@@ -183,7 +214,7 @@ impl Layer {
     pub(crate) fn next(&mut self, has_time: bool, counters: &Counters) -> Step {
         self.has_more = false;
         let step = match &mut self.state {
-            State::Handshaking { .. } => self.shake(has_time),
+            State::Handshaking(_) => self.shake(has_time),
             State::Open(_) => self.open(counters),
             State::Offered(_) | State::Ended(_) | State::Over => return Step::Waiting,
         };
@@ -191,35 +222,13 @@ impl Layer {
     }
 
     fn shake(&mut self, has_time: bool) -> Result<Step, Fault> {
-        let State::Handshaking { handshake, is_due } = &mut self.state else {
+        if !self.make_steps(has_time)? {
             return Ok(Step::Waiting);
-        };
-        loop {
-            if *is_due {
-                // What follows on the first step costs little.
-                if !has_time && !handshake.has_begun() {
-                    return Ok(Step::Waiting);
-                }
-                *is_due = false;
-                if handshake.step(&mut self.outgoing)? {
-                    break;
-                }
-            }
-            let Some(bytes) = self.incoming.front() else {
-                return if self.is_cut { Err(Fault::cut_off()) } else { Ok(Step::Waiting) };
-            };
-            match handshake.take(bytes)? {
-                Next::Part => {}
-                Next::Whole => *is_due = true,
-                Next::PlainHttp => {
-                    self.state = State::Over;
-                    return Ok(Step::PlainHttp);
-                }
-            }
         }
-        let State::Handshaking { handshake, .. } = std::mem::replace(&mut self.state, State::Over)
+        let State::Handshaking(Stage::Here { handshake, .. }) =
+            std::mem::replace(&mut self.state, State::Over)
         else {
-            return Ok(Step::Waiting);
+            return Ok(Step::PlainHttp);
         };
         let accepted_at = handshake.accepted_at;
         let (open, secured) = Open::of(handshake.finish()?);
@@ -227,6 +236,48 @@ impl Layer {
         self.deadline = NEVER;
         self.secured = Some(Arc::new(secured));
         Ok(Step::Secured { accepted_at })
+    }
+
+    /// Makes the steps that what was received allows, of those that take long one at most. Whether the handshake
+    /// is over, or was none.
+    fn make_steps(&mut self, mut has_time: bool) -> Result<bool, Fault> {
+        let State::Handshaking(stage) = &mut self.state else { return Ok(false) };
+        if let Stage::Back { .. } = stage
+            && let Stage::Back { handshake, outcome } = std::mem::replace(stage, Stage::Lent)
+        {
+            *stage = Stage::Here { handshake, is_due: false };
+            if outcome? {
+                return Ok(true);
+            }
+        }
+        let Stage::Here { handshake, is_due } = stage else { return Ok(false) };
+        loop {
+            if *is_due {
+                if !std::mem::take(&mut has_time) {
+                    return Ok(false);
+                }
+                *is_due = false;
+                if handshake.step(&mut self.outgoing)? {
+                    return Ok(true);
+                }
+            }
+            let Some(bytes) = self.incoming.front() else {
+                return if self.is_cut { Err(Fault::cut_off()) } else { Ok(false) };
+            };
+            match handshake.take(bytes)? {
+                Next::Part => {}
+                Next::Whole if handshake.is_heavy() => *is_due = true,
+                Next::Whole => {
+                    if handshake.step(&mut self.outgoing)? {
+                        return Ok(true);
+                    }
+                }
+                Next::PlainHttp => {
+                    self.state = State::Over;
+                    return Ok(true);
+                }
+            }
+        }
     }
 
     fn open(&mut self, counters: &Counters) -> Result<Step, Fault> {
@@ -275,7 +326,7 @@ impl Layer {
                     open.sealer.alert(FATAL, alert, &mut self.outgoing);
                 }
             }
-            State::Handshaking { .. } => match fault.alert {
+            State::Handshaking(_) => match fault.alert {
                 // Not rustls': a record it never saw.
                 Some((AlertBy::Us, alert)) if !fault.is_said => {
                     self.outgoing.extend_from_slice(&[21, 3, 3, 0, 2, FATAL, alert.into()]);

@@ -13,12 +13,15 @@
 mod acceptor;
 mod alarm;
 mod alert;
+#[allow(unsafe_code)] // calls the scheduler, which none of the crates offers
+mod background;
 mod certificates;
 mod fault;
 mod handshake;
 mod hello;
 mod incoming;
 mod layer;
+mod offload;
 mod open;
 mod record;
 mod watch;
@@ -28,5 +31,7 @@ pub(crate) use alarm::Alarm;
 pub use certificates::CertificateError;
 pub(crate) use fault::Fault;
 pub use fault::TlsAlert;
+pub(crate) use handshake::Lent;
 pub(crate) use layer::{Layer, Step};
+pub(crate) use offload::Offload;
 pub use watch::Watch;

@@ -1,0 +1,130 @@
+//! A thread beside a core, for the part of a handshake that takes longer than anything else: agreeing on a key,
+//! and signing. It runs where the core has nothing to do, and gives way to it at once, so that whoever has a
+//! connection does not wait for those who want one.
+//!
+//! ```text
+//!   core:  a hello is whole ──► give ─┐                        ┌──► take ──► sent, and on
+//!   thread:                           └──► step ──► notify ────┘
+//! ```
+//!
+//! Where the core leaves it nothing, the core makes some of those steps itself: see
+//! [`is_late`](Offload::is_late).
+
+use std::collections::VecDeque;
+use std::io;
+use std::thread::{self, Thread};
+
+use rtrb::{Consumer, PopError, Producer, RingBuffer};
+
+use super::background::give_way;
+use super::handshake::Lent;
+use crate::config::{Millis, NEVER};
+use crate::ring::affinity;
+
+/// Handshakes that it has at a time: enough that the core is not woken for each of them, and few, since those it
+/// has are not taken back.
+const GIVEN_MAX: usize = 8;
+
+/// So many are told of together, if there are so many.
+const TOLD_TOGETHER: usize = 4;
+
+/// It has had no time if one takes so long: a step takes a fortieth.
+const LATE_MS: Millis = 10;
+
+/// A core's end of it. The thread ends with it.
+pub(crate) struct Offload {
+    given: Producer<Lent>,
+    taken: Consumer<Lent>,
+    /// When those were given that it has, in their order.
+    since: VecDeque<Millis>,
+    // Behind `given`: what it is woken for is that nothing more comes.
+    thread: Wakes,
+}
+
+struct Wakes(Thread);
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        self.0.unpark();
+    }
+}
+
+impl Offload {
+    /// Starts the thread. It may run on these CPUs, and calls `notify` when there is something to take.
+    ///
+    /// # Errors
+    /// There can be no further thread.
+    pub(crate) fn start(
+        name: String,
+        cpus: Vec<usize>,
+        notify: impl Fn() + Send + 'static,
+    ) -> io::Result<Offload> {
+        let (given, jobs) = RingBuffer::new(GIVEN_MAX);
+        let (done, taken) = RingBuffer::new(GIVEN_MAX);
+        let work = move || {
+            if let Err(error) = affinity::allow(&cpus).and_then(|()| give_way()) {
+                tracing::warn!(
+                    target: "upring::tls",
+                    "handshakes take time from established connections: the thread that makes them cannot be one that \
+                     gives way (sched_setscheduler(2), SCHED_IDLE): {error}"
+                );
+            }
+            run(jobs, done, &notify);
+        };
+        let thread = thread::Builder::new().name(name).spawn(work)?;
+        let since = VecDeque::with_capacity(GIVEN_MAX);
+        Ok(Offload { given, taken, since, thread: Wakes(thread.thread().clone()) })
+    }
+
+    /// Whether it takes one more.
+    pub(crate) fn has_room(&self) -> bool {
+        self.since.len() < GIVEN_MAX
+    }
+
+    /// Has it make the next step of a handshake, if it [has room](Offload::has_room).
+    pub(crate) fn give(&mut self, lent: Lent, now: Millis) {
+        debug_assert!(self.has_room(), "more than it has room for");
+        if self.given.push(lent).is_ok() {
+            self.since.push_back(now);
+            self.thread.0.unpark();
+        }
+    }
+
+    /// One that is back.
+    pub(crate) fn take(&mut self) -> Option<Lent> {
+        let lent = self.taken.pop().ok()?;
+        self.since.pop_front();
+        Some(lent)
+    }
+
+    /// When it is late with what it has; [`NEVER`] if it has nothing.
+    pub(crate) fn late_at(&self) -> Millis {
+        self.since.front().map_or(NEVER, |since| since + LATE_MS)
+    }
+
+    /// Whether the core leaves it so little time that handshakes would never end.
+    pub(crate) fn is_late(&self, now: Millis) -> bool {
+        self.late_at() <= now
+    }
+}
+
+fn run(mut jobs: Consumer<Lent>, mut done: Producer<Lent>, notify: &dyn Fn()) {
+    let mut untold = 0;
+    loop {
+        match jobs.pop() {
+            Ok(mut lent) => {
+                lent.advance();
+                // The core has room for all that it gives.
+                let _ = done.push(lent);
+                untold += 1;
+                if untold >= TOLD_TOGETHER || jobs.is_empty() {
+                    notify();
+                    untold = 0;
+                }
+            }
+            Err(PopError::Empty) if jobs.is_abandoned() => return,
+            // Whoever gives something, or ends, unparks behind it.
+            Err(PopError::Empty) => thread::park(),
+        }
+    }
+}
