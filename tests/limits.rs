@@ -208,7 +208,10 @@ impl Scene {
     /// So many that never begin their handshake.
     fn connect_inside_tls(&mut self, count: usize, then_pass: u64) {
         for _ in 0..count {
-            self.clients.push(self.world.connect(ListenerId(2)));
+            let client = self.world.connect(ListenerId(2));
+            // Who says nothing has no handshake yet.
+            client.write(b"\x16");
+            self.clients.push(client);
         }
         self.settle();
         self.pass(then_pass);

@@ -126,8 +126,6 @@ impl<K: Kernel> Engine<K> {
         } else {
             let is_asked_for = self.is_asked_for(listener);
             let acceptor = self.admission.acceptor(listener);
-            let open = self.core.counters.tls_handshakes_open.value();
-            let has_room = open < u64::from(self.core.limits.tls_handshakes_max);
             if let Some(connection) = self.connections.of(token) {
                 // Behind a header that comes first.
                 if connection.session.expecting().is_none()
@@ -139,15 +137,7 @@ impl<K: Kernel> Engine<K> {
                     }
                 }
                 connection.lists.enter(List::New);
-                match connection.is_inside() {
-                    false => self.line.push_back(token),
-                    true => {
-                        self.line_inside.push_back(token);
-                        if !has_room {
-                            self.core.counters.tls_handshakes_over_limit.raise();
-                        }
-                    }
-                }
+                self.line.push_back(token);
                 if is_asked_for {
                     connection.is_identifying = true;
                     self.kernel.identify(token, handle, listener);
@@ -180,31 +170,25 @@ impl<K: Kernel> Engine<K> {
     #[inline(never)]
     fn let_some_in(&mut self) {
         let count = if self.core.is_crowded { LET_IN_WHEN_CROWDED } else { LET_IN_PER_TURN };
-        for turn in 0..count {
-            let next = match turn % 2 {
-                0 => self.next_inside().or_else(|| self.line.pop_front()),
-                _ => self.line.pop_front().or_else(|| self.next_inside()),
-            };
-            let Some(token) = next else { break };
+        for _ in 0..count {
+            let Some(token) = self.line.pop_front() else { break };
             if let Some(connection) = self.connections.of(token) {
                 connection.lists.leave(List::New);
                 connection.appetite = Appetite::of_stranger(self.core.is_crowded);
                 self.touch(token);
             }
         }
-    }
-
-    /// The next of those whose handshakes have to wait for room.
-    fn next_inside(&mut self) -> Option<Token> {
-        if self.has_room_inside() { self.line_inside.pop_front() } else { None }
-    }
-
-    /// Whether another handshake may be received.
-    pub(super) fn has_room_inside(&self) -> bool {
-        let open = self.core.counters.tls_handshakes_open.value();
-        // Those that wait are among them.
-        let received = open.saturating_sub(self.line_inside.len() as u64);
-        received < u64::from(self.core.limits.tls_handshakes_max)
+        // Each takes the room that it waited for.
+        for _ in 0..count {
+            if !self.core.has_room_for_handshake() {
+                break;
+            }
+            let Some(token) = self.line_inside.pop_front() else { break };
+            if let Some(connection) = self.connections.of(token) {
+                connection.lists.leave(List::New);
+                self.attend(token, Session::go_on);
+            }
+        }
     }
 
     /// The kernel has said who the peer is.

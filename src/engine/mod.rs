@@ -124,7 +124,7 @@ pub struct Engine<K: Kernel> {
     starved: VecDeque<Token>,
     /// New connections that are not received on yet, the first first.
     line: VecDeque<Token>,
-    /// Those of them that wait for the end of others' handshakes.
+    /// Those whose clients have begun to speak TLS, and wait for the end of others' handshakes.
     line_inside: VecDeque<Token>,
     /// Handshakes that are to be begun.
     due: VecDeque<Token>,
@@ -278,7 +278,7 @@ impl<K: Kernel> Engine<K> {
     fn has_work(&self) -> bool {
         !self.ready.is_empty()
             || !self.line.is_empty()
-            || (!self.line_inside.is_empty() && self.has_room_inside())
+            || (!self.line_inside.is_empty() && self.core.has_room_for_handshake())
             || (!self.due.is_empty() && (self.core.offload.is_none() || self.core.may_lend()))
             || !self.core.mailbox.is_empty()
             || (!self.starved.is_empty() && self.kernel.receivable(Size::Usual) > 0)
@@ -458,12 +458,12 @@ impl<K: Kernel> Engine<K> {
         if self.connections.of(token).is_none() {
             return self.core.counters.completions_stale.raise();
         }
-        let connection = self.connections.remove(token);
+        let mut connection = self.connections.remove(token);
         debug_assert!(
             !connection.is_in_flight(),
             "a slot is freed when nothing of it is in flight"
         );
-        connection.uncount_layer(&self.core.counters);
+        connection.uncount_layer(&mut self.core);
         self.timers.set(token.slot, NEVER);
         self.clients.leave(token.slot);
         self.core.addresses.forget(key(token));

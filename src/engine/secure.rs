@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::connection::{Connection, Phase};
 use crate::buffer::{Batch, Lease, LeaseQueue};
 use crate::config::{Millis, NEVER};
-use crate::counters::{Counters, HandshakeKind, NANOS_PER_MILLI};
+use crate::counters::{HandshakeKind, NANOS_PER_MILLI};
 use crate::http::{Response, Status};
 use crate::ring::Manner;
 use crate::session::{Core, Session};
-use crate::tls::{Acceptor, Fault, Layer, Lent, Step};
+use crate::tls::{Acceptor, Fault, Layer, Lent, Place, Step};
 use crate::upgrade::CloseReason;
 
 /// What opening a record costs beside moving what it carries, in tenths of a microsecond.
@@ -111,6 +111,9 @@ impl Connection {
             if core.spent().saturating_sub(begun) >= core.cost_per_connection() {
                 return layer.leave();
             }
+            if layer.wants_place() && !take_place(layer, core) {
+                return;
+            }
             let is_handshaking = layer.is_handshaking();
             let was_due = layer.is_due();
             let step = layer.next(core.may_shake(), &core.counters);
@@ -119,6 +122,7 @@ impl Connection {
             }
             if is_handshaking && !layer.is_handshaking() {
                 core.counters.tls_handshakes_open.lower();
+                leave_place(layer, core);
             }
             match step {
                 Step::Waiting => return,
@@ -171,12 +175,13 @@ impl Connection {
     }
 
     /// It is gone, and with it its TLS.
-    pub(super) fn uncount_layer(&self, counters: &Counters) {
-        let Some(layer) = &self.layer else { return };
+    pub(super) fn uncount_layer(&mut self, core: &mut Core) {
+        let Some(layer) = &mut self.layer else { return };
+        leave_place(layer, core);
         if layer.is_handshaking() {
-            counters.tls_handshakes_open.lower();
+            core.counters.tls_handshakes_open.lower();
         } else if layer.secured().is_some() {
-            counters.tls_connections_open.lower();
+            core.counters.tls_connections_open.lower();
         }
     }
 
@@ -272,6 +277,13 @@ impl Connection {
         self.phase == Phase::Open && self.layer.as_ref().is_some_and(|layer| layer.is_due())
     }
 
+    /// Whether it waits for the end of others' handshakes.
+    #[inline]
+    pub(super) fn is_in_line(&self) -> bool {
+        let place = self.layer.as_ref().map(|layer| layer.place());
+        self.phase == Phase::Open && place == Some(Place::InLine)
+    }
+
     #[inline]
     pub(super) fn has_more(&self) -> bool {
         let is_layer = || self.layer.as_ref().is_some_and(|layer| layer.has_more());
@@ -306,17 +318,39 @@ impl Connection {
     #[inline]
     pub(super) fn is_full(&self, core: &Core) -> bool {
         let limit = usize::from(core.limits.leases_max);
-        let is_full = self.layer.as_ref().is_some_and(|layer| layer.unread() >= limit);
-        is_full || self.session.is_full(&core.limits)
+        let is_full = |layer: &Layer| layer.unread() >= limit || layer.place() == Place::InLine;
+        self.layer.as_ref().is_some_and(|layer| is_full(layer))
+            || self.session.is_full(&core.limits)
     }
 
     /// Whether enough room is left to receive again.
     #[inline]
     pub(super) fn has_room(&self, core: &Core) -> bool {
         let limit = usize::from(core.limits.leases_max / 2);
-        let has_room = |layer: &Layer| layer.unread() <= limit && layer.bytes_aside() == 0;
+        let has_room = |layer: &Layer| {
+            layer.unread() <= limit && layer.bytes_aside() == 0 && layer.place() != Place::InLine
+        };
         self.layer.as_ref().is_none_or(|layer| has_room(layer))
             && self.session.has_room(&core.limits)
+    }
+}
+
+/// Whether a handshake has a place now: there is room, or it waits for the end of others.
+fn take_place(layer: &mut Layer, core: &mut Core) -> bool {
+    let has_room = core.has_room_for_handshake();
+    let place = if has_room { Place::Held } else { Place::InLine };
+    let before = layer.set_place(place);
+    if has_room {
+        core.hold_handshake();
+    } else if before == Place::None {
+        core.counters.tls_handshakes_over_limit.raise();
+    }
+    has_room
+}
+
+fn leave_place(layer: &mut Layer, core: &mut Core) {
+    if layer.set_place(Place::None) == Place::Held {
+        core.release_handshake();
     }
 }
 
@@ -329,5 +363,176 @@ fn note_failure(core: &mut Core, key: u64, why: &dyn std::fmt::Display) {
             "{count} TLS connections of a core could not go on within a minute; at debug level each is \
              told of, upring_tls_alerts_total counts them by their alerts"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+    use crate::config::{DrainTimes, Limits, Pem, TlsSettings};
+    use crate::counters::Counters;
+    use crate::engine::{Engine, Turn};
+    use crate::http::{Request, Response, Status};
+    use crate::resource::{Registry, Reply, Resource, from_head};
+    use crate::ring::sim::{Client, Faults, SimConfig, Simulation, World};
+    use crate::ring::{ListenerId, Wait};
+    use crate::session::Core;
+    use crate::tls::Acceptor;
+
+    /// Inside TLS; in the clear, and may be switched to it.
+    const INSIDE: ListenerId = ListenerId(0);
+    const BY_UPGRADE: ListenerId = ListenerId(1);
+
+    const SWITCH: &[u8] =
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: TLS/1.2\r\n\r\n";
+
+    struct Scene {
+        engine: Engine<Simulation>,
+        world: World,
+        counters: Arc<Counters>,
+        config: Arc<ClientConfig>,
+    }
+
+    impl Scene {
+        /// With room for one handshake.
+        fn new() -> Scene {
+            let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]);
+            let made = made.expect("a name");
+            let [certificate, key] =
+                [made.cert.pem(), made.signing_key.serialize_pem()].map(Pem::Text);
+            let mut roots = RootCertStore::empty();
+            roots.add(made.cert.der().clone()).expect("a certificate");
+            let provider = rustls::crypto::aws_lc_rs::default_provider();
+            let config = ClientConfig::builder_with_provider(provider.into())
+                .with_safe_default_protocol_versions()
+                .expect("versions")
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            let settings = TlsSettings::of(certificate, key);
+            let by_upgrade = TlsSettings { by_upgrade: true, ..settings.clone() };
+            let acceptors = [settings, by_upgrade]
+                .map(|settings| Some(Arc::new(Acceptor::new(settings).expect("a certificate"))));
+            let ok = from_head(|_: &Request<'_>, reply: &mut Reply<'_>| {
+                reply.send(&Response::text(Status::OK, "ok"));
+            });
+            let mut registry = Registry::default();
+            registry.insert("/", Resource::new().get(ok));
+            let limits = Limits { tls_handshakes_max: 1, ..Limits::default() };
+            let faults = Faults::none();
+            let kernel = Simulation::new(1, SimConfig { faults, ..SimConfig::default() });
+            let (world, counters) = (kernel.world(), Arc::<Counters>::default());
+            let core = Core::new(registry, limits, Arc::clone(&counters), 0);
+            let engine = Engine::new(kernel, core, 2, Arc::default(), DrainTimes::default())
+                .securing(&acceptors);
+            Scene { engine, world, counters, config: config.into() }
+        }
+
+        fn settle(&mut self) {
+            while self.engine.turn(Wait::No).expect("a simulation goes on") == Turn::Again
+                || !self.world.is_quiet()
+            {}
+        }
+
+        fn client(&self) -> ClientConnection {
+            let name = ServerName::try_from("a.example").expect("a name");
+            ClientConnection::new(Arc::clone(&self.config), name).expect("a client")
+        }
+
+        /// Carries what both ends have to say; whether the handshake is over.
+        fn shake(&mut self, client: &Client, tls: &mut ClientConnection) -> bool {
+            loop {
+                let mut said = Vec::new();
+                while tls.wants_write() {
+                    tls.write_tls(&mut said).expect("a buffer takes all");
+                }
+                client.write(&said);
+                self.settle();
+                let news = client.read();
+                if news.is_empty() && said.is_empty() {
+                    return !tls.is_handshaking();
+                }
+                let mut rest = &news[..];
+                while !rest.is_empty() {
+                    tls.read_tls(&mut rest).expect("a slice");
+                    tls.process_new_packets().expect("it is TLS");
+                }
+            }
+        }
+
+        fn over_limit(&self) -> u64 {
+            self.counters.tls_handshakes_over_limit.value()
+        }
+    }
+
+    #[test]
+    fn who_says_nothing_has_no_place_among_handshakes() {
+        let mut scene = Scene::new();
+        let silent: Vec<Client> = (0..20).map(|_| scene.world.connect(INSIDE)).collect();
+        scene.settle();
+        for _ in 0..3 {
+            let (client, mut tls) = (scene.world.connect(INSIDE), scene.client());
+            assert!(scene.shake(&client, &mut tls), "there is room");
+        }
+        assert_eq!((scene.over_limit(), scene.counters.tls_handshakes_open.value()), (0, 20));
+        silent.iter().for_each(Client::close);
+        scene.settle();
+        assert_eq!(scene.counters.tls_handshakes_open.value(), 0);
+    }
+
+    #[test]
+    fn who_begins_waits_for_the_end_of_others_wherever_they_came_in() {
+        for first_at in [INSIDE, BY_UPGRADE] {
+            for second_at in [INSIDE, BY_UPGRADE] {
+                let mut scene = Scene::new();
+                let first = scene.world.connect(first_at);
+                if first_at == BY_UPGRADE {
+                    first.write(SWITCH);
+                }
+                first.write(b"\x16\x03\x01");
+                scene.settle();
+                let (second, mut tls) = (scene.world.connect(second_at), scene.client());
+                if second_at == BY_UPGRADE {
+                    second.write(SWITCH);
+                    scene.settle();
+                    assert!(second.read().starts_with(b"HTTP/1.1 101 "));
+                }
+                assert!(!scene.shake(&second, &mut tls), "it has to wait");
+                assert_eq!(scene.over_limit(), 1);
+                first.close();
+                scene.settle();
+                assert!(scene.shake(&second, &mut tls), "{first_at:?}, {second_at:?}");
+                assert_eq!(scene.over_limit(), 1, "it is told once");
+                // Whoever is through takes no place from others.
+                let (third, mut tls) = (scene.world.connect(INSIDE), scene.client());
+                assert!(scene.shake(&third, &mut tls));
+            }
+        }
+    }
+
+    #[test]
+    fn who_waits_keeps_one_buffer_and_goes_at_its_deadline() {
+        let mut scene = Scene::new();
+        let first = scene.world.connect(INSIDE);
+        first.write(b"\x16\x03\x01");
+        scene.settle();
+        let second = scene.world.connect(INSIDE);
+        for _ in 0..200 {
+            second.write(&[b'\x16'; 4096]);
+            scene.settle();
+        }
+        let read = scene.counters.bytes_received.value();
+        assert!(read < 64 * 1024, "{read} bytes of who waits were received");
+        scene.world.advance(Limits::default().tls_handshake_timeout_ms + 10);
+        scene.settle();
+        assert!(!second.is_open() && !first.is_open());
+        scene.world.advance(10_000);
+        scene.settle();
+        assert_eq!(scene.counters.connections_open.value(), 0);
+        let (third, mut tls) = (scene.world.connect(INSIDE), scene.client());
+        assert!(scene.shake(&third, &mut tls), "their places are free");
     }
 }

@@ -17,7 +17,8 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn settle(&mut self, token: Token) {
-        let Engine { kernel, core, connections, timers, ready, due, starved, .. } = self;
+        let Engine { kernel, core, connections, timers, ready, due, line_inside, starved, .. } =
+            self;
         // While others wait for a buffer nobody takes more than one at a time.
         let receipts = if starved.is_empty() { Receipts::Many } else { Receipts::One };
         let Some(connection) = connections.of(token) else { return };
@@ -44,6 +45,12 @@ impl<K: Kernel> Engine<K> {
             && connection.lists.enter(List::Ready)
         {
             due.push_back(token);
+        }
+        if connection.layer.is_some()
+            && connection.is_in_line()
+            && connection.lists.enter(List::New)
+        {
+            line_inside.push_back(token);
         }
         let deadline = connection.deadline();
         // A time that moved later is left to come up: setting it at each request would cost more

@@ -48,6 +48,8 @@ pub struct Core {
     /// When the last TLS handshake was begun, and whether in this turn.
     shaken_at: Millis,
     has_shaken: bool,
+    /// TLS handshakes that hold something.
+    handshakes_held: u32,
     /// Makes the steps of handshakes that take long.
     pub(crate) offload: Option<Offload>,
     /// Says when much of TLS fails.
@@ -120,6 +122,7 @@ impl Core {
             are_arrivals_over: false,
             shaken_at: 0,
             has_shaken: false,
+            handshakes_held: 0,
             offload: None,
             tls_alarm: Alarm::default(),
             is_crowded: false,
@@ -262,6 +265,22 @@ impl Core {
         let has_time = !self.is_crowded || self.shaken_at < self.now;
         let is_ours = self.offload.as_ref().is_none_or(|offload| offload.is_late(self.now));
         self.are_arrivals_over && !self.has_shaken && has_time && is_ours
+    }
+
+    /// Whether there is room for another handshake (`tls_handshakes_max`).
+    pub(crate) fn has_room_for_handshake(&self) -> bool {
+        self.handshakes_held < self.limits.tls_handshakes_max
+    }
+
+    /// One has begun to hold something.
+    pub(crate) fn hold_handshake(&mut self) {
+        self.handshakes_held += 1;
+    }
+
+    /// It holds nothing any more.
+    pub(crate) fn release_handshake(&mut self) {
+        debug_assert!(self.handshakes_held > 0, "each is held once");
+        self.handshakes_held -= 1;
     }
 
     /// Whether [another](Core::may_shake) may be given to the thread beside.

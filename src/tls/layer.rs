@@ -28,6 +28,7 @@ pub(crate) struct Layer {
     outgoing: Vec<u8>,
     /// When the handshake must be over.
     deadline: Millis,
+    place: Place,
     /// The peer ended its direction of the connection beneath.
     is_cut: bool,
     /// There is more to do without anything new.
@@ -43,6 +44,17 @@ enum State {
     /// Nothing is opened any more. What was agreed on may still seal the rest.
     Ended(Box<Open>),
     Over,
+}
+
+/// What a handshake has of the room there is for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Nothing, and it needs nothing: its client has not said a word.
+    None,
+    /// It waits for the end of others.
+    InLine,
+    /// A place.
+    Held,
 }
 
 /// Where a handshake is.
@@ -87,6 +99,7 @@ impl Layer {
             secured: None,
             outgoing: Vec::new(),
             deadline,
+            place: Place::None,
             is_cut: false,
             has_more: false,
             has_said_close: false,
@@ -144,6 +157,21 @@ impl Layer {
     /// Whether the handshake is under way.
     pub(crate) fn is_handshaking(&self) -> bool {
         matches!(self.state, State::Handshaking(_))
+    }
+
+    /// Whether a handshake that has no place wants one: its client has begun to speak.
+    pub(crate) fn wants_place(&self) -> bool {
+        self.place != Place::Held && self.is_handshaking() && self.incoming.len() > 0
+    }
+
+    /// What it has of the room for handshakes.
+    pub(crate) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// It has this of it from now on; what it had before.
+    pub(crate) fn set_place(&mut self, place: Place) -> Place {
+        std::mem::replace(&mut self.place, place)
     }
 
     /// Whether a step of the handshake can be made that takes long.
@@ -360,6 +388,7 @@ impl Layer {
             // Behind the handshake it has something once in an hour, and no memory until then.
             text.append(&mut std::mem::take(&mut self.outgoing));
             let (State::Open(open) | State::Ended(open)) = &mut self.state else { return };
+            open.note_said();
             let is_all = written.is_none_or(|written| open.seal(written, now, text));
             if open.sealer.is_used_up() && !open.is_tls13() {
                 // RFC 5246 has no other key for a connection, and with this one no word more may be said.
@@ -375,6 +404,8 @@ impl Layer {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use rustls::pki_types::ServerName;
     use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
@@ -392,46 +423,10 @@ mod tests {
 
     impl Scene {
         fn new(version: TlsVersion) -> Scene {
-            let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]);
-            let made = made.expect("a name");
-            let [certificate, key] =
-                [made.cert.pem(), made.signing_key.serialize_pem()].map(Pem::Text);
-            let acceptor = Acceptor::new(TlsSettings::of(certificate, key)).expect("a certificate");
-            let mut roots = RootCertStore::empty();
-            roots.add(made.cert.der().clone()).expect("a certificate");
-            let versions = match version {
-                TlsVersion::Tls12 => &rustls::version::TLS12,
-                TlsVersion::Tls13 => &rustls::version::TLS13,
-            };
-            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let mut config = ClientConfig::builder_with_provider(provider)
-                .with_protocol_versions(&[versions])
-                .expect("a version")
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-            config.enable_secret_extraction = true;
-            let name = ServerName::try_from("a.example").expect("a name");
-            let mut client = ClientConnection::new(Arc::new(config), name).expect("a client");
-            let (mut layer, counters) = (Layer::accept(&acceptor, 0, NEVER), Counters::default());
-            while client.is_handshaking() || layer.is_handshaking() {
-                let mut output = Vec::new();
-                while client.wants_write() {
-                    client.write_tls(&mut output).expect("a buffer takes all");
-                }
-                layer.received(Lease::copied(std::iter::once(&output[..])));
-                while !matches!(layer.next(true, &counters), Step::Waiting) {}
-                let mut batch = Batch::default();
-                layer.seal(None, false, 0, &mut batch);
-                let sealed: Vec<u8> = batch.slices().flatten().copied().collect();
-                let mut rest = &sealed[..];
-                while !rest.is_empty() {
-                    client.read_tls(&mut rest).expect("a slice");
-                    client.process_new_packets().expect("it is TLS");
-                }
-            }
+            let (layer, client) = connected(version);
             let suite = client.negotiated_cipher_suite().expect("it is over");
             let secrets = client.dangerous_extract_secrets().expect("it may be asked");
-            Scene { layer, peer: Sealer::new(suite, secrets.tx), counters }
+            Scene { layer, peer: Sealer::new(suite, secrets.tx), counters: Counters::default() }
         }
 
         /// What comes of a record: the alert of its fault, and who has sent it.
@@ -448,6 +443,47 @@ mod tests {
                 _ => None,
             }
         }
+    }
+
+    /// A layer and its peer, whose handshake is over.
+    fn connected(version: TlsVersion) -> (Layer, ClientConnection) {
+        let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]);
+        let made = made.expect("a name");
+        let [certificate, key] = [made.cert.pem(), made.signing_key.serialize_pem()].map(Pem::Text);
+        let acceptor = Acceptor::new(TlsSettings::of(certificate, key)).expect("a certificate");
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).expect("a certificate");
+        let versions = match version {
+            TlsVersion::Tls12 => &rustls::version::TLS12,
+            TlsVersion::Tls13 => &rustls::version::TLS13,
+        };
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[versions])
+            .expect("a version")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.enable_secret_extraction = true;
+        let name = ServerName::try_from("a.example").expect("a name");
+        let mut client = ClientConnection::new(Arc::new(config), name).expect("a client");
+        let (mut layer, counters) = (Layer::accept(&acceptor, 0, NEVER), Counters::default());
+        while client.is_handshaking() || layer.is_handshaking() {
+            let mut output = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut output).expect("a buffer takes all");
+            }
+            layer.received(Lease::copied(std::iter::once(&output[..])));
+            while !matches!(layer.next(true, &counters), Step::Waiting) {}
+            let mut batch = Batch::default();
+            layer.seal(None, false, 0, &mut batch);
+            let sealed: Vec<u8> = batch.slices().flatten().copied().collect();
+            let mut rest = &sealed[..];
+            while !rest.is_empty() {
+                client.read_tls(&mut rest).expect("a slice");
+                client.process_new_packets().expect("it is TLS");
+            }
+        }
+        (layer, client)
     }
 
     const UNEXPECTED: Option<(AlertBy, TlsAlert)> =
@@ -490,6 +526,31 @@ mod tests {
             assert_eq!(scene.hear(ContentType::Alert, &warning), None);
         }
         assert_eq!(scene.hear(ContentType::Alert, &warning), UNEXPECTED);
+    }
+
+    #[test]
+    fn who_asks_for_new_keys_and_reads_none_is_answered_once() {
+        let ((mut layer, mut client), counters) =
+            (connected(TlsVersion::Tls13), Counters::default());
+        let mut ask = |layer: &mut Layer| {
+            client.refresh_traffic_keys().expect("it is TLS 1.3");
+            client.writer().write_all(b"content").expect("a buffer takes all");
+            let mut said = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut said).expect("a buffer takes all");
+            }
+            layer.received(Lease::copied(std::iter::once(&said[..])));
+            assert!(matches!(layer.next(true, &counters), Step::Bytes(_)));
+            layer.outgoing.len()
+        };
+        let answer = ask(&mut layer);
+        assert!(answer > 0, "it is answered");
+        for _ in 0..100 {
+            assert_eq!(ask(&mut layer), answer, "and once, as long as that has not left");
+        }
+        layer.seal(None, false, 0, &mut Batch::default());
+        assert_eq!(layer.outgoing.len(), 0);
+        assert_eq!(ask(&mut layer), answer, "the next is answered anew");
     }
 
     #[test]

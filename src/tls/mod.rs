@@ -32,6 +32,6 @@ pub use certificates::CertificateError;
 pub(crate) use fault::Fault;
 pub use fault::TlsAlert;
 pub(crate) use handshake::Lent;
-pub(crate) use layer::{Layer, Step};
+pub(crate) use layer::{Layer, Place, Step};
 pub(crate) use offload::Offload;
 pub use watch::Watch;

@@ -36,13 +36,16 @@ pub(super) struct Open {
     warmth: usize,
     sealed_at: Millis,
     empty_records: u8,
+    /// The word of a new key waits to be sent: it answers whoever asks for one meanwhile.
+    is_answering: bool,
 }
 
 impl Open {
     pub(super) fn of(agreed: Agreed) -> (Open, Secured) {
         let Agreed { opener, sealer, keys, secured } = agreed;
         let (warmth, sealed_at, empty_records) = (0, 0, 0);
-        (Open { opener, sealer, keys, warmth, sealed_at, empty_records }, secured)
+        let is_answering = false;
+        (Open { opener, sealer, keys, warmth, sealed_at, empty_records, is_answering }, secured)
     }
 
     pub(super) fn is_tls13(&self) -> bool {
@@ -115,10 +118,16 @@ impl Open {
         };
         let secrets = self.keys.update_rx_secret().map_err(Fault::of)?;
         self.opener = Opener::new(suite, secrets);
-        if is_asked {
+        // RFC 8446 §4.6.3: one answer is enough for all that ask before it is sent.
+        if is_asked && !std::mem::replace(&mut self.is_answering, true) {
             self.renew(out);
         }
         Ok(())
+    }
+
+    /// What there was to say has been given to the kernel.
+    pub(super) fn note_said(&mut self) {
+        self.is_answering = false;
     }
 
     /// A record had something in it.
