@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What does a flood of half-done TLS handshakes do to connections that are established? Latencies of requests at a fifth of what the
 # server answers in a closed loop, quiet and beside 2,000 clients of which another says ClientHello and no more every millisecond. The
-# server has core 0, both generators core 1, where one is in the way of the other: `elsewhere` is the same flood at another server, that
-# has only what is left of core 0. What is more than that is the server's doing. Of upring's own servers only: hosted-tls and native-tls.
+# server has core 0, both generators core 1, the flood's what the other leaves of it. What they still are in each other's way shows
+# `elsewhere`, the same flood at another server that has only what is left of core 0. Of upring's own servers only: hosted-tls and native-tls.
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/common.sh"
 begin flood 7 2 "$@"
@@ -31,6 +31,10 @@ share=0.2
 # shellcheck disable=SC2086 # the words of a load are arguments
 load() { ./upring-load $1 --target "127.0.0.1:$2" --core 1 --json "${@:3}"; }
 
+# The same, in what time core 1 has to spare: the honest clients are not to wait for the flood's.
+# shellcheck disable=SC2086
+load_aside() { chrt --idle 0 ./upring-load $1 --target "127.0.0.1:$2" --core 1 --json "${@:3}"; }
+
 # field NAME: of a report.
 field() { sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p"; }
 
@@ -38,7 +42,7 @@ field() { sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p"; }
 turn() {
   local report flooded='' begun=0
   if [ -n "$4" ]; then
-    load "$flood" "$4" --seconds "$(awk "BEGIN { print $before + $seconds + 0.5 }")" >"$folder/flood" &
+    load_aside "$flood" "$4" --seconds "$(awk "BEGIN { print $before + $seconds + 0.5 }")" >"$folder/flood" &
     flooded=$!
     sleep "$before"
   fi
