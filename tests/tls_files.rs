@@ -1,6 +1,8 @@
 //! Certificates in a configuration, against the built binary: what is wrong with them, which one is shown to
 //! whom, and how new ones take the place of the old ones.
 
+#[path = "tls_files/broken.rs"]
+mod broken;
 #[path = "support/certificates.rs"]
 mod certificates;
 #[path = "support/process.rs"]
@@ -264,6 +266,19 @@ fn openssl(folder: &Folder, arguments: &str) -> String {
     said
 }
 
+/// Has the authority answer by OCSP for the certificate of this name: `NAME.der`.
+fn answer(folder: &Folder, authority: &Authority, name: &str) {
+    root_file(&folder.0, authority);
+    folder.write("root.key", &authority.key());
+    let serial = openssl(folder, &format!("x509 -in {name}.pem -noout -serial"));
+    let serial = serial.trim_end().strip_prefix("serial=").expect("a number");
+    // ca(1ssl): valid, until when, not revoked, number, file, subject.
+    folder.write("index.txt", &format!("V\t400101000000Z\t\t{serial}\tunknown\t/CN=localhost\n"));
+    let responder = "-index index.txt -rsigner root.pem -rkey root.key -CA root.pem -ndays 3";
+    let asked = format!("-issuer root.pem -cert {name}.pem -respout {name}.der");
+    openssl(folder, &format!("ocsp {responder} {asked}"));
+}
+
 #[test]
 fn an_ocsp_response_is_stapled() {
     if !is_there("openssl", &["version"], "openssl") {
@@ -271,16 +286,8 @@ fn an_ocsp_response_is_stapled() {
     }
     let folder = Folder::new("tls-ocsp");
     let authority = Authority::new();
-    root_file(&folder.0, &authority);
-    folder.write("root.key", &authority.key());
     authority.issue(&["localhost"]).write(&folder.0, "own");
-    let serial = openssl(&folder, "x509 -in own.pem -noout -serial");
-    let serial = serial.trim_end().strip_prefix("serial=").expect("a number");
-    // ca(1ssl): valid, until when, not revoked, number, file, subject.
-    folder.write("index.txt", &format!("V\t400101000000Z\t\t{serial}\tunknown\t/CN=localhost\n"));
-    let responder = "-index index.txt -rsigner root.pem -rkey root.key -CA root.pem -ndays 3";
-    let asked = "-issuer root.pem -cert own.pem -respout own.der";
-    openssl(&folder, &format!("ocsp {responder} {asked}"));
+    answer(&folder, &authority, "own");
     let with = "certificates = [{ chain = 'own.pem', key = 'own.key', ocsp = 'own.der' }]";
     for (tls, says) in [(with, "Cert Status: good"), (OWN, "OCSP response: no response sent")] {
         let Some(served) = start(&folder, tls) else { return };

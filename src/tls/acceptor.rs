@@ -6,7 +6,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{CipherSuite, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 
-use super::certificates::{ByName, Certificate, CertificateError, chain};
+use super::certificates::{ByName, Certificate, CertificateError, Chain};
 use super::hello;
 use super::watch::{Stamp, stamps};
 use crate::config::{ClientCertificate, TlsSettings, TlsVersion};
@@ -157,8 +157,10 @@ fn build(settings: &TlsSettings) -> Result<Current, CertificateError> {
         None => builder.with_no_client_auth(),
         Some(roots) => {
             let mut store = RootCertStore::empty();
-            for root in chain(roots)? {
-                store.add(root).map_err(|error| setup(&error))?;
+            let chain = Chain::read(roots)?;
+            for (index, root) in chain.certificates.iter().enumerate() {
+                let added = store.add(root.clone());
+                added.map_err(|error| chain.faulty(index, error.to_string()))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(store.into(), provider);
             let verifier = match settings.client_certificate {
