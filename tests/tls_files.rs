@@ -13,6 +13,8 @@ mod running;
 #[path = "support/serving.rs"]
 #[allow(dead_code, reason = "what runs clients needs it")]
 mod serving;
+#[path = "tls_files/trusted.rs"]
+mod trusted;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -175,7 +175,9 @@ fn build(settings: &TlsSettings) -> Result<Current, CertificateError> {
     // The records are ours from the end of the handshake on.
     config.enable_secret_extraction = true;
     config.max_early_data_size = 0;
-    if settings.without_tickets {
+    // A ticket would stand for a certificate that has ended since, or whose root is not trusted any more:
+    // rustls checks none on the way, and each handshake that is resumed gives another.
+    if settings.without_tickets || settings.client_roots.is_some() {
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     } else {

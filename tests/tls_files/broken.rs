@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::process::{Command, Output};
+use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustix::process::Signal;
 use rustls::version::TLS13;
 
-use super::certificates::{Authority, shown};
+use super::certificates::{Authority, DAY, shown};
 use super::process::{Folder, Served, UPRING};
 use super::running::is_there;
 use super::{ROUTE, answer, check, openssl, shown_to};
@@ -142,4 +143,20 @@ fn a_broken_file_is_refused_by_a_reload_and_by_a_watch() {
         put(&folder, file, &before);
     }
     served.end();
+}
+
+#[test]
+fn tickets_that_are_asked_for_beside_roots_of_clients_are_refused() {
+    let folder = Folder::new("tls-tickets");
+    let authority = Authority::new();
+    authority.issue_until(&["localhost"], SystemTime::now() + 40 * DAY).write(&folder.0, "own");
+    folder.write("roots.pem", &authority.root());
+    for (tickets, is_right) in [("", true), ("tickets = false", true), ("tickets = true", false)] {
+        let tls = TLS.replace("ocsp = 'own.der'", "").replace("watch = true", tickets);
+        let text = configuration().replace(TLS, &tls);
+        let (status, _, faults) = check(&folder, &text);
+        assert_eq!(status, Some(if is_right { 0 } else { 78 }), "{tickets}: {faults}");
+        let told = faults.contains(":9:16: ") && faults.contains("no tickets are given");
+        assert!(is_right || told, "{faults}");
+    }
 }
