@@ -1,5 +1,7 @@
 //! Clients that are let in by a certificate, for as long as it is good, and those that are not let in.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -75,5 +77,32 @@ fn a_client_whose_root_was_removed_is_let_in_no_more() {
     served.signal(Signal::HUP);
     served.hears("reloaded: 1 routes", 1);
     are_refused(&served, &clients, "unknown_ca: ");
+    served.end();
+}
+
+#[test]
+fn a_client_that_speaks_h2_alone_is_told_so_and_counted() {
+    let folder = Folder::new("tls-alpn");
+    let authority = Authority::new();
+    authority.issue(&["localhost"]).write(&folder.0, "own");
+    let file = folder.write("upring.toml", &configuration(OWN));
+    let admin = format!("unix:{}", shown(&folder.socket()));
+    let arguments = ["--config", shown(&file), "--admin", &admin];
+    let log = [("UPRING_LOG", "info,upring::tls=debug")];
+    let Some(served) = Served::start(&arguments, &log) else { return };
+    for (count, version) in (1..).zip(VERSIONS) {
+        let mut config = ClientConfig::clone(&authority.client(&[version]));
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        comes(&served, &config.into()).expect_err("it speaks no h2");
+        served.hears("no_application_protocol: ", count);
+    }
+    let mut metrics = UnixStream::connect(folder.socket()).expect("it listens");
+    let request = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    metrics.write_all(request).expect("it reads");
+    let mut text = String::new();
+    metrics.read_to_string(&mut text).expect("it ends in order");
+    let counted = "upring_tls_alerts_total{alert=\"no_application_protocol\",by=\"us\"} 2";
+    let alerts = || text.lines().filter(|line| line.starts_with("upring_tls_alerts_total"));
+    assert!(alerts().any(|line| line == counted), "{:?}", alerts().collect::<Vec<_>>());
     served.end();
 }
