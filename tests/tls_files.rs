@@ -18,6 +18,7 @@ mod trusted;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -421,4 +422,15 @@ fn files_that_are_not_watched_wait_for_a_reload() {
         thread::sleep(Duration::from_millis(500));
     }
     served.end();
+}
+
+#[test]
+fn a_server_ends_with_its_test_also_with_one_that_fails() {
+    let folder = Folder::new("tls-left");
+    Authority::new().issue(&["localhost"]).write(&folder.0, "own");
+    let Some(served) = start(&folder, OWN) else { return };
+    let process = PathBuf::from(format!("/proc/{}", served.process.id()));
+    assert!(process.exists());
+    drop(served);
+    assert!(!process.exists());
 }
