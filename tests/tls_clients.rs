@@ -2,16 +2,8 @@
 //! checks the server's certificate, but Chromium, which is told not to. One that is not installed is skipped,
 //! aloud.
 
-#[path = "support/certificates.rs"]
-mod certificates;
-#[path = "support/process.rs"]
-mod process;
-#[path = "clients/running.rs"]
-#[allow(dead_code, reason = "each test takes the part of it that it needs")]
-mod running;
-#[path = "support/serving.rs"]
-#[allow(dead_code, reason = "what runs clients needs it")]
-mod serving;
+#[path = "support/beside_tls.rs"]
+mod beside_tls;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -21,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustls::version::{TLS12, TLS13};
 
+use beside_tls::{certificates, has_openssl, process, running, serving};
 use certificates::{Authority, connect, root_file, shown};
 use process::{Folder, Served, UPRING};
 use running::{HOSTS, client, is_there, script_with, text};
@@ -98,10 +91,6 @@ fn on_each_host(name: &str, more: &str, test: impl Fn(&Site)) {
             assert_eq!(status, Some(0), "{log}");
         }
     }
-}
-
-fn has_openssl() -> bool {
-    is_there("openssl", &["version"], "openssl")
 }
 
 const LAST_GET: &str = "GET /plaintext HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";

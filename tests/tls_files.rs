@@ -1,18 +1,10 @@
 //! Certificates in a configuration, against the built binary: what is wrong with them, which one is shown to
 //! whom, and how new ones take the place of the old ones.
 
+#[path = "support/beside_tls.rs"]
+mod beside_tls;
 #[path = "tls_files/broken.rs"]
 mod broken;
-#[path = "support/certificates.rs"]
-mod certificates;
-#[path = "support/process.rs"]
-mod process;
-#[path = "clients/running.rs"]
-#[allow(dead_code, reason = "each test takes the part of it that it needs")]
-mod running;
-#[path = "support/serving.rs"]
-#[allow(dead_code, reason = "what runs clients needs it")]
-mod serving;
 #[path = "tls_files/trusted.rs"]
 mod trusted;
 
@@ -28,9 +20,9 @@ use rustix::process::Signal;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind};
 
+use beside_tls::{certificates, has_openssl, process, serving};
 use certificates::{Authority, DAY, Inside, Issued, ask, connect, root_file, shown};
 use process::{Folder, PATIENCE, Served, UPRING};
-use running::is_there;
 
 const OWN: &str = "certificates = [{ chain = 'own.pem', key = 'own.key' }]";
 
@@ -284,7 +276,7 @@ fn answer(folder: &Folder, authority: &Authority, name: &str) {
 
 #[test]
 fn an_ocsp_response_is_stapled() {
-    if !is_there("openssl", &["version"], "openssl") {
+    if !has_openssl() {
         return;
     }
     let folder = Folder::new("tls-ocsp");

@@ -9,9 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use rustix::process::Signal;
 use rustls::version::TLS13;
 
+use super::beside_tls::has_openssl;
 use super::certificates::{Authority, DAY, shown};
 use super::process::{Folder, Served, UPRING};
-use super::running::is_there;
 use super::{ROUTE, answer, check, openssl, shown_to};
 
 /// Lines 5 to 7 and 9 name a file each.
@@ -91,7 +91,7 @@ fn put(folder: &Folder, name: &str, bytes: &[u8]) {
 
 #[test]
 fn a_broken_file_is_told_at_its_line_by_check_and_by_a_start() {
-    if !is_there("openssl", &["version"], "openssl") {
+    if !has_openssl() {
         return;
     }
     let folder = Folder::new("tls-broken");
@@ -119,7 +119,7 @@ fn a_broken_file_is_told_at_its_line_by_check_and_by_a_start() {
 
 #[test]
 fn a_broken_file_is_refused_by_a_reload_and_by_a_watch() {
-    if !is_there("openssl", &["version"], "openssl") {
+    if !has_openssl() {
         return;
     }
     let folder = Folder::new("tls-broken-later");
