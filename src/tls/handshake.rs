@@ -310,8 +310,8 @@ mod tests {
         let mut handshake = Handshake::new(acceptor.configs(), 0);
         let (pool, mut out, mut received) = (Pool::new(1, 64), Vec::new(), 0);
         // A ClientHello of 64 KiB, in pieces so short that their headers take it beyond 80 KiB.
-        let begin = b"\x16\x03\x01\0\x10\x01\0\xff\xff\x03\x03\0\0\0\0\0\0\0\0\0\0";
-        let more = b"\x16\x03\x01\0\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let begin = b"\x16\x03\x01\0\x11\x01\0\xff\xff\x03\x03\0\0\0\0\0\0\0\0\0\0\0";
+        let more = b"\x16\x03\x01\0\x11\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
         let fault = loop {
             let record = if received == 0 { begin } else { more };
             let mut lease = pool.take().expect("it is vacant").fill(record);
