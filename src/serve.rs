@@ -368,8 +368,12 @@ fn schemes(site: &Site) -> impl Iterator<Item = &'static str> {
     site.config().listen.iter().filter(|listener| !listener.is_unix()).map(scheme)
 }
 
+/// RFC 2817 §3: what may switch to TLS begins in the clear.
 fn scheme(listener: &Listener) -> &'static str {
-    if listener.tls.is_some() { "https" } else { "http" }
+    match &listener.tls {
+        Some(tls) if !tls.by_upgrade => "https",
+        _ => "http",
+    }
 }
 
 fn admin_introduction(admin: &Admin) -> String {
@@ -388,3 +392,21 @@ const TRY_SWITCH: &str = concat!(
     r"printf 'GET /echo HTTP/1.1\r\nHost: a\r\n",
     r"Connection: Upgrade\r\nUpgrade: echo\r\n\r\nhello\n'"
 );
+
+#[cfg(test)]
+mod tests {
+    use upring::config::TlsSettings;
+
+    use super::*;
+
+    #[test]
+    fn what_may_switch_to_tls_is_addressed_in_the_clear() {
+        let at = |tls: Option<TlsSettings>| {
+            let address: SocketAddr = ([127, 0, 0, 1], 0).into();
+            scheme(&Listener { tls, ..address.into() })
+        };
+        assert_eq!(at(None), "http");
+        assert_eq!(at(Some(TlsSettings::default())), "https");
+        assert_eq!(at(Some(TlsSettings { by_upgrade: true, ..TlsSettings::default() })), "http");
+    }
+}

@@ -2,24 +2,19 @@
 //! checks the server's certificate, but Chromium, which is told not to. One that is not installed is skipped,
 //! aloud.
 
-#[path = "support/certificates.rs"]
-mod certificates;
-#[path = "support/process.rs"]
-mod process;
-#[path = "clients/running.rs"]
-#[allow(dead_code, reason = "each test takes the part of it that it needs")]
-mod running;
-#[path = "support/serving.rs"]
-#[allow(dead_code, reason = "what runs clients needs it")]
-mod serving;
+#[path = "support/beside_tls.rs"]
+mod beside_tls;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
-use certificates::{Authority, root_file, shown};
+use rustls::version::{TLS12, TLS13};
+
+use beside_tls::{certificates, has_openssl, process, running, serving};
+use certificates::{Authority, connect, root_file, shown};
 use process::{Folder, Served, UPRING};
 use running::{HOSTS, client, is_there, script_with, text};
 
@@ -96,10 +91,6 @@ fn on_each_host(name: &str, more: &str, test: impl Fn(&Site)) {
             assert_eq!(status, Some(0), "{log}");
         }
     }
-}
-
-fn has_openssl() -> bool {
-    is_there("openssl", &["version"], "openssl")
 }
 
 const LAST_GET: &str = "GET /plaintext HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
@@ -234,6 +225,20 @@ fn http_without_tls_is_answered_in_the_clear() {
 }
 
 #[test]
+fn a_bad_request_inside_tls_is_not_told_that_tls_was_spoken_to_a_plain_port() {
+    on_each_host("bad", "", |site| {
+        let config = site.authority.client(&[&TLS13, &TLS12]);
+        let mut inside = connect(&site.served.address, "localhost", &config).expect("it listens");
+        inside.write_all(b"{\"a\": 1}\r\n\r\n").expect("it reads");
+        let mut answer = String::new();
+        inside.read_to_string(&mut answer).expect("it is text, and ends in order");
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(answer.contains("The method is not a token"), "{answer}");
+        assert!(!answer.contains("TLS"), "{answer}");
+    });
+}
+
+#[test]
 fn pythons_websockets_is_echoed() {
     let module = ["-c", "import websockets.asyncio.client"];
     if is_there("python3", &module, "python3 with websockets.asyncio") {
@@ -267,13 +272,19 @@ fn chromium_shows_the_page_which_echoes_measures_and_chats() {
     }
 }
 
+/// A process that ends with the test, whatever becomes of it.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The lines of an introduction from `first` on, of which there are `count`; `None`, aloud, where io_uring is
 /// not to be had.
-fn introduction(
-    process: &mut std::process::Child,
-    first: &str,
-    count: usize,
-) -> Option<Vec<String>> {
+fn introduction(process: &mut Child, first: &str, count: usize) -> Option<Vec<String>> {
     let output = process.stdout.take().expect("it is piped");
     let lines = BufReader::new(output).lines().map_while(Result::ok);
     let lines = lines.skip_while(|line| line != first).take(count + 1);
@@ -291,12 +302,12 @@ fn what_a_server_with_a_certificate_of_its_own_says_to_try_works() {
     }
     let mut command = Command::new(UPRING);
     command.args(["--tls-self-signed", "--listen", "127.0.0.1:0", "--workers", "1"]);
-    let mut process = command.stdout(Stdio::piped()).spawn().expect("it is built");
+    let mut process = Ended(command.stdout(Stdio::piped()).spawn().expect("it is built"));
     let run = |line: &str| {
         let output = Command::new("timeout").args(["60", "sh", "-c", line]).output();
         text(&output.expect("timeout is part of coreutils"))
     };
-    if let Some(lines) = introduction(&mut process, "try:", 2) {
+    if let Some(lines) = introduction(&mut process.0, "try:", 2) {
         let plain = run(&lines[0]);
         assert!(lines[0].starts_with("  curl -ik https://127.0.0.1:"), "{lines:?}");
         assert!(plain.starts_with("HTTP/1.1 200 OK\r\n"), "{lines:?}: {plain}");
@@ -312,6 +323,4 @@ fn what_a_server_with_a_certificate_of_its_own_says_to_try_works() {
         let expected = "DNS:localhost, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1";
         assert!(names.contains(expected), "{names}");
     }
-    let _ = process.kill();
-    let _ = process.wait();
 }

@@ -1,19 +1,16 @@
 //! Certificates in a configuration, against the built binary: what is wrong with them, which one is shown to
 //! whom, and how new ones take the place of the old ones.
 
-#[path = "support/certificates.rs"]
-mod certificates;
-#[path = "support/process.rs"]
-mod process;
-#[path = "clients/running.rs"]
-#[allow(dead_code, reason = "each test takes the part of it that it needs")]
-mod running;
-#[path = "support/serving.rs"]
-#[allow(dead_code, reason = "what runs clients needs it")]
-mod serving;
+#[path = "support/beside_tls.rs"]
+mod beside_tls;
+#[path = "tls_files/broken.rs"]
+mod broken;
+#[path = "tls_files/trusted.rs"]
+mod trusted;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -23,9 +20,9 @@ use rustix::process::Signal;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind};
 
+use beside_tls::{certificates, has_openssl, process, serving};
 use certificates::{Authority, DAY, Inside, Issued, ask, connect, root_file, shown};
 use process::{Folder, PATIENCE, Served, UPRING};
-use running::is_there;
 
 const OWN: &str = "certificates = [{ chain = 'own.pem', key = 'own.key' }]";
 
@@ -264,23 +261,28 @@ fn openssl(folder: &Folder, arguments: &str) -> String {
     said
 }
 
-#[test]
-fn an_ocsp_response_is_stapled() {
-    if !is_there("openssl", &["version"], "openssl") {
-        return;
-    }
-    let folder = Folder::new("tls-ocsp");
-    let authority = Authority::new();
-    root_file(&folder.0, &authority);
+/// Has the authority answer by OCSP for the certificate of this name: `NAME.der`.
+fn answer(folder: &Folder, authority: &Authority, name: &str) {
+    root_file(&folder.0, authority);
     folder.write("root.key", &authority.key());
-    authority.issue(&["localhost"]).write(&folder.0, "own");
-    let serial = openssl(&folder, "x509 -in own.pem -noout -serial");
+    let serial = openssl(folder, &format!("x509 -in {name}.pem -noout -serial"));
     let serial = serial.trim_end().strip_prefix("serial=").expect("a number");
     // ca(1ssl): valid, until when, not revoked, number, file, subject.
     folder.write("index.txt", &format!("V\t400101000000Z\t\t{serial}\tunknown\t/CN=localhost\n"));
     let responder = "-index index.txt -rsigner root.pem -rkey root.key -CA root.pem -ndays 3";
-    let asked = "-issuer root.pem -cert own.pem -respout own.der";
-    openssl(&folder, &format!("ocsp {responder} {asked}"));
+    let asked = format!("-issuer root.pem -cert {name}.pem -respout {name}.der");
+    openssl(folder, &format!("ocsp {responder} {asked}"));
+}
+
+#[test]
+fn an_ocsp_response_is_stapled() {
+    if !has_openssl() {
+        return;
+    }
+    let folder = Folder::new("tls-ocsp");
+    let authority = Authority::new();
+    authority.issue(&["localhost"]).write(&folder.0, "own");
+    answer(&folder, &authority, "own");
     let with = "certificates = [{ chain = 'own.pem', key = 'own.key', ocsp = 'own.der' }]";
     for (tls, says) in [(with, "Cert Status: good"), (OWN, "OCSP response: no response sent")] {
         let Some(served) = start(&folder, tls) else { return };
@@ -412,4 +414,15 @@ fn files_that_are_not_watched_wait_for_a_reload() {
         thread::sleep(Duration::from_millis(500));
     }
     served.end();
+}
+
+#[test]
+fn a_server_ends_with_its_test_also_with_one_that_fails() {
+    let folder = Folder::new("tls-left");
+    Authority::new().issue(&["localhost"]).write(&folder.0, "own");
+    let Some(served) = start(&folder, OWN) else { return };
+    let process = PathBuf::from(format!("/proc/{}", served.process.id()));
+    assert!(process.exists());
+    drop(served);
+    assert!(!process.exists());
 }

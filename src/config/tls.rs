@@ -89,7 +89,8 @@ pub struct TlsSettings {
     /// a switch of their own (CVE-2025-49812).
     pub by_upgrade: bool,
     /// Gives no tickets, so that every handshake is a full one. Default false: the keys of tickets are
-    /// made anew every six hours, and shared by all cores.
+    /// made anew every six hours, and shared by all cores. With `client_roots` there are none, whatever this
+    /// says: a client's certificate is checked at every handshake.
     pub without_tickets: bool,
     /// Has the files looked at every two seconds, and read anew if they have changed. Default false: a
     /// reload reads them.

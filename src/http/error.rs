@@ -127,6 +127,17 @@ impl HeadError {
         }
     }
 
+    /// The same to a client inside TLS, which knows that it is.
+    pub const fn text_inside_tls(self) -> &'static str {
+        match self {
+            Self::MethodNotToken => {
+                "The method is not a token; bytes of an earlier request's content may have been \
+                 read as a request."
+            }
+            _ => self.text(),
+        }
+    }
+
     /// The texts for fields that are well-formed, but do not say what they must.
     const fn text_of_meaning(self) -> &'static str {
         match self {

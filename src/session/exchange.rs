@@ -494,7 +494,11 @@ fn begin(
 
 /// Answers a fault of a head, already counted: nothing behind it can be trusted.
 pub(super) fn refuse(fault: HeadError, method: Method, control: &mut Control, port: &mut Port<'_>) {
-    let response = Response::text(fault.status(), format!("{fault}\n"));
+    let text = match port.secured {
+        Some(_) => fault.text_inside_tls(),
+        None => fault.text(),
+    };
+    let response = Response::text(fault.status(), format!("{text}\n"));
     answer_and_close(&response, method, control, port);
 }
 

@@ -24,6 +24,10 @@ const CLIENT_CERTIFICATES: [(&str, ClientCertificate); 2] =
 
 const VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
 
+/// What is said of tickets that are asked for where they would let in whose certificate has ended.
+const NO_TICKETS: &str = "with `client_roots` every handshake checks the client's certificate, and no tickets are \
+                          given: leave `tickets` out";
+
 /// Every `[[listen]]`.
 pub(super) fn listeners(file: &mut Section<'_>, folder: &Path) -> Vec<Listener> {
     let mut listeners = Vec::<Listener>::new();
@@ -99,7 +103,11 @@ fn tls(mut section: Section<'_>, folder: &Path) -> Option<TlsSettings> {
         section.word("client_certificate", &CLIENT_CERTIFICATES).unwrap_or_default();
     settings.oldest = section.word("oldest", &VERSIONS).unwrap_or_default();
     settings.by_upgrade = section.flag("by_upgrade").unwrap_or_default();
-    settings.without_tickets = section.flag("tickets").is_some_and(|are_given| !are_given);
+    let tickets = section.flag("tickets");
+    settings.without_tickets = tickets.is_some_and(|are_given| !are_given);
+    if let (Some(true), Some(said)) = (tickets, &roots) {
+        section.fault_at(said, NO_TICKETS);
+    }
     settings.watch = section.flag("watch").unwrap_or_default();
     match Acceptor::new(settings.clone()) {
         Err(CertificateError::None) if is_right => {

@@ -6,7 +6,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{CipherSuite, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 
-use super::certificates::{ByName, Certificate, CertificateError, chain};
+use super::certificates::{ByName, Certificate, CertificateError, Chain};
 use super::hello;
 use super::watch::{Stamp, stamps};
 use crate::config::{ClientCertificate, TlsSettings, TlsVersion};
@@ -157,8 +157,10 @@ fn build(settings: &TlsSettings) -> Result<Current, CertificateError> {
         None => builder.with_no_client_auth(),
         Some(roots) => {
             let mut store = RootCertStore::empty();
-            for root in chain(roots)? {
-                store.add(root).map_err(|error| setup(&error))?;
+            let chain = Chain::read(roots)?;
+            for (index, root) in chain.certificates.iter().enumerate() {
+                let added = store.add(root.clone());
+                added.map_err(|error| chain.faulty(index, error.to_string()))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(store.into(), provider);
             let verifier = match settings.client_certificate {
@@ -173,7 +175,9 @@ fn build(settings: &TlsSettings) -> Result<Current, CertificateError> {
     // The records are ours from the end of the handshake on.
     config.enable_secret_extraction = true;
     config.max_early_data_size = 0;
-    if settings.without_tickets {
+    // A ticket would stand for a certificate that has ended since, or whose root is not trusted any more:
+    // rustls checks none on the way, and each handshake that is resumed gives another.
+    if settings.without_tickets || settings.client_roots.is_some() {
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     } else {

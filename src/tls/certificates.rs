@@ -13,6 +13,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use super::ocsp;
 use crate::config::{Identity, Pem};
 
 /// Why a certificate, or what belongs to it, cannot be used.
@@ -39,9 +40,28 @@ pub enum CertificateError {
         /// What was found.
         detail: String,
     },
-    /// A certificate is none.
-    #[error("{place}: the certificate cannot be read: {detail}")]
+    /// A certificate is none, or none that can be used.
+    #[error("{place}: {which} cannot be read: {detail}")]
     Faulty {
+        /// Where.
+        place: String,
+        /// Which one of its file.
+        which: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A key cannot be read without a passphrase.
+    #[error(
+        "{place}: the private key is encrypted, and nobody is asked for its passphrase: decrypt it (`openssl pkey \
+         -in KEY -out DECRYPTED`) into a file that the server alone may read"
+    )]
+    Encrypted {
+        /// Where.
+        place: String,
+    },
+    /// An OCSP response is none that can be stapled.
+    #[error("{place}: no OCSP response in DER that can be stapled: {detail}")]
+    Staple {
         /// Where.
         place: String,
         /// What is wrong.
@@ -82,6 +102,8 @@ impl CertificateError {
             CertificateError::Unreadable { path, .. } => Some(path.display().to_string()),
             CertificateError::Missing { place, .. }
             | CertificateError::Faulty { place, .. }
+            | CertificateError::Encrypted { place }
+            | CertificateError::Staple { place, .. }
             | CertificateError::KeyMismatch { place, .. } => Some(place.clone()),
             CertificateError::Setup(_) | CertificateError::None => None,
         }
@@ -109,15 +131,48 @@ fn read(path: &PathBuf) -> Result<Vec<u8>, CertificateError> {
     fs::read(path).map_err(unreadable)
 }
 
-/// Every certificate of a PEM text.
-pub(super) fn chain(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
-    let text = pem.read()?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let (what, place) = ("certificate", pem.place());
-    match chain {
-        Ok(chain) if !chain.is_empty() => Ok(chain),
-        Ok(_) => Err(CertificateError::Missing { place, what, detail: "nothing is".into() }),
-        Err(error) => Err(CertificateError::Missing { place, what, detail: error.to_string() }),
+/// The certificates of a PEM text, each of which can be read.
+pub(super) struct Chain {
+    pub(super) certificates: Vec<CertificateDer<'static>>,
+    place: String,
+}
+
+impl Chain {
+    pub(super) fn read(pem: &Pem) -> Result<Chain, CertificateError> {
+        let text = pem.read()?;
+        let (what, place) = ("certificate", pem.place());
+        let missing = |detail| CertificateError::Missing { place: pem.place(), what, detail };
+        let mut chain = Chain { certificates: Vec::new(), place };
+        let sections = CertificateDer::pem_slice_iter(&text).collect::<Vec<_>>();
+        for (index, section) in sections.iter().enumerate() {
+            match section {
+                Ok(certificate) => chain.certificates.push(certificate.clone()),
+                Err(error) if index == 0 => return Err(missing(error.to_string())),
+                Err(error) => return Err(chain.faulty(index, error.to_string())),
+            }
+        }
+        if chain.certificates.is_empty() {
+            return Err(missing("nothing is".into()));
+        }
+        (0..chain.certificates.len()).try_for_each(|index| chain.parsed(index).map(|_| ()))?;
+        Ok(chain)
+    }
+
+    fn parsed(&self, index: usize) -> Result<X509Certificate<'_>, CertificateError> {
+        match X509Certificate::from_der(&self.certificates[index]) {
+            Ok(([], parsed)) => Ok(parsed),
+            Ok((rest, _)) => Err(self.faulty(index, format!("{} bytes are behind it", rest.len()))),
+            Err(error) => Err(self.faulty(index, error.to_string())),
+        }
+    }
+
+    /// One of them is wrong.
+    pub(super) fn faulty(&self, index: usize, detail: String) -> CertificateError {
+        let which = match index {
+            0 if self.certificates.len() < 2 => "the certificate".to_owned(),
+            index => format!("certificate {} of the file", index + 1),
+        };
+        CertificateError::Faulty { place: self.place.clone(), which, detail }
     }
 }
 
@@ -126,17 +181,42 @@ impl Certificate {
         identity: &Identity,
         provider: &CryptoProvider,
     ) -> Result<Certificate, CertificateError> {
-        let chain = chain(&identity.certificate)?;
-        let Facts { names, subject, not_after } = facts(&chain[0], &identity.certificate.place())?;
-        let (key, place) = (identity.key.read()?, identity.key.place());
-        let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| {
-            let (what, detail) = ("private key", error.to_string());
-            CertificateError::Missing { place: place.clone(), what, detail }
-        })?;
-        let mut certified = CertifiedKey::from_der(chain, key, provider)
+        let chain = Chain::read(&identity.certificate)?;
+        let Facts { names, subject, serial, not_after } = facts(&chain)?;
+        let (key, place) = (private_key(&identity.key)?, identity.key.place());
+        let mut certified = CertifiedKey::from_der(chain.certificates, key, provider)
             .map_err(|error| CertificateError::KeyMismatch { place, detail: error.to_string() })?;
-        certified.ocsp = identity.ocsp.as_ref().map(read).transpose()?;
+        certified.ocsp = identity.ocsp.as_ref().map(|path| staple(path, &serial)).transpose()?;
         Ok(Certificate { certified: Arc::new(certified), names, subject, not_after })
+    }
+}
+
+fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, CertificateError> {
+    let text = pem.read()?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
+        let (what, detail, place) = ("private key", error.to_string(), pem.place());
+        match is_encrypted(&text) {
+            true => CertificateError::Encrypted { place },
+            false => CertificateError::Missing { place, what, detail },
+        }
+    })
+}
+
+/// As PKCS #8 (RFC 7468 §11), or the older way of OpenSSL, by a header (RFC 1421 §4.6.1.1).
+fn is_encrypted(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    let mut lines = text.lines().map(str::trim_end);
+    lines.any(|line| {
+        line == "-----BEGIN ENCRYPTED PRIVATE KEY-----" || line == "Proc-Type: 4,ENCRYPTED"
+    })
+}
+
+fn staple(path: &PathBuf, serial: &[u8]) -> Result<Vec<u8>, CertificateError> {
+    let response = read(path)?;
+    let place = path.display().to_string();
+    match ocsp::fault(&response, serial) {
+        None => Ok(response),
+        Some(detail) => Err(CertificateError::Staple { place, detail }),
     }
 }
 
@@ -144,22 +224,23 @@ impl Certificate {
 struct Facts {
     names: Vec<String>,
     subject: String,
+    serial: Vec<u8>,
     not_after: i64,
 }
 
-/// The names and the end of a certificate (RFC 5280 §4.1.2.5, §4.2.1.6).
-fn facts(der: &CertificateDer<'_>, place: &str) -> Result<Facts, CertificateError> {
-    let faulty = |detail: String| CertificateError::Faulty { place: place.to_owned(), detail };
-    let (_, parsed) = X509Certificate::from_der(der).map_err(|error| faulty(error.to_string()))?;
-    let names = parsed.subject_alternative_name().map_err(|error| faulty(error.to_string()))?;
+/// The names, the number and the end of the first certificate (RFC 5280 §4.1.2, §4.2.1.6).
+fn facts(chain: &Chain) -> Result<Facts, CertificateError> {
+    let parsed = chain.parsed(0)?;
+    let names = parsed.subject_alternative_name();
+    let names = names.map_err(|error| chain.faulty(0, error.to_string()))?;
     let names = names.iter().flat_map(|names| &names.value.general_names);
     let names = names.filter_map(|name| match name {
         GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
         _ => None,
     });
-    let subject = parsed.subject().to_string();
+    let (subject, serial) = (parsed.subject().to_string(), parsed.raw_serial().to_vec());
     let not_after = parsed.validity().not_after.timestamp();
-    Ok(Facts { names: names.collect(), subject, not_after })
+    Ok(Facts { names: names.collect(), subject, serial, not_after })
 }
 
 /// Finds the certificate for the name that a client asks for.

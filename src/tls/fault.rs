@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use rustls::Error;
+use rustls::{Error, PeerMisbehaved};
 
 use crate::counters::{self, AlertBy};
 
@@ -38,9 +38,16 @@ impl Fault {
             Error::AlertReceived(alert) => return Fault::received(alert),
             Error::DecryptError => Some((AlertBy::Us, TlsAlert::BadRecordMac)),
             Error::PeerSentOversizedRecord => Some((AlertBy::Us, TlsAlert::RecordOverflow)),
-            // What it says of these is sealed already, and cannot be read from what it has to send.
+            // What it says of these is sealed already in TLS 1.3, and cannot be read from what it has to send.
+            // Others are sent with several alerts or with none, and say nothing here.
             Error::InvalidCertificate(ref why) => Some((AlertBy::Us, why.clone().into())),
             Error::NoCertificatesPresented => Some((AlertBy::Us, TlsAlert::CertificateRequired)),
+            Error::NoApplicationProtocol => Some((AlertBy::Us, TlsAlert::NoApplicationProtocol)),
+            Error::InappropriateMessage { .. }
+            | Error::InappropriateHandshakeMessage { .. }
+            | Error::PeerMisbehaved(PeerMisbehaved::KeyEpochWithPendingFragment) => {
+                Some((AlertBy::Us, TlsAlert::UnexpectedMessage))
+            }
             _ => None,
         };
         Fault { alert, is_said: true, why: error.to_string().into() }
@@ -86,6 +93,8 @@ fn alert_name(alert: TlsAlert) -> Cow<'static, str> {
 
 #[cfg(test)]
 mod tests {
+    use rustls::ContentType;
+
     use super::*;
 
     #[test]
@@ -100,12 +109,17 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_is_not_taken_has_its_alert() {
-        // RFC 8446 §4.4.2.4, §6.2.
+    fn what_rustls_says_sealed_has_its_alert() {
+        // RFC 8446 §4.4.2.4, §5.1, §6.2, RFC 7301 §3.2.
         let expired = Error::InvalidCertificate(rustls::CertificateError::Expired);
+        let (expect_types, got_type) = (vec![ContentType::Handshake], ContentType::ApplicationData);
+        let unfit = Error::InappropriateMessage { expect_types, got_type };
         for (error, alert) in [
             (expired, TlsAlert::CertificateExpired),
             (Error::NoCertificatesPresented, TlsAlert::CertificateRequired),
+            (Error::NoApplicationProtocol, TlsAlert::NoApplicationProtocol),
+            (unfit, TlsAlert::UnexpectedMessage),
+            (PeerMisbehaved::KeyEpochWithPendingFragment.into(), TlsAlert::UnexpectedMessage),
         ] {
             let fault = Fault::of(error);
             assert_eq!((fault.alert, fault.is_said), (Some((AlertBy::Us, alert)), true));

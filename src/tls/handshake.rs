@@ -19,8 +19,11 @@ use crate::buffer::Lease;
 use crate::config::{Millis, TlsVersion};
 use crate::http::Secured;
 
-/// What a handshake may have received that no step was made of: its longest message is 64 KiB in rustls.
+/// What a handshake may keep of what it received: the longest message of one is 64 KiB in rustls.
 const INCOMING_BYTES_MAX: usize = 80 * 1024;
+
+/// What it may have more room than it needs for.
+const GROWTH_BYTES_MAX: usize = 4096;
 
 /// RFC 8446 §4: how its first record begins.
 const HANDSHAKE_RECORD: u8 = 22;
@@ -154,7 +157,14 @@ impl Handshake {
         self.fill(record::HEADER_BYTES, bytes);
         match record::record_bytes(&self.incoming[self.seen..]) {
             None => return Ok(Next::Part),
-            Some(len) => self.fill(len?, bytes),
+            Some(len) => {
+                let len = len?;
+                if self.seen + len > INCOMING_BYTES_MAX {
+                    let why = "a handshake longer than handshakes are";
+                    return Err(Fault::sent(TlsAlert::DecodeError, why));
+                }
+                self.fill(len, bytes);
+            }
         }
         let len = record::record_bytes(&self.incoming[self.seen..]).transpose()?;
         match len {
@@ -167,6 +177,10 @@ impl Handshake {
     fn fill(&mut self, len: usize, bytes: &mut Lease) {
         let missing = (self.seen + len).saturating_sub(self.incoming.len());
         let taken = missing.min(bytes.len());
+        // Not twice as much as there is: of a long one half would be for nothing.
+        if self.incoming.capacity() - self.incoming.len() < taken {
+            self.incoming.reserve_exact(taken.max(self.incoming.len().min(GROWTH_BYTES_MAX)));
+        }
         self.incoming.extend_from_slice(&bytes[..taken]);
         bytes.advance(taken);
     }
@@ -189,11 +203,6 @@ impl Handshake {
     /// Whether it is over.
     fn advance(&mut self, out: &mut Vec<u8>) -> Result<bool, Fault> {
         self.seen = self.incoming.len();
-        if self.seen > INCOMING_BYTES_MAX {
-            let fault =
-                Fault::sent(TlsAlert::DecodeError, "a handshake longer than handshakes are");
-            return Err(fault);
-        }
         if let Side::Waiting(configs) = &self.side {
             self.side = Side::speaking_to(configs, &self.incoming)?;
         }
@@ -282,4 +291,39 @@ fn append(out: &mut Vec<u8>, mut encode: impl FnMut(&mut [u8]) -> Result<usize, 
     out.resize(start + required_size, 0);
     let written = encode(&mut out[start..]).unwrap_or_default();
     out.truncate(start + written);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Acceptor;
+    use super::*;
+    use crate::buffer::Pool;
+    use crate::config::{Pem, TlsSettings};
+    use crate::counters::AlertBy;
+
+    #[test]
+    fn a_message_that_never_ends_keeps_no_more_than_its_bound() {
+        let made = rcgen::generate_simple_self_signed(["a".to_owned()]).expect("a name");
+        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let settings = TlsSettings::of(Pem::Text(certificate), Pem::Text(key));
+        let acceptor = Acceptor::new(settings).expect("a certificate");
+        let mut handshake = Handshake::new(acceptor.configs(), 0);
+        let (pool, mut out, mut received) = (Pool::new(1, 64), Vec::new(), 0);
+        // A ClientHello of 64 KiB, in pieces so short that their headers take it beyond 80 KiB.
+        let begin = b"\x16\x03\x01\0\x11\x01\0\xff\xff\x03\x03\0\0\0\0\0\0\0\0\0\0\0";
+        let more = b"\x16\x03\x01\0\x11\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let fault = loop {
+            let record = if received == 0 { begin } else { more };
+            let mut lease = pool.take().expect("it is vacant").fill(record);
+            match handshake.take(&mut lease) {
+                Ok(next) => assert!(matches!(next, Next::Whole)),
+                Err(fault) => break fault,
+            }
+            received += record.len();
+            assert!(!handshake.step(&mut out).expect("it may go on"), "it is not over");
+            assert!(handshake.incoming.capacity() <= INCOMING_BYTES_MAX + GROWTH_BYTES_MAX);
+        };
+        assert_eq!(fault.alert, Some((AlertBy::Us, TlsAlert::DecodeError)));
+        assert!((INCOMING_BYTES_MAX - more.len()..=INCOMING_BYTES_MAX).contains(&received));
+    }
 }

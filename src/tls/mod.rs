@@ -21,6 +21,7 @@ mod handshake;
 mod hello;
 mod incoming;
 mod layer;
+mod ocsp;
 mod offload;
 mod open;
 mod record;

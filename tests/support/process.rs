@@ -89,6 +89,15 @@ impl Served {
     }
 }
 
+/// Also of a test that fails: it leaves nobody behind who listens.
+impl Drop for Served {
+    fn drop(&mut self) {
+        // Of one that was waited for nothing is left, and nothing is done.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
 /// Asks on a connection that stays, and gives back the status and the content.
 pub(crate) fn get(stream: &mut TcpStream, path: &str) -> String {
     write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").expect("it reads");
