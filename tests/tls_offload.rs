@@ -1,0 +1,130 @@
+//! Handshakes that are made on the thread beside a core, over real sockets and on both hosts: of those who
+//! leave in the middle nothing is left, and a core that is never idle lets new clients in all the same.
+//! Skipped, loudly, where io_uring is denied.
+
+#[path = "support/certificates.rs"]
+mod certificates;
+#[path = "support/inside_tls.rs"]
+mod inside_tls;
+#[path = "support/loopback.rs"]
+#[allow(dead_code, reason = "each test takes the part of it that it needs")]
+mod loopback;
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use certificates::ask;
+use inside_tls::{Authority, InsideTls, NAME, versions};
+use loopback::{connect, start, wait_until};
+use upring::config::DrainTimes;
+use upring::http::{Request, Response, Status};
+use upring::resource::{Reply, Resource, from_head};
+use upring::{HostKind, Running, Server};
+
+const HOSTS: [HostKind; 2] = [HostKind::Hosted, HostKind::Native];
+
+/// How long a handler keeps its core.
+const BURNT: Duration = Duration::from_millis(5);
+
+/// One core; `None` where io_uring is denied.
+fn serve(host: HostKind) -> Option<Running> {
+    let mut config = loopback::config();
+    config.host = host;
+    config.drain = DrainTimes::within(Duration::from_secs(1));
+    config.listen[0].tls = Some(Authority::usual().settings.clone());
+    let ok = from_head(|_: &Request<'_>, reply: &mut Reply<'_>| {
+        reply.send(&Response::text(Status::OK, "ok"));
+    });
+    let burn = from_head(|_: &Request<'_>, reply: &mut Reply<'_>| {
+        let begun = Instant::now();
+        while begun.elapsed() < BURNT {
+            std::hint::spin_loop();
+        }
+        reply.send(&Response::text(Status::OK, "burnt"));
+    });
+    let server = Server::new(config).route("/", Resource::new().get(ok));
+    start(server.route("/burn", Resource::new().get(burn)))
+}
+
+/// A client whose handshake is over.
+fn shake(running: &Running) -> certificates::Inside {
+    // Of its own: without a ticket.
+    let config = Authority::usual().client_config(versions()[0]);
+    let client = connect(running.addresses()[0]);
+    certificates::inside(client, NAME, &config).expect("the handshake")
+}
+
+#[test]
+fn those_who_leave_in_the_middle_of_their_handshakes_are_no_ones_loss() {
+    let config = Authority::usual().client_config(versions()[0]);
+    // The same of all: a hello is theirs to make.
+    let hello = InsideTls::new(&config, NAME).output();
+    for host in HOSTS {
+        let Some(running) = serve(host) else { return };
+        for at in 0..300 {
+            let mut client = connect(running.addresses()[0]);
+            client.write_all(&hello).expect("it is open");
+            // Some before anything is received, some in the middle of it, some behind.
+            thread::sleep(Duration::from_micros(at % 4 * 300));
+            SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
+        }
+        let none_is_left = || {
+            let open = ["connections_open", "tls_handshakes_open", "tls_connections_open"];
+            open.iter().all(|name| running.counter(name) == 0)
+        };
+        wait_until("all are gone", || {
+            running.counter("connections_accepted") == 300 && none_is_left()
+        });
+        let heard = running.counter("bytes_received") / hello.len() as u64;
+        assert!(heard > 30, "the hellos of {heard} were received");
+        let (made, faults) = (running.counter("tls_handshakes"), running.counter("tls_faults"));
+        assert_eq!((made, faults), (0, 0), "nobody has finished");
+        let mut good: Vec<_> = (0..20).map(|_| shake(&running)).collect();
+        for stream in &mut good {
+            assert_eq!(ask(stream, "/").expect("it answers"), "200 ok");
+        }
+        let open = ["tls_handshakes", "tls_connections_open", "tls_handshakes_open"];
+        assert_eq!(open.map(|name| running.counter(name)), [20, 20, 0]);
+        drop(good);
+        wait_until("the others are gone, too", none_is_left);
+        running.stop().expect("it stops in order");
+    }
+}
+
+#[test]
+fn a_core_that_is_never_idle_lets_new_clients_in_and_serves_those_who_are_there() {
+    for host in HOSTS {
+        let Some(running) = serve(host) else { return };
+        let is_over = AtomicBool::new(false);
+        let burning: Vec<_> = (0..3).map(|_| shake(&running)).collect();
+        thread::scope(|scope| {
+            let burning: Vec<_> = burning
+                .into_iter()
+                .map(|mut stream| {
+                    let is_over = &is_over;
+                    scope.spawn(move || {
+                        let mut count = 0;
+                        while !is_over.load(Ordering::Relaxed) {
+                            assert_eq!(ask(&mut stream, "/burn").expect("it answers"), "200 burnt");
+                            count += 1;
+                        }
+                        count
+                    })
+                })
+                .collect();
+            for _ in 0..5 {
+                assert_eq!(ask(&mut shake(&running), "/").expect("it answers"), "200 ok");
+            }
+            is_over.store(true, Ordering::Relaxed);
+            for thread in burning {
+                assert!(thread.join().expect("each is answered") > 3);
+            }
+        });
+        assert_eq!(running.counter("tls_handshakes"), 3 + 5);
+        running.stop().expect("it stops in order");
+    }
+}
