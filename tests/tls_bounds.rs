@@ -14,8 +14,8 @@ use inside_tls::{Authority, InsideTls, NAME, versions};
 use tls_scene::{Scene, records};
 use upring::engine::Turn;
 use upring::resource::{Registry, from_head};
-use upring::ring::sim::{Client, Ending, Faults, SimConfig};
 use upring::ring::ListenerId;
+use upring::ring::sim::{Client, Ending, Faults, SimConfig};
 use upring::upgrade::ConnectionWaker;
 use upring::{
     CloseReason, Handler, Io, Lease, Limits, Protocol, Reply, Request, Resource, Response, Status,
