@@ -115,6 +115,15 @@ fn serve_on_one_cpu(host: HostKind) -> Option<Running> {
     running
 }
 
+/// Tells that it is over, also when a test fails: others wait for it.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_core_that_is_never_idle_lets_new_clients_in_and_serves_those_who_are_there() {
     const COUNT: u64 = 5;
@@ -123,6 +132,7 @@ fn a_core_that_is_never_idle_lets_new_clients_in_and_serves_those_who_are_there(
         let (is_over, burnt) = (AtomicBool::new(false), AtomicU64::new(0));
         let burning: Vec<_> = (0..3).map(|_| shake(&running)).collect();
         thread::scope(|scope| {
+            let over = Over(&is_over);
             for mut stream in burning {
                 let (is_over, burnt) = (&is_over, &burnt);
                 scope.spawn(move || {
@@ -141,7 +151,7 @@ fn a_core_that_is_never_idle_lets_new_clients_in_and_serves_those_who_are_there(
                 assert_eq!(ask(&mut shake(&running), "/").expect("it answers"), "200 ok");
             }
             let meanwhile = burnt.load(Ordering::Relaxed) - before;
-            is_over.store(true, Ordering::Relaxed);
+            drop(over);
             assert!(meanwhile > COUNT, "{meanwhile}: nobody stopped for them");
         });
         assert_eq!(running.counter("tls_handshakes"), 3 + COUNT);
