@@ -1,34 +1,30 @@
 //! TLS between engine and session, on the simulated kernel: wherever its records are cut, whatever the peer
 //! does, a session sees what was said inside, and nothing else.
 
+#[path = "support/certificates.rs"]
+mod certificates;
 #[path = "support/inside_tls.rs"]
 mod inside_tls;
+#[path = "support/tls_scene.rs"]
+mod tls_scene;
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use rustls::{AlertDescription, Error};
+use rustls::{AlertDescription, ClientConfig, Error, HandshakeKind};
 
 use inside_tls::{Authority, InsideTls, NAME, versions};
-use upring::config::{DrainTimes, TlsSettings};
-use upring::counters::Counters;
-use upring::engine::{Engine, Turn};
+use tls_scene::{Scene, records};
+use upring::config::{ClientCertificate, Identity, Pem, TlsSettings};
 use upring::resource::{Registry, from_head};
-use upring::ring::sim::{Client, Ending, Faults, SimConfig, Simulation, World};
-use upring::ring::{Kernel, ListenerId, Wait};
-use upring::session::Core;
+use upring::ring::sim::{Client, Ending, Faults, SimConfig};
+use upring::ring::{Kernel, ListenerId};
 use upring::tls::Acceptor;
 use upring::{
     CloseReason, Handler, Io, Lease, Limits, Protocol, Reply, Request, Resource, Response, Status,
 };
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-
-struct Scene {
-    engine: Engine<Simulation>,
-    world: World,
-    counters: Arc<Counters>,
-}
 
 impl Scene {
     fn new(seed: u64, faults: Faults) -> Scene {
@@ -51,47 +47,12 @@ impl Scene {
     }
 
     fn listening(acceptor: Option<Arc<Acceptor>>, seed: u64, faults: Faults) -> Scene {
-        let kernel = Simulation::new(seed, SimConfig { faults, ..SimConfig::default() });
-        let (world, counters) = (kernel.world(), Arc::<Counters>::default());
-        let core = Core::new(registry(), Limits::default(), Arc::clone(&counters), 0);
-        let engine = Engine::new(kernel, core, 1, Arc::default(), DrainTimes::default())
-            .securing(&[acceptor]);
-        Scene { engine, world, counters }
+        let config = SimConfig { faults, ..SimConfig::default() };
+        Scene::of(acceptor, registry(), Limits::default(), (seed, config))
     }
 
     fn quiet() -> Scene {
         Scene::new(1, Faults::none())
-    }
-
-    fn settle(&mut self) {
-        while self.engine.turn(Wait::No).expect("a simulation goes on") == Turn::Again
-            || !self.world.is_quiet()
-        {}
-    }
-
-    /// Carries what both ends have to say back and forth until neither has more.
-    fn converse(&mut self, client: &Client, tls: &mut InsideTls) {
-        loop {
-            let output = tls.output();
-            if !output.is_empty() {
-                client.write(&output);
-            }
-            self.settle();
-            let news = client.read();
-            tls.feed(&news);
-            if output.is_empty() && news.is_empty() {
-                return;
-            }
-        }
-    }
-
-    /// A client whose handshake is over.
-    fn connect(&mut self) -> (Client, InsideTls) {
-        let client = self.world.connect(ListenerId(0));
-        let mut tls = InsideTls::new(&Authority::usual().client_config(versions()[0]), NAME);
-        self.converse(&client, &mut tls);
-        assert!(!tls.connection().is_handshaking());
-        (client, tls)
     }
 
     /// A client that was switched to the raw protocol.
@@ -101,23 +62,6 @@ impl Scene {
         self.converse(&client, &mut tls);
         assert!(tls.read().starts_with(b"HTTP/1.1 101 "));
         (client, tls)
-    }
-
-    /// When these have gone, nothing of them is left.
-    fn everything_is_given_back(&mut self, clients: &[Client]) {
-        clients.iter().for_each(Client::close);
-        for _ in 0..100 {
-            self.settle();
-            self.world.advance(100);
-        }
-        assert_eq!(
-            (self.world.open_handles(), self.world.in_flight(), self.engine.connections()),
-            (0, 0, 0)
-        );
-        assert_eq!(self.counters.tls_handshakes_open.value(), 0);
-        let lent = self.world.lent();
-        let pool = self.engine.kernel().pool();
-        assert_eq!(pool.vacant() + lent, pool.count(), "every buffer is given back");
     }
 }
 
@@ -166,6 +110,13 @@ fn registry() -> Registry {
         reply.send(&Response::text(Status::OK, request.scheme()));
     });
     let raw = Protocol::callback("raw", |_| Raw);
+    let who = from_head(|request: &Request<'_>, reply: &mut Reply<'_>| {
+        let secured = request.secured().expect("it is inside TLS");
+        let (name, is_resumed) = (&secured.server_name, secured.is_resumed);
+        let text = format!("{name:?} {is_resumed} {:?}", secured.client_certificates);
+        reply.send(&Response::text(Status::OK, text));
+    });
+    registry.insert("/who", Resource::new().get(who));
     registry.insert("/private", Resource::new().get(private).upgrade(raw).tls_required());
     registry.insert("/raw", Resource::new().upgrade(Protocol::callback("raw", |_| Raw)));
     registry
@@ -472,17 +423,6 @@ fn records_are_short_at_first_and_long_later_and_short_again_after_a_pause() {
     assert_eq!(first.len(), cold.len());
 }
 
-/// The lengths of the records that these bytes are.
-fn records(mut bytes: &[u8]) -> Vec<usize> {
-    let mut lengths = Vec::new();
-    while let Some((header, rest)) = bytes.split_first_chunk::<5>() {
-        let len = usize::from(u16::from_be_bytes([header[3], header[4]]));
-        lengths.push(len + 5);
-        bytes = &rest[len..];
-    }
-    lengths
-}
-
 #[test]
 fn a_protocol_cannot_have_a_connection_inside_tls_as_a_descriptor() {
     let mut scene = Scene::quiet();
@@ -706,5 +646,96 @@ fn what_needs_tls_is_answered_inside_it_and_nowhere_else() {
         assert!(!heard.contains("Upgrade"), "{said}: {heard}");
         assert_eq!(scene.counters.requests_misdirected.value(), 1);
         scene.everything_is_given_back(&[client]);
+    }
+}
+
+/// The settings of a server with these certificates.
+fn showing(issued: &[&certificates::Issued]) -> TlsSettings {
+    let pem = |text: &String| Pem::Text(text.clone());
+    let identities = issued.iter().map(|one| Identity {
+        certificate: pem(&one.chain),
+        key: pem(&one.key),
+        ocsp: None,
+    });
+    TlsSettings { identities: identities.collect(), ..Authority::usual().settings.clone() }
+}
+
+/// What a handler is told of a client that asks for this name, and the client.
+fn told_of(scene: &mut Scene, name: &str, config: &Arc<ClientConfig>) -> (String, InsideTls) {
+    let client = scene.world.connect(ListenerId(0));
+    let mut tls = InsideTls::new(config, name);
+    scene.converse(&client, &mut tls);
+    tls.write(b"GET /who HTTP/1.1\r\nHost: a\r\n\r\n");
+    scene.converse(&client, &mut tls);
+    let answer = String::from_utf8(tls.read()).expect("text");
+    let (_, told) = answer.split_once("\r\n\r\n").expect("an answer");
+    (told.to_owned(), tls)
+}
+
+#[test]
+fn a_handler_is_told_whose_certificate_was_shown_and_whether_a_ticket_was() {
+    let authority = certificates::Authority::new();
+    let (server, own) = (authority.issue(&[NAME]), authority.issue(&["a client"]));
+    let usual = showing(&[&server]);
+    // Where certificates are asked for there are no tickets.
+    let asking = TlsSettings {
+        client_roots: Some(Pem::Text(authority.root())),
+        client_certificate: ClientCertificate::Optional,
+        ..usual.clone()
+    };
+    let [usual, asking] =
+        [usual, asking].map(|of| Arc::new(Acceptor::new(of).expect("a certificate")));
+    for version in versions() {
+        let proving = authority.client_showing(&[version], &own);
+        for (acceptor, config, shown, again) in [
+            (&usual, authority.client(&[version]), vec![], HandshakeKind::Resumed),
+            (&asking, authority.client(&[version]), vec![], HandshakeKind::Full),
+            (&asking, proving, vec![own.der.to_vec()], HandshakeKind::Full),
+        ] {
+            let mut scene = Scene::securing(Arc::clone(acceptor), 1, Faults::none());
+            for kind in [HandshakeKind::Full, again, again] {
+                let (told, mut tls) = told_of(&mut scene, NAME, &config);
+                assert_eq!(tls.connection().handshake_kind(), Some(kind));
+                let is_resumed = kind == HandshakeKind::Resumed;
+                assert_eq!(told, format!("Some({NAME:?}) {is_resumed} {shown:?}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_name_is_asked_for_in_any_case_and_told_in_lower_case() {
+    let authority = certificates::Authority::new();
+    let issued = [&["a.example"][..], &["b.example"], &["*.c.example"]];
+    let issued = issued.map(|names| authority.issue(names));
+    let acceptor = Acceptor::new(showing(&issued.each_ref())).expect("certificates");
+    let acceptor = Arc::new(acceptor);
+    for version in versions() {
+        let mut scene = Scene::securing(Arc::clone(&acceptor), 1, Faults::none());
+        for (name, at) in [("B.EXAMPLE", 1), ("b.Example", 1), ("X.C.example", 2)] {
+            // Without tickets each is a handshake in which a certificate is shown.
+            let config = authority.client(&[version]);
+            let hello = InsideTls::new(&config, name).output();
+            assert!(hello.windows(name.len()).any(|part| part == name.as_bytes()), "as it is");
+            let (told, mut tls) = told_of(&mut scene, name, &config);
+            let shown = tls.connection().peer_certificates().expect("one is shown");
+            assert!(shown[0] == issued[at].der, "{name}");
+            assert_eq!(told, format!("Some({:?}) false []", name.to_ascii_lowercase()));
+        }
+    }
+}
+
+#[test]
+fn a_ticket_allows_nothing_to_be_said_before_its_handshake_is_over() {
+    let mut config = ClientConfig::clone(&Authority::usual().client_config(versions()[0]));
+    config.enable_early_data = true;
+    let (config, mut scene) = (Arc::new(config), Scene::quiet());
+    told_of(&mut scene, NAME, &config);
+    for _ in 0..2 {
+        // RFC 8446 §4.2.10: what could be sent at once could be sent again by anybody.
+        assert!(InsideTls::new(&config, NAME).connection().early_data().is_none());
+        let (_, mut tls) = told_of(&mut scene, NAME, &config);
+        assert_eq!(tls.connection().handshake_kind(), Some(HandshakeKind::Resumed));
+        assert!(!tls.connection().is_early_data_accepted());
     }
 }

@@ -5,6 +5,9 @@
 mod beside_tls;
 #[path = "tls_files/broken.rs"]
 mod broken;
+#[path = "support/loopback.rs"]
+#[allow(dead_code, reason = "each test takes the part of it that it needs")]
+mod loopback;
 #[path = "tls_files/trusted.rs"]
 mod trusted;
 
@@ -23,6 +26,8 @@ use rustls::{ClientConfig, HandshakeKind};
 use beside_tls::{certificates, has_openssl, process, serving};
 use certificates::{Authority, DAY, Inside, Issued, ask, connect, root_file, shown};
 use process::{Folder, PATIENCE, Served, UPRING};
+use upring::config::{Pem, TlsSettings};
+use upring::{Resource, Server};
 
 const OWN: &str = "certificates = [{ chain = 'own.pem', key = 'own.key' }]";
 
@@ -369,6 +374,48 @@ fn files_that_are_watched_are_read_when_they_have_changed_and_a_broken_one_is_to
     assert!(shown_to(&served, "localhost", &fresh()) == last.der.to_vec());
     assert_eq!(ask(&mut before, "/a").expect("it goes on"), "200 a");
     served.end();
+}
+
+/// By a server in this process, whose looks are the test's.
+#[test]
+fn a_chain_and_its_key_with_a_look_between_are_taken_together_and_a_half_is_refused_once() {
+    let folder = Folder::new("tls-halves");
+    let authority = Authority::new();
+    let mut current = authority.issue(&["localhost"]);
+    current.write(&folder.0, "own");
+    let [chain, key] = ["own.pem", "own.key"].map(|name| Pem::File(folder.0.join(name)));
+    let mut config = loopback::config();
+    config.listen[0].tls = Some(TlsSettings { watch: true, ..TlsSettings::of(chain, key) });
+    let Some(running) = loopback::start(Server::new(config).route("/a", Resource::new())) else {
+        return;
+    };
+    let address = running.addresses()[0].to_string();
+    let shown = || {
+        let stream = connect(&address, "localhost", &authority.client(&[&TLS13]));
+        let stream = stream.expect("it has one, and its key");
+        stream.conn.peer_certificates().expect("a server shows one")[0].to_vec()
+    };
+    let mut watch = running.reloader().watch();
+    assert!(watch.look().is_empty(), "nothing has changed");
+    for is_slow in [false, true] {
+        let next = authority.issue(&["localhost"]);
+        folder.write("own.pem", &next.chain);
+        assert!(watch.look().is_empty(), "it has changed just now");
+        if is_slow {
+            let looked = watch.look();
+            assert!(matches!(&looked[..], [Err(_)]), "it stays at half of it: {looked:?}");
+            assert!(watch.look().is_empty(), "that is told once");
+        }
+        folder.write("own.key", &next.key);
+        assert!(watch.look().is_empty(), "it has changed once more");
+        assert!(shown() == current.der.to_vec(), "that before is used as long");
+        let looked = watch.look();
+        assert!(matches!(&looked[..], [Ok(ends)] if ends.len() == 1), "{looked:?}");
+        assert!(shown() == next.der.to_vec(), "both are there");
+        assert!(watch.look().is_empty(), "that is told once");
+        current = next;
+    }
+    running.stop().expect("it stops in order");
 }
 
 /// What a start as root may read, and the user that the server becomes may not.

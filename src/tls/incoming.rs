@@ -24,6 +24,11 @@ impl Incoming {
         self.current.as_mut()
     }
 
+    /// Gives the buffer back of the oldest, if all of it was used up.
+    pub(super) fn let_go(&mut self) {
+        self.current.take_if(|current| current.is_empty());
+    }
+
     /// The next record, if it has come whole: on the buffer that it came in, or put together.
     pub(super) fn record(&mut self, counters: &Counters) -> Result<Option<Lease>, Fault> {
         loop {

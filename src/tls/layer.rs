@@ -292,7 +292,9 @@ impl Layer {
             let Some(bytes) = self.incoming.front() else {
                 return if self.is_cut { Err(Fault::cut_off()) } else { Ok(false) };
             };
-            match handshake.take(bytes)? {
+            let next = handshake.take(bytes)?;
+            self.incoming.let_go();
+            match next {
                 Next::Part => {}
                 Next::Whole if handshake.is_heavy() => *is_due = true,
                 Next::Whole => {

@@ -128,3 +128,19 @@ fn run(mut jobs: Consumer<Lent>, mut done: Producer<Lent>, notify: &dyn Fn()) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_late_by_the_oldest_that_it_has() {
+        let mut offload = Offload::start("test".to_owned(), Vec::new(), || {}).expect("a thread");
+        assert_eq!((offload.late_at(), offload.is_late(1_000_000)), (NEVER, false));
+        offload.since.extend([100, 105]);
+        assert!(!offload.is_late(100 + LATE_MS - 1));
+        assert!(offload.is_late(100 + LATE_MS));
+        offload.since.pop_front();
+        assert_eq!(offload.late_at(), 105 + LATE_MS);
+    }
+}
