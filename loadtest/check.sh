@@ -4,9 +4,10 @@
 # memory and compares no times.
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/common.sh"
+seconds=1
 while [ $# -gt 0 ]; do
   case $1 in
-    --debug) built=$target/debug ;;
+    --debug) built=$target/debug seconds=0.4 ;;
     --help | -h) about && exit ;;
     *) refuse "there is no option $1" ;;
   esac
@@ -27,7 +28,7 @@ for host in hosted native; do
   for load in "http" "http --depth 16" "http --requests-per-connection 1" "echo --bytes 4096" \
               "echo --token websocket --bytes 1024 --depth 16" "switch --bytes 100" "switch --bytes 100 --late"; do
     # shellcheck disable=SC2086 # the words of a load are arguments
-    ./upring-load $load --target "127.0.0.1:$port" --seconds 1 --quiet
+    ./upring-load $load --target "127.0.0.1:$port" --seconds "$seconds" --quiet
   done
   alone
   kill -TERM "$server"

@@ -292,17 +292,23 @@ fn tls_has_handlers_under_it_and_says_what_was_agreed_on() {
     let Some(example) = Example::start_with("tls", &files) else { return };
     let address = example.address.to_string();
     let client = authority.issue(&["a client"]);
+    let Some(unasking) = Example::start_with("tls", &files[..2]) else { return };
+    let unasking = unasking.address.to_string();
     for (version, spoken) in [(&TLS13, "Tls13"), (&TLS12, "Tls12")] {
         let known = authority.client_showing(&[version], &client);
+        let unknown = authority.client(&[version]);
         let of_known = format!("{} bytes of DER", client.der.len());
-        for (config, shown) in [(known, &*of_known), (authority.client(&[version]), "none")] {
-            let said = [("false", "Full"), ("true", "Resumed")].map(|(is_resumed, kind)| {
-                let mut stream =
-                    certificates::connect(&address, "A.example", &config).expect("TLS");
+        // Where certificates are asked for there are no tickets.
+        for (address, config, shown, again) in [
+            (&address, known, &*of_known, "Full"),
+            (&address, unknown.clone(), "none", "Full"),
+            (&unasking, unknown, "none", "Resumed"),
+        ] {
+            for kind in ["Full", again] {
+                let mut stream = certificates::connect(address, "A.example", &config).expect("TLS");
+                let said = certificates::ask(&mut stream, "/").expect("it answers");
+                let is_resumed = kind == "Resumed";
                 assert_eq!(format!("{:?}", stream.conn.handshake_kind()), format!("Some({kind})"));
-                (is_resumed, certificates::ask(&mut stream, "/").expect("it answers"))
-            });
-            for (is_resumed, said) in said {
                 let expected = format!(
                     "200 version: {spoken}\nserver name: a.example\nresumed: {is_resumed}\n\
                      client certificate: {shown}\n"
