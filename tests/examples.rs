@@ -308,7 +308,12 @@ fn tls_has_handlers_under_it_and_says_what_was_agreed_on() {
                 let mut stream = certificates::connect(address, "A.example", &config).expect("TLS");
                 let said = certificates::ask(&mut stream, "/").expect("it answers");
                 let is_resumed = kind == "Resumed";
-                assert_eq!(format!("{:?}", stream.conn.handshake_kind()), format!("Some({kind})"));
+                let told = format!("{spoken} {shown} {again}");
+                assert_eq!(
+                    format!("{:?}", stream.conn.handshake_kind()),
+                    format!("Some({kind})"),
+                    "{told}"
+                );
                 let expected = format!(
                     "200 version: {spoken}\nserver name: a.example\nresumed: {is_resumed}\n\
                      client certificate: {shown}\n"
