@@ -92,8 +92,9 @@ for name in "${names[@]}"; do
     read -r to_quiet to_elsewhere < <(awk "BEGIN { printf \"%.2f %.2f\n\", $p99 / $quiet, $p99 / $busy }")
     figures=("$name" "$kind" "$answered" "$p50" "$p99" "$to_quiet" "$to_elsewhere" "$begun")
     printf '%10s  %9s  %8.0f  %8.1f  %10.1f  %8s  %12s  %8s\n' "${figures[@]}"
-    rows+=("$(printf '{"target": "%s", "kind": "%s", "rate": %.0f, "p50_us": %s, "p99_us": %s, "to_quiet": %s, "to_elsewhere": %s, "begun": %s}' \
-      "${figures[@]}")")
+    # In their order and form in a record: by name, and no figure with zeros behind it.
+    rows+=("$(printf '{"begun": %g, "kind": "%s", "p50_us": %g, "p99_us": %g, "rate": %.0f, "target": "%s", "to_elsewhere": %g, "to_quiet": %g}' \
+      "$begun" "$kind" "$p50" "$p99" "$answered" "$name" "$to_elsewhere" "$to_quiet")")
   done
 done
 for name in "${names[@]}"; do
