@@ -193,6 +193,16 @@ fn a_successor_that_cannot_start_costs_nothing() {
     assert_eq!(first.end().0, Some(0));
 }
 
+/// With a listener of this test's own port, a place, and more of listeners and the like.
+fn configuration(folder: &Folder, place: &Path, more: &str) -> String {
+    format!(
+        "workers = 1\nhand_over = '{}'\n[[listen]]\naddress = '127.0.0.1:{}'\n{more}\
+         [[route]]\npath = '/plaintext'\nanswer = {{ text = 'Hello, World!' }}\n",
+        place.display(),
+        port_of(folder)
+    )
+}
+
 /// The path of a Unix socket stays with who serves it: a successor that cannot start leaves it, and one that
 /// does not want it any more takes it away.
 #[test]
@@ -200,14 +210,7 @@ fn the_path_of_a_socket_goes_when_nobody_listens_there_any_more_and_not_before()
     let folder = Folder::new("abandoned");
     let path = |name: &str| folder.0.join(name);
     let (unix, place, admin) = (path("web"), path("place"), path("admin"));
-    let config = |more: &str| {
-        format!(
-            "workers = 1\nhand_over = '{}'\n[[listen]]\naddress = '127.0.0.1:{}'\n{more}\
-             [[route]]\npath = '/plaintext'\nanswer = {{ text = 'Hello, World!' }}\n",
-            place.display(),
-            port_of(&folder)
-        )
-    };
+    let config = |more: &str| configuration(&folder, &place, more);
     let both = config(&format!(
         "[[listen]]\naddress = 'unix:{}'\n[admin]\nlisten = 'unix:{}'\n",
         unix.display(),
@@ -239,14 +242,7 @@ fn the_path_of_a_socket_goes_when_nobody_listens_there_any_more_and_not_before()
 fn a_path_at_which_another_server_listens_by_now_is_left_to_it() {
     let folder = Folder::new("another");
     let (path, place) = (folder.0.join("web"), folder.0.join("place"));
-    let config = |more: &str| {
-        format!(
-            "workers = 1\nhand_over = '{}'\n[[listen]]\naddress = '127.0.0.1:{}'\n{more}\
-             [[route]]\npath = '/plaintext'\nanswer = {{ text = 'Hello, World!' }}\n",
-            place.display(),
-            port_of(&folder)
-        )
-    };
+    let config = |more: &str| configuration(&folder, &place, more);
     let before = format!("[[listen]]\naddress = 'unix:{}'\nmode = 0o666\n", path.display());
     for after in [&*before, ""] {
         let file = folder.write("a.toml", &config(&before));

@@ -393,9 +393,7 @@ impl Reloader {
         }
         Ok(())
     }
-}
 
-impl Reloader {
     /// When each certificate ends, by listener and in its order.
     pub fn certificates(&self) -> Vec<Expiry> {
         self.acceptors.iter().flat_map(|acceptor| acceptor.expiries()).collect()

@@ -59,12 +59,11 @@ pub(crate) enum Place {
 
 /// Where a handshake is.
 enum Stage {
-    /// Here. The step that the record at hand allows takes long, if it `is_due`, and waits for its time.
-    Here { handshake: Box<Handshake>, is_due: bool },
+    /// Here. The step that the record at hand allows takes long, if it `is_due`, and waits for its time. If it is
+    /// back from elsewhere, there is what came of the step that was made there.
+    Here { handshake: Box<Handshake>, is_due: bool, outcome: Option<Result<bool, Fault>> },
     /// A step of it is made elsewhere.
     Lent,
-    /// It is back from there, with what came of it.
-    Back { handshake: Box<Handshake>, outcome: Result<bool, Fault> },
 }
 
 /// What a layer has for its session.
@@ -89,7 +88,8 @@ impl Layer {
     /// The server's side of a connection that begins its handshake `now`.
     pub(crate) fn accept(acceptor: &Acceptor, now: Millis, deadline: Millis) -> Layer {
         let handshake = Handshake::new(acceptor.configs(), now).into();
-        Layer::of(State::Handshaking(Stage::Here { handshake, is_due: false }), deadline)
+        let stage = Stage::Here { handshake, is_due: false, outcome: None };
+        Layer::of(State::Handshaking(stage), deadline)
     }
 
     fn of(state: State, deadline: Millis) -> Layer {
@@ -181,25 +181,22 @@ impl Layer {
 
     /// Gives a handshake away that [is due](Layer::is_due), to make that step elsewhere.
     pub(crate) fn lend(&mut self, key: u64) -> Option<Lent> {
-        match &mut self.state {
-            State::Handshaking(stage @ Stage::Here { is_due: true, .. }) => {
-                let Stage::Here { handshake, .. } = std::mem::replace(stage, Stage::Lent) else {
-                    return None;
-                };
-                let outgoing = std::mem::take(&mut self.outgoing);
-                Some(Lent { key, handshake, outgoing, outcome: None })
-            }
-            _ => None,
-        }
+        let State::Handshaking(stage @ Stage::Here { is_due: true, .. }) = &mut self.state else {
+            return None;
+        };
+        let Stage::Here { handshake, .. } = std::mem::replace(stage, Stage::Lent) else {
+            return None;
+        };
+        let outgoing = std::mem::take(&mut self.outgoing);
+        Some(Lent { key, handshake, outgoing, outcome: None })
     }
 
     /// It is back. A handshake that is over, since its time was, wants nothing of it.
     pub(crate) fn take_back(&mut self, lent: Lent) {
-        if let State::Handshaking(stage @ Stage::Lent) = &mut self.state
-            && let Lent { handshake, outgoing, outcome: Some(outcome), .. } = lent
-        {
+        if let State::Handshaking(stage @ Stage::Lent) = &mut self.state {
+            let Lent { handshake, outgoing, outcome, .. } = lent;
             self.outgoing = outgoing;
-            *stage = Stage::Back { handshake, outcome };
+            *stage = Stage::Here { handshake, is_due: false, outcome };
         }
     }
 
@@ -269,16 +266,12 @@ impl Layer {
     /// Makes the steps that what was received allows, of those that take long one at most. Whether the handshake
     /// is over, or was none.
     fn make_steps(&mut self, mut has_time: bool) -> Result<bool, Fault> {
-        let State::Handshaking(stage) = &mut self.state else { return Ok(false) };
-        if let Stage::Back { .. } = stage
-            && let Stage::Back { handshake, outcome } = std::mem::replace(stage, Stage::Lent)
-        {
-            *stage = Stage::Here { handshake, is_due: false };
-            if outcome? {
-                return Ok(true);
-            }
+        let State::Handshaking(Stage::Here { handshake, is_due, outcome }) = &mut self.state else {
+            return Ok(false);
+        };
+        if outcome.take().transpose()? == Some(true) {
+            return Ok(true);
         }
-        let Stage::Here { handshake, is_due } = stage else { return Ok(false) };
         loop {
             if *is_due {
                 if !std::mem::take(&mut has_time) {
