@@ -8,12 +8,14 @@ mod folder;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::os::fd::AsFd;
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 pub(crate) use folder::Folder;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,7 +25,25 @@ pub(crate) const UPRING: &str = env!("CARGO_BIN_EXE_upring");
 pub(crate) struct Served {
     pub(crate) process: Child,
     pub(crate) address: String,
-    said: Arc<Mutex<String>>,
+    said: Arc<Mutex<Said>>,
+}
+
+/// What a process says, as far as it was read.
+struct Said {
+    errors: ChildStderr,
+    bytes: Vec<u8>,
+}
+
+impl Said {
+    /// Reads what has come, and says whether more may.
+    fn read(&mut self) -> bool {
+        let (mut bytes, at_once) = ([0; 4096], Timespec::default());
+        while poll(&mut [PollFd::new(&self.errors, PollFlags::IN)], Some(&at_once)) == Ok(1) {
+            let Ok(count @ 1..) = self.errors.read(&mut bytes) else { return false };
+            self.bytes.extend(&bytes[..count]);
+        }
+        true
+    }
 }
 
 impl Served {
@@ -33,20 +53,23 @@ impl Served {
         command.args(arguments).envs(environment.iter().copied());
         let mut process =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it is built");
-        let said = Arc::<Mutex<String>>::default();
-        let (mut errors, heard) = (process.stderr.take().expect("piped"), Arc::clone(&said));
+        let errors = process.stderr.take().expect("piped");
+        let coming = errors.as_fd().try_clone_to_owned().expect("a descriptor");
+        let said = Arc::new(Mutex::new(Said { errors, bytes: Vec::new() }));
+        let heard = Arc::clone(&said);
+        // Whoever speaks never waits, whether somebody asks for what was said or not.
         thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            while let Ok(count @ 1..) = errors.read(&mut bytes) {
-                let text = String::from_utf8_lossy(&bytes[..count]);
-                heard.lock().expect("nobody panics").push_str(&text);
+            while poll(&mut [PollFd::new(&coming, PollFlags::IN)], None).is_ok() {
+                if !heard.lock().expect("nobody panics").read() {
+                    return;
+                }
             }
         });
         let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
         let line = lines.find_map(|line| line.ok().filter(|line| line.contains("://")));
         let Some(line) = line else {
             let _ = process.wait();
-            eprintln!("SKIPPED, the server cannot start here: {}", said.lock().expect("so"));
+            eprintln!("SKIPPED, the server cannot start here: {}", told(&said));
             return None;
         };
         thread::spawn(move || lines.for_each(drop));
@@ -68,8 +91,9 @@ impl Served {
         }
     }
 
+    /// Everything it has said until now; if it has ended, all it ever says.
     pub(crate) fn log(&self) -> String {
-        self.said.lock().expect("nobody panics").clone()
+        told(&self.said)
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
@@ -87,6 +111,12 @@ impl Served {
         let status = self.process.wait().expect("it was started");
         (status.code(), self.log())
     }
+}
+
+fn told(said: &Mutex<Said>) -> String {
+    let mut said = said.lock().expect("nobody panics");
+    said.read();
+    String::from_utf8_lossy(&said.bytes).into_owned()
 }
 
 /// Also of a test that fails: it leaves nobody behind who listens.
