@@ -285,6 +285,9 @@ counters! {
     tls_handshakes_open: gauge,
     /// TLS connections that waited for the end of others' handshakes, tls_handshakes_max being under way.
     tls_handshakes_over_limit,
+    /// Steps of TLS handshakes that a worker made itself, since the thread beside it had had no time for them for
+    /// ten milliseconds.
+    tls_offloads_late,
     /// TLS connections that could not go on, in the handshake or behind it.
     tls_faults,
     /// TLS connections that the peer ended without a close_notify.

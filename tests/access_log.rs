@@ -371,7 +371,7 @@ fn a_log_that_cannot_be_opened_is_said_and_a_reload_cannot_change_one() {
         .expect("it is built");
     let said = String::from_utf8_lossy(&output.stderr);
     if !said.contains("io_uring_setup") {
-        assert_eq!(output.status.code(), Some(69), "{said}");
+        assert_eq!(output.status.code(), Some(69), "{}: {said}", output.status);
         assert!(
             said.contains("cannot open the access log /none/access.log: No such file"),
             "{said}"

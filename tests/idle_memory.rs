@@ -183,6 +183,7 @@ fn inside_tls_an_idle_connection_keeps_its_keys_and_no_more() {
         let Some(serving) = Serving::start(&arguments) else { return };
         let output = Command::new(env!("CARGO_BIN_EXE_upring-load"))
             .args(["idle", "--tls", "--json", "--warm-up", "1000", "--connections", CONNECTIONS])
+            .args(["--limit", "120"])
             .args(["--target", &serving.address().to_string()])
             .args(["--pid", &serving.pid().to_string()])
             .output()

@@ -115,6 +115,51 @@ fn serve_on_one_cpu(host: HostKind) -> Option<Running> {
     running
 }
 
+/// Takes all CPUs that this process may run on, twice, until it is over.
+fn take_all_cpus<'scope>(scope: &'scope thread::Scope<'scope, '_>, is_over: &'scope AtomicBool) {
+    let all = sched_getaffinity(None).expect("anybody may ask");
+    for cpu in (0..CpuSet::MAX_CPU).filter(|cpu| all.is_set(*cpu)) {
+        for _ in 0..2 {
+            scope.spawn(move || {
+                let mut one = CpuSet::new();
+                one.set(cpu);
+                sched_setaffinity(None, &one).expect("it is one of ours");
+                while !is_over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn others_that_leave_no_cpu_idle_keep_no_client_waiting_for_what_gives_way() {
+    for host in HOSTS {
+        let Some(running) = serve(host) else { return };
+        let (is_over, mut times) = (AtomicBool::new(false), Vec::new());
+        thread::scope(|scope| {
+            let over = Over(&is_over);
+            take_all_cpus(scope, &is_over);
+            // What gives way gets some time even here: how much, the kernel knows.
+            wait_until("the worker makes handshakes itself", || {
+                let begun = Instant::now();
+                let mut stream = shake(&running);
+                times.push(begun.elapsed());
+                assert_eq!(ask(&mut stream, "/").expect("it answers"), "200 ok");
+                times.len() >= 20 && running.counter("tls_offloads_late") > 0
+            });
+            drop(over);
+        });
+        times.sort_unstable();
+        println!(
+            "{host:?}: where others have all CPUs a handshake takes {:?}",
+            times[times.len() / 2]
+        );
+        assert_eq!(running.counter("tls_handshakes"), times.len() as u64);
+        running.stop().expect("it stops in order");
+    }
+}
+
 /// Tells that it is over, also when a test fails: others wait for it.
 struct Over<'a>(&'a AtomicBool);
 

@@ -25,6 +25,7 @@ use crate::config::{DrainTimes, Limits, Millis, NEVER};
 use crate::resource::Registry;
 use crate::ring::{Accepts, Completion, Errno, Handle, Kernel, ListenerId, Manner, Token, Wait};
 use crate::session::{Core, Port, Session};
+use crate::tls::{Lent, Offload};
 use crate::upgrade::CloseReason;
 use admit::Admission;
 use clients::Clients;
@@ -234,7 +235,7 @@ impl<K: Kernel> Engine<K> {
         self.deliver_mail();
         self.core.end_arrivals();
         self.go_on();
-        if !self.due.is_empty() {
+        if !self.due.is_empty() || self.core.is_offload_late() {
             self.begin_handshakes();
         }
         self.core.end_leftovers();
@@ -520,6 +521,9 @@ impl<K: Kernel> Engine<K> {
     /// Goes on with those handshakes there is time for, here or beside.
     #[inline(never)]
     fn begin_handshakes(&mut self) {
+        if self.core.may_shake() {
+            self.shake_for_who_is_late();
+        }
         while (self.core.may_lend() || self.core.may_shake())
             && let Some(token) = self.due.pop_front()
         {
@@ -531,15 +535,33 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
+    /// Makes the step here that the thread beside was to make, and had no time for.
+    fn shake_for_who_is_late(&mut self) {
+        while let Some(mut lent) = self.core.offload.as_mut().and_then(Offload::take_unbegun) {
+            let token = token(lent.key);
+            // Who has gone has no use for it.
+            if self.connections.of(token).is_none() {
+                continue;
+            }
+            lent.advance();
+            self.core.note_shaken();
+            self.core.counters.tls_offloads_late.raise();
+            return self.give_handshake_back(lent);
+        }
+    }
+
     /// Goes on with those that are back. One whose connection has gone meanwhile is no one's loss.
     #[inline(never)]
     fn take_handshakes_back(&mut self) {
-        while let Some(lent) = self.core.offload.as_mut().and_then(|offload| offload.take()) {
-            let token = token(lent.key);
-            self.with(token, |connection, core, key| {
-                connection.take_handshake_back(lent, core, key)
-            });
+        while let Some(lent) = self.core.offload.as_mut().and_then(Offload::take) {
+            self.give_handshake_back(lent);
         }
+    }
+
+    fn give_handshake_back(&mut self, lent: Lent) {
+        self.with(token(lent.key), |connection, core, key| {
+            connection.take_handshake_back(lent, core, key)
+        });
     }
 
     fn attend(&mut self, token: Token, how: impl FnOnce(&mut Session, &mut Port<'_>)) {
@@ -604,8 +626,7 @@ impl<K: Kernel> Engine<K> {
         let feeding = (!self.starved.is_empty()).then_some(self.core.now + STARVED_PAUSE_MS);
         let ending = self.stop_at.map(|_| self.drain.next_at());
         // Whoever has handshakes to make may have no time for them.
-        let late = self.core.offload.as_ref().filter(|_| !self.due.is_empty());
-        let late = late.map(|offload| offload.late_at().max(self.core.now + 1));
+        let late = self.core.offload.as_ref().map(|offload| offload.look_at(self.core.now));
         let next =
             retries.chain(ending).chain(feeding).chain(late).fold(self.timers.next(), Millis::min);
         if next < self.tick_at {

@@ -145,8 +145,10 @@ impl Connection {
         let (Some(layer), Some(offload)) = (&mut self.layer, &mut core.offload) else {
             return false;
         };
-        let Some(lent) = may_lend.then(|| layer.lend(key)).flatten() else { return false };
-        offload.give(lent, core.now);
+        let Some(lent) = may_lend.then(|| layer.lend(key, core.now)).flatten() else {
+            return false;
+        };
+        offload.give(lent);
         true
     }
 

@@ -267,6 +267,11 @@ impl Core {
         self.are_arrivals_over && !self.has_shaken && has_time && is_ours
     }
 
+    /// Whether the thread beside the core has handshakes to make that it has no time for.
+    pub(crate) fn is_offload_late(&self) -> bool {
+        self.offload.as_ref().is_some_and(|offload| offload.is_late(self.now))
+    }
+
     /// Whether there is room for another handshake (`tls_handshakes_max`).
     pub(crate) fn has_room_for_handshake(&self) -> bool {
         self.handshakes_held < self.limits.tls_handshakes_max

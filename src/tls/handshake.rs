@@ -88,6 +88,8 @@ impl ResolvesServerCert for Asked {
 pub(crate) struct Lent {
     /// Whose it is.
     pub(crate) key: u64,
+    /// Since when.
+    pub(super) since: Millis,
     pub(super) handshake: Box<Handshake>,
     /// What is to be sent for it.
     pub(super) outgoing: Vec<u8>,
@@ -97,7 +99,7 @@ pub(crate) struct Lent {
 
 impl Lent {
     /// Makes the step.
-    pub(super) fn advance(&mut self) {
+    pub(crate) fn advance(&mut self) {
         self.outcome = Some(self.handshake.step(&mut self.outgoing));
     }
 }

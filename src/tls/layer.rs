@@ -180,7 +180,7 @@ impl Layer {
     }
 
     /// Gives a handshake away that [is due](Layer::is_due), to make that step elsewhere.
-    pub(crate) fn lend(&mut self, key: u64) -> Option<Lent> {
+    pub(crate) fn lend(&mut self, key: u64, since: Millis) -> Option<Lent> {
         let State::Handshaking(stage @ Stage::Here { is_due: true, .. }) = &mut self.state else {
             return None;
         };
@@ -188,7 +188,7 @@ impl Layer {
             return None;
         };
         let outgoing = std::mem::take(&mut self.outgoing);
-        Some(Lent { key, handshake, outgoing, outcome: None })
+        Some(Lent { key, since, handshake, outgoing, outcome: None })
     }
 
     /// It is back. A handshake that is over, since its time was, wants nothing of it.

@@ -7,22 +7,22 @@
 //!   thread:                           └──► step ──► notify ────┘
 //! ```
 //!
-//! Where the core leaves it nothing, the core makes some of those steps itself: see
-//! [`is_late`](Offload::is_late).
+//! Where others leave it nothing, be it the core or another process, the core [takes back](Offload::take_unbegun)
+//! what the thread has not begun, and makes some of those steps itself.
 
 use std::collections::VecDeque;
 use std::io;
 use std::thread::{self, Thread};
 
-use rtrb::{Consumer, PopError, Producer, RingBuffer};
+use crossbeam_deque::{Steal, Stealer, Worker};
+use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::background::give_way;
 use super::handshake::Lent;
 use crate::config::{Millis, NEVER};
 use crate::ring::affinity;
 
-/// Handshakes that it has at a time: enough that the core is not woken for each of them, and few, since those it
-/// has are not taken back.
+/// Handshakes that it has at a time: enough that the core is not woken for each of them.
 const GIVEN_MAX: usize = 8;
 
 /// So many are told of together, if there are so many.
@@ -33,11 +33,12 @@ const LATE_MS: Millis = 10;
 
 /// A core's end of it. The thread ends with it.
 pub(crate) struct Offload {
-    given: Producer<Lent>,
+    /// Those that the thread has not begun.
+    given: Worker<Lent>,
     taken: Consumer<Lent>,
-    /// When those were given that it has, in their order.
+    /// When those were given that are not back, in their order.
     since: VecDeque<Millis>,
-    // Behind `given`: what it is woken for is that nothing more comes.
+    // Behind `taken`: what it is woken for is that nothing more is taken.
     thread: Wakes,
 }
 
@@ -59,7 +60,8 @@ impl Offload {
         cpus: Vec<usize>,
         notify: impl Fn() + Send + 'static,
     ) -> io::Result<Offload> {
-        let (given, jobs) = RingBuffer::new(GIVEN_MAX);
+        let given = Worker::new_fifo();
+        let jobs = given.stealer();
         let (done, taken) = RingBuffer::new(GIVEN_MAX);
         let work = move || {
             if let Err(error) = affinity::allow(&cpus).and_then(|()| give_way()) {
@@ -82,37 +84,56 @@ impl Offload {
     }
 
     /// Has it make the next step of a handshake, if it [has room](Offload::has_room).
-    pub(crate) fn give(&mut self, lent: Lent, now: Millis) {
+    pub(crate) fn give(&mut self, lent: Lent) {
         debug_assert!(self.has_room(), "more than it has room for");
-        if self.given.push(lent).is_ok() {
-            self.since.push_back(now);
-            self.thread.0.unpark();
-        }
+        self.since.push_back(lent.since);
+        self.given.push(lent);
+        self.thread.0.unpark();
     }
 
-    /// One that is back.
+    /// One whose step was made.
     pub(crate) fn take(&mut self) -> Option<Lent> {
         let lent = self.taken.pop().ok()?;
-        self.since.pop_front();
+        self.is_back(&lent);
         Some(lent)
     }
 
+    /// The first whose step was not begun, for the core to make.
+    pub(crate) fn take_unbegun(&mut self) -> Option<Lent> {
+        let lent = self.given.pop()?;
+        self.is_back(&lent);
+        Some(lent)
+    }
+
+    fn is_back(&mut self, lent: &Lent) {
+        if let Some(index) = self.since.iter().position(|since| *since == lent.since) {
+            self.since.remove(index);
+        }
+    }
+
     /// When it is late with what it has; [`NEVER`] if it has nothing.
-    pub(crate) fn late_at(&self) -> Millis {
+    fn late_at(&self) -> Millis {
         self.since.front().map_or(NEVER, |since| since + LATE_MS)
     }
 
-    /// Whether the core leaves it so little time that handshakes would never end.
+    /// Whether others leave it so little time that handshakes would never end.
     pub(crate) fn is_late(&self, now: Millis) -> bool {
         self.late_at() <= now
     }
+
+    /// When to look at it again, behind a look at this time: once it is late, and then every millisecond for
+    /// [what it has not begun](Offload::take_unbegun).
+    pub(crate) fn look_at(&self, now: Millis) -> Millis {
+        let pause = if self.given.is_empty() { LATE_MS } else { 1 };
+        self.late_at().max(now + pause)
+    }
 }
 
-fn run(mut jobs: Consumer<Lent>, mut done: Producer<Lent>, notify: &dyn Fn()) {
+fn run(jobs: Stealer<Lent>, mut done: Producer<Lent>, notify: &dyn Fn()) {
     let mut untold = 0;
     loop {
-        match jobs.pop() {
-            Ok(mut lent) => {
+        match jobs.steal() {
+            Steal::Success(mut lent) => {
                 lent.advance();
                 // The core has room for all that it gives.
                 let _ = done.push(lent);
@@ -122,9 +143,10 @@ fn run(mut jobs: Consumer<Lent>, mut done: Producer<Lent>, notify: &dyn Fn()) {
                     untold = 0;
                 }
             }
-            Err(PopError::Empty) if jobs.is_abandoned() => return,
+            Steal::Retry => {}
+            Steal::Empty if done.is_abandoned() => return,
             // Whoever gives something, or ends, unparks behind it.
-            Err(PopError::Empty) => thread::park(),
+            Steal::Empty => thread::park(),
         }
     }
 }
