@@ -735,6 +735,28 @@ fn a_stopping_server_is_seen_and_waits_for_the_last_word() {
 }
 
 #[test]
+fn a_stopping_server_waits_for_what_is_done_behind_the_end_of_a_connection() {
+    let has_ended = Arc::new(AtomicBool::new(false));
+    let ending = Arc::clone(&has_ended);
+    let Some((running, address)) = hosted(move |mut upgraded| {
+        let has_ended = Arc::clone(&ending);
+        async move {
+            while let Ok(Some(_)) = upgraded.recv().await {}
+            drop(upgraded);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            has_ended.store(true, Ordering::Relaxed);
+        }
+    }) else {
+        return;
+    };
+    drop(upgrade(address, "t", b"some bytes"));
+    wait_until("the client is gone", || running.counter("connections_open") == 0);
+    let taken = stop_takes(running);
+    assert!(has_ended.load(Ordering::Relaxed), "it was dropped after {taken:?}");
+    assert!(taken < Duration::from_secs(4), "it ends with its last handler, not later: {taken:?}");
+}
+
+#[test]
 fn a_server_stops_within_its_timeout_whatever_its_tasks_wait_for() {
     let path = format!("/tmp/upring-stop-{}", std::process::id());
     for order in [b"r", b"s", b"d", b"t", b"f", b"c"] {

@@ -78,6 +78,7 @@ impl<K: Kernel> Engine<K> {
         let cut_at = now.saturating_add(millis(timeout));
         self.stop_at = Some(cut_at);
         (self.core.is_draining, self.core.cut_at) = (true, cut_at);
+        self.core.mailbox.wait_for_work();
         for (index, listener) in (0..).zip(&mut self.listeners) {
             listener.is_open = false;
             if listener.is_armed {
@@ -121,9 +122,12 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Whether nothing is left of it: no connection, and none that could still come.
+    /// Whether nothing is left of it: no connection, none that could still come, and no handler that has
+    /// something to do behind its connection's end, or no time for that.
     pub(super) fn has_ended(&self) -> bool {
-        self.connections.len() == 0 && self.listeners.iter().all(|listener| listener.is_closed)
+        self.connections.len() == 0
+            && self.listeners.iter().all(|listener| listener.is_closed)
+            && (self.core.mailbox.at_work() == 0 || self.drain.cut_at == NEVER)
     }
 
     /// Lets go of each listener that accepts nothing any more and on which nobody waits: the kernel gives
@@ -155,8 +159,14 @@ impl<K: Kernel> Engine<K> {
 
     fn cut_all(&mut self) {
         let all = self.all();
+        let at_work = self.core.mailbox.at_work();
         if !all.is_empty() {
             tracing::warn!("{} connections were left at the end of the drain, and cut", all.len());
+        } else if at_work > 0 {
+            tracing::warn!(
+                "{at_work} handlers still worked at the end of the drain though their connections had ended, and were cut"
+            );
+            self.core.counters.drain_cuts.add(at_work as u64);
         }
         for token in all {
             self.core.counters.drain_cuts.raise();

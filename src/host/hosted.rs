@@ -99,7 +99,7 @@ fn poll_woken(
     context: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
     mailbox.set_host(context.waker());
-    if !mailbox.is_empty() {
+    if !mailbox.is_empty() || mailbox.is_work_over() {
         return Poll::Ready(Ok(()));
     }
     wake.poll_read_ready(context).map_ok(|mut guard| guard.clear_ready())

@@ -367,7 +367,8 @@ impl Io<'_> {
         self.mailbox.waker(self.key)
     }
 
-    /// Runs a future on this core. `false` in the native mode, which has no runtime to run it.
+    /// Runs a future on this core. `false` in the native mode, which has no runtime to run it. A server
+    /// that stops does not wait for it.
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) -> bool {
         let Some(spawn) = self.spawn else { return false };
         spawn(Box::pin(future));

@@ -116,7 +116,8 @@ impl Switch {
     }
 
     /// To the future that `run` makes: see [`Protocol::needs_runtime`]. It begins when the
-    /// connection is switched.
+    /// connection is switched. A server that stops waits for it up to the end of the drain, also when
+    /// its connection has ended before it, or was taken out of the engine.
     pub fn to_async<Task>(run: impl FnOnce(Upgraded) -> Task) -> Switch
     where
         Task: Future<Output = ()> + 'static,
@@ -188,7 +189,8 @@ impl<'a> Opening<'a> {
         self.mailbox.waker(self.key)
     }
 
-    /// Runs a future on this core. `false` in the native mode, which has no runtime to run it.
+    /// Runs a future on this core. `false` in the native mode, which has no runtime to run it. A server
+    /// that stops does not wait for it.
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) -> bool {
         self.spawn.is_some_and(|spawn| {
             spawn(Box::pin(future));

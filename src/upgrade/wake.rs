@@ -28,6 +28,9 @@ pub struct Mailbox {
     counters: OnceCell<Arc<Counters>>,
     residents: RefCell<Vec<Resident>>,
     visited: RefCell<Vec<Rc<dyn Visited>>>,
+    at_work: Cell<usize>,
+    is_waiting_for_work: Cell<bool>,
+    is_work_over: Cell<bool>,
 }
 
 /// Something kept on a core.
@@ -91,6 +94,21 @@ impl Mailbox {
         let post = self.posted.borrow_mut().pop_front()?;
         post.is_posted.set(false);
         Some(post.key)
+    }
+
+    /// Async handlers that have not ended, whether their connections have or not.
+    pub(crate) fn at_work(&self) -> usize {
+        self.at_work.get()
+    }
+
+    /// Has the end of the last of them wake the host.
+    pub(crate) fn wait_for_work(&self) {
+        self.is_waiting_for_work.set(true);
+    }
+
+    /// Whether the last of them has ended since the last call.
+    pub(crate) fn is_work_over(&self) -> bool {
+        self.is_work_over.take()
     }
 
     /// Has the next wake wake the host, too.
@@ -191,9 +209,13 @@ impl Mailbox {
     fn post(&self, post: &Rc<Post>) {
         if !post.is_posted.replace(true) {
             self.posted.borrow_mut().push_back(Rc::clone(post));
-            if let Some(host) = &*self.host.borrow() {
-                host.wake_by_ref();
-            }
+            self.wake_host();
+        }
+    }
+
+    fn wake_host(&self) {
+        if let Some(host) = &*self.host.borrow() {
+            host.wake_by_ref();
         }
     }
 }
@@ -221,6 +243,31 @@ impl ConnectionWaker {
     /// Asks for the call. No effect when the connection is gone.
     pub fn wake(&self) {
         self.mailbox.post(&self.post);
+    }
+}
+
+/// An async handler is at work while this is there: a core that stops waits for it, up to the end of the drain.
+/// Its connection may have ended before it.
+#[derive(Debug)]
+pub(crate) struct AtWork(Rc<Mailbox>);
+
+impl ConnectionWaker {
+    pub(crate) fn at_work(&self) -> AtWork {
+        let count = &self.mailbox.at_work;
+        count.set(count.get() + 1);
+        AtWork(Rc::clone(&self.mailbox))
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        let AtWork(mailbox) = self;
+        let count = mailbox.at_work.get() - 1;
+        mailbox.at_work.set(count);
+        if count == 0 && mailbox.is_waiting_for_work.get() {
+            mailbox.is_work_over.set(true);
+            mailbox.wake_host();
+        }
     }
 }
 

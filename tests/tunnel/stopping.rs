@@ -1,19 +1,23 @@
 //! Tunnels of a server that stops.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use upring::config::DrainTimes;
 use upring::{Backend, Running, TunnelSettings};
 
 use super::backends::{Behind, KINDS, Kind};
 use super::loopback::{
-    PATIENCE, config, connect, read_head, read_to_end, request, serve, upgrade, wait_until,
+    PATIENCE, config, connect, pattern, read_head, read_to_end, request, serve, upgrade, wait_until,
 };
-use super::{SWITCHING, assert_comes_back, echo, front, impatient, switching, tunnel};
+use super::{
+    MEBIBYTE, SWITCHING, assert_comes_back, echo, front, impatient, settled, switching, tunnel,
+};
 
 #[test]
 fn a_server_that_stops_ends_toward_the_backend_and_passes_its_last_words_on() {
@@ -146,5 +150,82 @@ fn a_tunnel_that_is_switched_while_its_server_stops_is_ended_in_order_too() {
     assert_eq!(read_to_end(&mut client), b"", "and no reset");
     wait_until("it is over", || running.counter("connections_open") == 0);
     assert_eq!(running.counter("drain_cuts"), 0);
+    running.stop().expect("it stops");
+}
+
+#[test]
+fn what_a_client_has_said_before_it_left_reaches_a_slow_backend_of_a_server_that_stops() {
+    for kind in KINDS {
+        let (tell, told) = channel();
+        let behind = switching(kind, move |mut peer| {
+            peer.end();
+            // Slow where it matters: the client leaves when the server still has some of it.
+            let mut all = peer.read_bytes(16 * MEBIBYTE);
+            let mut bytes = [0; 16 * 1024];
+            while let Ok(count @ 1..) = peer.read(&mut bytes) {
+                all.extend_from_slice(&bytes[..count]);
+                thread::sleep(Duration::from_millis(1));
+            }
+            tell.send(all).expect("the test waits");
+        });
+        let Some((running, address)) = stopping(&behind.backend) else { return };
+        let mut client = upgrade(address, "t", b"");
+        assert_eq!(read_to_end(&mut client), b"", "the backend has nothing to say");
+        // More than sockets hold.
+        let said = pattern(24 * MEBIBYTE);
+        client.write_all(&said).expect("it is taken");
+        drop(client);
+        wait_until("the client is gone", || running.counter("connections_open") == 0);
+        running.stop().expect("it stops");
+        let heard = told.recv_timeout(PATIENCE).expect("it ends");
+        assert!(heard == said, "{kind:?}: {} of {} bytes", heard.len(), said.len());
+    }
+}
+
+#[test]
+fn a_client_that_resets_while_its_server_stops_is_a_reset_to_the_backend() {
+    let (tell, told) = channel();
+    let behind = switching(Kind::Tcp, move |mut peer| {
+        tell.send(peer.read(&mut [0])).expect("the test waits");
+    });
+    let Some((running, address)) = stopping(&behind.backend) else { return };
+    let client = upgrade(address, "t", b"");
+    running.stopper().stop();
+    SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
+    drop(client);
+    let end = told.recv_timeout(PATIENCE).expect("the backend hears of it");
+    assert_eq!(end.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+    running.stop().expect("it stops");
+}
+
+/// A backend that takes nothing is no reason to wait for ever, and must not take what it gets for all.
+#[test]
+fn what_cannot_go_on_before_the_end_of_the_drain_is_cut_counted_and_looks_so() {
+    let (tell, told) = channel();
+    let (cut, is_cut) = channel();
+    let is_cut = Mutex::new(is_cut);
+    let behind = switching(Kind::Tcp, move |mut peer| {
+        peer.end();
+        is_cut.lock().expect("no panic").recv_timeout(PATIENCE).expect("the test says so");
+        let mut bytes = vec![0; MEBIBYTE];
+        let end = loop {
+            match peer.read(&mut bytes) {
+                Ok(1..) => {}
+                end => break end.map_err(|error| error.kind()),
+            }
+        };
+        tell.send(end).expect("the test waits");
+    });
+    let Some((running, address)) = stopping(&behind.backend) else { return };
+    let mut client = upgrade(address, "t", b"");
+    assert_eq!(read_to_end(&mut client), b"", "the backend has nothing to say");
+    // More than sockets hold.
+    let talking = thread::spawn(move || client.write_all(&pattern(32 * MEBIBYTE)));
+    wait_until("it is held", || settled(|| running.counter("bytes_received")) > 0);
+    running.stopper().stop();
+    wait_until("it is cut", || running.counter("drain_cuts") == 1);
+    cut.send(()).expect("the backend waits");
+    assert_eq!(told.recv_timeout(PATIENCE).expect("it ends"), Err(ErrorKind::ConnectionReset));
+    let _ = talking.join().expect("no panic");
     running.stop().expect("it stops");
 }

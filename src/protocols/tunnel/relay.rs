@@ -12,6 +12,7 @@
 use std::cell::Cell;
 use std::future::{Future, pending, poll_fn};
 use std::io;
+use std::ops::Deref;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -62,6 +63,7 @@ impl From<io::Error> for Lost {
 /// Carries bytes until both directions have ended, or one of the connections is lost.
 pub(super) async fn relay(upgraded: Upgraded, ends: Ends) {
     let Ends { connection, early, counters, spares, plan } = ends;
+    let connection = Cut::unless_ended(connection);
     let _open = Open::count(&counters);
     let pulse = Pulse::new();
     let (closed, cut_at) = (upgraded.closed(), upgraded.cut_at());
@@ -74,16 +76,48 @@ pub(super) async fn relay(upgraded: Upgraded, ends: Ends) {
         first(both(up, down), first(lost, silence)).await
     };
     match outcome {
-        Either::First(Ok(())) => {}
+        Either::First(Ok(())) => connection.has_ended(),
         Either::First(Err(Lost::Client)) | Either::Second(Either::First(())) => {
             counters.tunnels_reset.raise();
-            connection.reset();
         }
         Either::First(Err(Lost::Backend)) => {
             counters.tunnels_reset.raise();
             sender.reset();
         }
-        Either::Second(Either::Second(())) => counters.tunnels_idle_timeouts.raise(),
+        Either::Second(Either::Second(())) => {
+            counters.tunnels_idle_timeouts.raise();
+            connection.has_ended();
+        }
+    }
+}
+
+/// Resets the backend's connection if its tunnel does not end in order, also when its core ends before it: what
+/// has not come whole must not look so.
+struct Cut(Option<Connection>);
+
+impl Cut {
+    fn unless_ended(connection: Connection) -> Cut {
+        Cut(Some(connection))
+    }
+
+    fn has_ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Deref for Cut {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.0.as_ref().expect("it is taken with the last call")
+    }
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            connection.reset();
+        }
     }
 }
 

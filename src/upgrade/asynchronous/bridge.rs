@@ -169,9 +169,15 @@ impl Bridge {
 impl Handler for Bridge {
     /// The future begins here and not before: a decision that comes too late leaves none behind.
     fn on_open(&mut self, io: &mut Io<'_>) {
-        self.channel.borrow_mut().flow.connect(io.waker());
+        let waker = io.waker();
+        let at_work = waker.at_work();
+        self.channel.borrow_mut().flow.connect(waker);
         let Some(task) = self.task.take() else { return };
-        if !io.spawn(task) {
+        let spawned = io.spawn(async move {
+            task.await;
+            drop(at_work);
+        });
+        if !spawned {
             tracing::error!(
                 "an async handler needs the hosted mode: mark its protocol needs_runtime()"
             );

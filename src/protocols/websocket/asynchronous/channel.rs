@@ -313,9 +313,15 @@ impl Bridge {
 
 impl Endpoint for Bridge {
     fn on_open(&mut self, socket: &mut Socket<'_>) {
-        self.channel.borrow_mut().flow.connect(socket.waker());
+        let waker = socket.waker();
+        let at_work = waker.at_work();
+        self.channel.borrow_mut().flow.connect(waker);
         let Some(task) = self.task.take() else { return };
-        if !socket.io.spawn(task) {
+        let spawned = socket.io.spawn(async move {
+            task.await;
+            drop(at_work);
+        });
+        if !spawned {
             tracing::error!(
                 "an async WebSocket handler needs the hosted mode: mark its protocol needs_runtime()"
             );
