@@ -1,6 +1,10 @@
-//! What a connection inside TLS may take of its core, on the simulated kernel: time, receive buffers, and
-//! memory for what waits sealed.
+//! What a connection inside TLS may take of its core, on the simulated kernel: time, receive buffers, memory for
+//! what waits sealed, and places for handshakes.
 
+#[path = "support/certificates.rs"]
+mod certificates;
+#[path = "tls_bounds/handshakes.rs"]
+mod handshakes;
 #[path = "support/inside_tls.rs"]
 mod inside_tls;
 #[path = "support/tls_scene.rs"]

@@ -1,11 +1,11 @@
-//! One engine on the simulated kernel whose listener speaks TLS, and clients of it.
+//! One engine on the simulated kernel whose listener speaks TLS, and clients of it. A second one is in the clear.
 
 #![allow(dead_code, reason = "each test uses its part of it")]
 
 use std::sync::Arc;
 
 use upring::Limits;
-use upring::config::DrainTimes;
+use upring::config::{DrainTimes, Listener};
 use upring::counters::Counters;
 use upring::engine::{Engine, Turn};
 use upring::resource::Registry;
@@ -33,9 +33,14 @@ impl Scene {
         let kernel = Simulation::new(seed, config);
         let (world, counters) = (kernel.world(), Arc::<Counters>::default());
         let core = Core::new(registry, limits, Arc::clone(&counters), 0);
-        let engine = Engine::new(kernel, core, 1, Arc::default(), DrainTimes::default())
+        let engine = Engine::new(kernel, core, 2, Arc::default(), DrainTimes::default())
             .securing(&[acceptor]);
         Scene { engine, world, counters }
+    }
+
+    /// The same, and its listener asks this of new connections.
+    pub(crate) fn admitting(self, listener: Listener) -> Scene {
+        Scene { engine: self.engine.admitting(&[listener], false), ..self }
     }
 
     pub(crate) fn turn(&mut self) -> Turn {
