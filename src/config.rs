@@ -355,6 +355,8 @@ impl Limits {
             ("outbox_bytes_high", self.outbox_bytes_high == 0),
             ("outbox_bytes_max", self.outbox_bytes_max < self.outbox_bytes_high),
             ("leases_max", self.leases_max == 0),
+            ("tls_handshakes_max", self.tls_handshakes_max == 0),
+            ("tls_handshake_timeout_ms", self.tls_handshake_timeout_ms == 0),
         ];
         bounds.into_iter().find(|(_, is_unusable)| *is_unusable).map(|(name, _)| name)
     }

@@ -14,6 +14,7 @@ mod loopback;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
@@ -36,10 +37,15 @@ const WAYS: [(HostKind, bool); 4] = [
 ];
 
 /// Who asks is told who asks and whom they asked for; `/` also switches to an echo.
-fn server(listener: Listener, (host, is_plain): (HostKind, bool)) -> Server {
+fn server(listener: Listener, way: (HostKind, bool)) -> Server {
+    draining(listener, way, DrainTimes::within(Duration::from_secs(1)))
+}
+
+/// The same that takes its time to stop.
+fn draining(listener: Listener, (host, is_plain): (HostKind, bool), drain: DrainTimes) -> Server {
     let mut config = Config { listen: vec![listener], workers: 1, host, ..Config::default() };
     config.ring.without.direct_descriptors = is_plain;
-    config.drain = DrainTimes::within(Duration::from_secs(1));
+    config.drain = drain;
     let who = from_head(|request: &Request<'_>, reply: &mut Reply<'_>| {
         let client = request.client().map_or("nobody".to_owned(), |at| at.to_string());
         let name = request.secured().and_then(|secured| secured.server_name.as_deref());
@@ -174,5 +180,30 @@ fn a_unix_socket_is_inside_tls_too() {
             assert_eq!(running.counter("tls_truncated"), 0);
             running.stop().expect("it stops in order");
         }
+    }
+}
+
+/// As one who is silent inside TLS from the beginning, which has the time that a first request has.
+#[test]
+fn a_client_that_asked_for_tls_and_says_nothing_more_keeps_no_server_from_stopping() {
+    for way in [WAYS[0], WAYS[3]] {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut settings = Authority::usual().settings.clone();
+        settings.by_upgrade = true;
+        let listener = Listener { tls: Some(settings), ..address.into() };
+        let times = DrainTimes { timeout: Duration::from_secs(30), window: Duration::ZERO };
+        let Some(running) = start(draining(listener, way, times)) else { return };
+        let mut silent = connect(running.addresses()[0]);
+        silent
+            .write_all(
+                b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: TLS/1.2\r\n\r\n",
+            )
+            .expect("it is open");
+        assert!(head(&mut silent).expect("it answers").starts_with("HTTP/1.1 101 "));
+        let (tell, told) = channel();
+        thread::spawn(move || tell.send(running.stop()));
+        assert_eq!(silent.read(&mut [0; 16]).expect("an orderly end"), 0, "{way:?}");
+        drop(silent);
+        told.recv_timeout(PATIENCE).expect("it is not waited for").expect("it stops");
     }
 }

@@ -537,7 +537,10 @@ impl<K: Kernel> Engine<K> {
 
     /// Makes the step here that the thread beside was to make, and had no time for.
     fn shake_for_who_is_late(&mut self) {
-        while let Some(mut lent) = self.core.offload.as_mut().and_then(Offload::take_unbegun) {
+        let now = self.core.now;
+        while let Some(mut lent) =
+            self.core.offload.as_mut().and_then(|offload| offload.take_unbegun(now))
+        {
             let token = token(lent.key);
             // Who has gone has no use for it.
             if self.connections.of(token).is_none() {
@@ -559,9 +562,12 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn give_handshake_back(&mut self, lent: Lent) {
-        self.with(token(lent.key), |connection, core, key| {
-            connection.take_handshake_back(lent, core, key)
-        });
+        let token = token(lent.key);
+        if self.connections.of(token).is_some() {
+            self.with(token, |connection, core, key| {
+                connection.take_handshake_back(lent, core, key)
+            });
+        }
     }
 
     fn attend(&mut self, token: Token, how: impl FnOnce(&mut Session, &mut Port<'_>)) {
@@ -626,7 +632,9 @@ impl<K: Kernel> Engine<K> {
         let feeding = (!self.starved.is_empty()).then_some(self.core.now + STARVED_PAUSE_MS);
         let ending = self.stop_at.map(|_| self.drain.next_at());
         // Whoever has handshakes to make may have no time for them.
-        let late = self.core.offload.as_ref().map(|offload| offload.look_at(self.core.now));
+        let is_wanted = !self.due.is_empty();
+        let late = self.core.offload.as_ref();
+        let late = late.map(|offload| offload.look_at(self.core.now, is_wanted));
         let next =
             retries.chain(ending).chain(feeding).chain(late).fold(self.timers.next(), Millis::min);
         if next < self.tick_at {

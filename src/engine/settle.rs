@@ -261,7 +261,10 @@ impl Connection {
         }
         if self.layer.is_some() {
             if self.has_failed_layer() {
-                return self.linger(token, kernel, core);
+                return match self.is_input_ended() {
+                    true => self.end(Manner::Close, CloseReason::Finished),
+                    false => self.linger(token, kernel, core),
+                };
             }
             if self.session.control().is_detaching && self.is_inside() {
                 // As a descriptor it would be of no use: the keys are here.

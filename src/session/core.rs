@@ -263,13 +263,13 @@ impl Core {
     /// turn, behind what has come, or one a millisecond where turns are full.
     pub(crate) fn may_shake(&self) -> bool {
         let has_time = !self.is_crowded || self.shaken_at < self.now;
-        let is_ours = self.offload.as_ref().is_none_or(|offload| offload.is_late(self.now));
+        let is_ours = self.offload.as_ref().is_none_or(|offload| offload.has_no_time(self.now));
         self.are_arrivals_over && !self.has_shaken && has_time && is_ours
     }
 
     /// Whether the thread beside the core has handshakes to make that it has no time for.
     pub(crate) fn is_offload_late(&self) -> bool {
-        self.offload.as_ref().is_some_and(|offload| offload.is_late(self.now))
+        self.offload.as_ref().is_some_and(|offload| offload.has_no_time(self.now))
     }
 
     /// Whether there is room for another handshake (`tls_handshakes_max`).
@@ -290,7 +290,7 @@ impl Core {
 
     /// Whether [another](Core::may_shake) may be given to the thread beside.
     pub(crate) fn may_lend(&self) -> bool {
-        self.offload.as_ref().is_some_and(Offload::has_room)
+        self.offload.as_ref().is_some_and(|offload| offload.has_room(self.now))
     }
 
     /// A TLS handshake was begun.

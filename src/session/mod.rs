@@ -202,7 +202,8 @@ impl Session {
                 port.core.counters.timeouts_heads.raise();
                 self.abort();
             }
-            State::Securing(_) | State::Over => {}
+            State::Securing(_) => self.control.is_closing = true,
+            State::Over => {}
         }
         self.advance(port);
     }
@@ -215,7 +216,12 @@ impl Session {
             State::Http(exchange) if exchange.is_idle() => self.control.is_closing = true,
             State::Preface(_) => self.control.is_closing = true,
             State::Http(_) => self.with_stream(port, |handler, io| handler.on_drain(within, io)),
-            State::Securing(_) | State::Over => {}
+            // Its handshake may be on its way, and what it has asked for is answered.
+            State::Securing(_) => {
+                let time_ms = port.core.request_timeout_ms();
+                self.control.deadline = port.core.now.saturating_add(time_ms);
+            }
+            State::Over => {}
             State::Switched(_) => self.tell_protocol_of_drain(within, port),
         }
         self.advance(port);

@@ -28,8 +28,11 @@ const GIVEN_MAX: usize = 8;
 /// So many are told of together, if there are so many.
 const TOLD_TOGETHER: usize = 4;
 
-/// It has had no time if one takes so long: a step takes a fortieth.
+/// It has no time if one takes so long: a step takes a fortieth.
 const LATE_MS: Millis = 10;
+
+/// How long it is given nothing then.
+const LATE_PAUSE_MS: Millis = 200;
 
 /// A core's end of it. The thread ends with it.
 pub(crate) struct Offload {
@@ -38,6 +41,8 @@ pub(crate) struct Offload {
     taken: Consumer<Lent>,
     /// When those were given that are not back, in their order.
     since: VecDeque<Millis>,
+    /// Until then it is given nothing.
+    spared_until: Millis,
     // Behind `taken`: what it is woken for is that nothing more is taken.
     thread: Wakes,
 }
@@ -75,17 +80,17 @@ impl Offload {
         };
         let thread = thread::Builder::new().name(name).spawn(work)?;
         let since = VecDeque::with_capacity(GIVEN_MAX);
-        Ok(Offload { given, taken, since, thread: Wakes(thread.thread().clone()) })
+        Ok(Offload { given, taken, since, spared_until: 0, thread: Wakes(thread.thread().clone()) })
     }
 
-    /// Whether it takes one more.
-    pub(crate) fn has_room(&self) -> bool {
-        self.since.len() < GIVEN_MAX
+    /// Whether it takes one more: it has few, and time for them.
+    pub(crate) fn has_room(&self, now: Millis) -> bool {
+        self.since.len() < GIVEN_MAX && !self.has_no_time(now)
     }
 
     /// Has it make the next step of a handshake, if it [has room](Offload::has_room).
     pub(crate) fn give(&mut self, lent: Lent) {
-        debug_assert!(self.has_room(), "more than it has room for");
+        debug_assert!(self.since.len() < GIVEN_MAX, "more than it has room for");
         self.since.push_back(lent.since);
         self.given.push(lent);
         self.thread.0.unpark();
@@ -98,9 +103,10 @@ impl Offload {
         Some(lent)
     }
 
-    /// The first whose step was not begun, for the core to make.
-    pub(crate) fn take_unbegun(&mut self) -> Option<Lent> {
+    /// The first whose step was not begun, for the core to make if [there is no time](Offload::has_no_time).
+    pub(crate) fn take_unbegun(&mut self, now: Millis) -> Option<Lent> {
         let lent = self.given.pop()?;
+        self.spared_until = now + LATE_PAUSE_MS;
         self.is_back(&lent);
         Some(lent)
     }
@@ -117,15 +123,18 @@ impl Offload {
     }
 
     /// Whether others leave it so little time that handshakes would never end.
-    pub(crate) fn is_late(&self, now: Millis) -> bool {
-        self.late_at() <= now
+    pub(crate) fn has_no_time(&self, now: Millis) -> bool {
+        self.late_at() <= now || now < self.spared_until
     }
 
     /// When to look at it again, behind a look at this time: once it is late, and then every millisecond for
-    /// [what it has not begun](Offload::take_unbegun).
-    pub(crate) fn look_at(&self, now: Millis) -> Millis {
-        let pause = if self.given.is_empty() { LATE_MS } else { 1 };
-        self.late_at().max(now + pause)
+    /// [what it has not begun](Offload::take_unbegun), and those that `are_due` and were not given.
+    pub(crate) fn look_at(&self, now: Millis, are_due: bool) -> Millis {
+        match self.has_no_time(now) {
+            true if are_due || !self.given.is_empty() => now + 1,
+            true => now + LATE_MS,
+            false => self.late_at(),
+        }
     }
 }
 
@@ -158,11 +167,20 @@ mod tests {
     #[test]
     fn it_is_late_by_the_oldest_that_it_has() {
         let mut offload = Offload::start("test".to_owned(), Vec::new(), || {}).expect("a thread");
-        assert_eq!((offload.late_at(), offload.is_late(1_000_000)), (NEVER, false));
+        assert_eq!((offload.late_at(), offload.has_no_time(1_000_000)), (NEVER, false));
         offload.since.extend([100, 105]);
-        assert!(!offload.is_late(100 + LATE_MS - 1));
-        assert!(offload.is_late(100 + LATE_MS));
+        let late = 100 + LATE_MS;
+        assert!(!offload.has_no_time(late - 1) && offload.has_room(late - 1));
+        assert_eq!(offload.look_at(late - 1, true), late);
+        assert!(offload.has_no_time(late) && !offload.has_room(late));
+        assert_eq!(
+            (offload.look_at(late, true), offload.look_at(late, false)),
+            (late + 1, late + LATE_MS)
+        );
         offload.since.pop_front();
         assert_eq!(offload.late_at(), 105 + LATE_MS);
+        offload.since.clear();
+        offload.spared_until = late + LATE_PAUSE_MS;
+        assert!(offload.has_no_time(late) && !offload.has_no_time(late + LATE_PAUSE_MS));
     }
 }

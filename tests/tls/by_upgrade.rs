@@ -114,6 +114,7 @@ fn who_has_ended_before_the_switch_is_not_waited_for() {
     assert!(heard.starts_with("HTTP/1.1 200 OK\r\n") && heard.contains(SWITCHED), "{heard}");
     // No time has passed: no hello comes behind an end.
     assert_eq!(client.ending(), Some(Ending::Finished));
+    assert_eq!(scene.engine.connections(), 0, "nor anything else that would be waited for");
     let counters = &scene.counters;
     assert_eq!((counters.tls_faults.value(), counters.timeouts_handshakes.value()), (1, 0));
     scene.everything_is_given_back(&[client]);
