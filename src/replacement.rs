@@ -37,6 +37,26 @@ pub(crate) struct Place {
     open: Option<OpenOffer>,
     /// Whether this process was told to stop: then it takes nobody's place.
     told: Arc<AtomicBool>,
+    successor: Successor,
+}
+
+/// Who has taken the place of this process, if anybody has by now: that one is the service.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Successor(Arc<OnceLock<u32>>);
+
+impl Successor {
+    /// Its process id.
+    pub(crate) fn process(&self) -> Option<u32> {
+        self.0.get().copied()
+    }
+
+    fn relieved_by(&self, process: u32) {
+        // First: from here on this process has nothing to tell the service manager but this. There is one
+        // successor at most.
+        let _ = self.0.set(process);
+        service::succeeded_by(process);
+        tracing::info!("process {process} has taken over; connections have a while to end");
+    }
 }
 
 impl Place {
@@ -62,12 +82,18 @@ impl Place {
 
     fn of(inherited: Inherited, predecessor: Option<Predecessor>, path: Option<PathBuf>) -> Place {
         let (abandoned, told) = (Abandoned::default(), Arc::default());
-        Place { inherited, predecessor, abandoned, path, open: None, told }
+        let successor = Successor::default();
+        Place { inherited, predecessor, abandoned, path, open: None, told, successor }
     }
 
     /// The same, of a process that may be told to stop.
     pub(crate) fn until(self, told: Arc<AtomicBool>) -> Place {
         Place { told, ..self }
+    }
+
+    /// Who takes the place of this process, once somebody has.
+    pub(crate) fn successor(&self) -> Successor {
+        self.successor.clone()
     }
 
     /// Whether another process serves until this one does.
@@ -105,7 +131,8 @@ impl Place {
         admin: Option<&Admin>,
     ) -> Result<Option<Offered>, ServerError> {
         self.is_still_wanted()?;
-        let Place { predecessor, abandoned, open, .. } = self;
+        let Place { predecessor, abandoned, open, successor, .. } = self;
+        let relieved = move |process| successor.relieved_by(process);
         let open = open.map(|open| {
             let open = open.with(running);
             match admin {
@@ -136,11 +163,6 @@ impl Place {
             }
         }
     }
-}
-
-fn relieved(successor: u32) {
-    service::succeeded_by(successor);
-    tracing::info!("process {successor} has taken over; connections have a while to end");
 }
 
 /// The descriptors that a service manager has passed (sd_listen_fds(3)). For before this process opens any of its

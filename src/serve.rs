@@ -82,7 +82,8 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         Ok(Err(error)) => return give_up(&error),
         Err(error) => return ended_early(&error),
     };
-    let operator = Operator { options: options.clone(), catalog, log, started: site.clone() };
+    let (started, successor) = (site.clone(), place.successor());
+    let operator = Operator { options: options.clone(), catalog, log, started, successor };
     let ended = serve(&site, signals, server, place, operator);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -238,8 +239,11 @@ fn settle(
     let (stopper, reloader) = (running.stopper(), running.reloader());
     let access_log = running.access_log();
     let watchdog = running.watchdog();
-    let watch = service::interval(site.watchdog())
-        .map(|interval| Ready::thread("watchdog", move || service::watch(watchdog, interval)));
+    let successor = place.successor();
+    let is_service = move || successor.process().is_none();
+    let watch = service::interval(site.watchdog()).map(|interval| {
+        Ready::thread("watchdog", move || service::watch(watchdog, interval, is_service))
+    });
     let watch = watch.transpose()?;
     certificates::warn(&reloader.certificates());
     let certificates = certificates::watching(&reloader)

@@ -1,0 +1,151 @@
+//! Two processes beside each other: the one that was succeeded, which drains, and the one that serves. What signals
+//! mean to the old one, what it tells the service manager, and which program the new one is.
+
+#[path = "support/process.rs"]
+mod process;
+
+use std::fs;
+use std::io::{IoSliceMut, Write};
+use std::mem::MaybeUninit;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use process::{Folder, PATIENCE, Served, UPRING, head};
+use rustix::net::sockopt::set_socket_passcred;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A free port, most likely: a successor is configured with the same.
+fn free() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+    listener.local_addr().expect("it is bound").to_string()
+}
+
+fn shown(path: &Path) -> &str {
+    path.to_str().expect("a name of ours")
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it does not come to that");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A connection that keeps its process until it is dropped.
+fn switched(address: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let offer = b"GET /echo HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+    stream.write_all(offer).expect("it reads");
+    assert!(head(&mut stream).starts_with("HTTP/1.1 101"));
+    stream
+}
+
+/// Whom a server has started in its place; ended with the test.
+struct Started(Pid);
+
+impl Started {
+    /// Once it serves.
+    fn by(served: &Served) -> Started {
+        served.hears("has taken over", 1);
+        let log = served.log();
+        let named = log.split("process ").find_map(|rest| rest.split_once(" is to take over"));
+        let id = named.expect("it is named").0.parse().expect("a number");
+        Started(Pid::from_raw(id).expect("not zero"))
+    }
+
+    fn id(&self) -> i32 {
+        self.0.as_raw_nonzero().get()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::TERM);
+    }
+}
+
+/// A service manager: what it is told, and by whom.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    fn at(path: &Path) -> Manager {
+        let socket = UnixDatagram::bind(path).expect("it is free");
+        set_socket_passcred(&socket, true).expect("unix(7)");
+        Manager(socket)
+    }
+
+    /// All that has come since it was asked last.
+    fn heard(&self) -> Vec<(i32, String)> {
+        let mut heard = Vec::new();
+        loop {
+            let mut text = [0; 512];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let into = &mut [IoSliceMut::new(&mut text)];
+            let Ok(message) = recvmsg(&self.0, into, &mut control, RecvFlags::DONTWAIT) else {
+                return heard;
+            };
+            let of = control.drain().find_map(|message| match message {
+                RecvAncillaryMessage::ScmCredentials(of) => Some(of.pid.as_raw_nonzero().get()),
+                _ => None,
+            });
+            let said = String::from_utf8_lossy(&text[..message.bytes]).into_owned();
+            heard.push((of.expect("the kernel says who it is"), said));
+        }
+    }
+}
+
+#[test]
+fn a_process_that_was_succeeded_starts_nobody_and_leaves_the_service_manager_to_its_successor() {
+    let folder = Folder::new("succeeded");
+    let (place, socket) = (folder.0.join("place"), folder.0.join("notify"));
+    // By a name of its own, which is found among all processes.
+    let name = format!("up{}", std::process::id());
+    let program = folder.0.join(&name);
+    fs::copy(UPRING, &program).expect("there is room");
+    let manager = Manager::at(&socket);
+    let listen = free();
+    let mut command = Command::new(&program);
+    command.args(["--listen", &listen, "--workers", "1", "--hand-over", shown(&place)]);
+    command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "100000");
+    let Some(old) = Served::of(command) else { return };
+    let kept = switched(&listen);
+    wait_until(|| place.exists());
+    old.signal(Signal::USR2);
+    let new = Started::by(&old);
+    wait_until(|| place.exists());
+    // What it was about to say as it was succeeded.
+    thread::sleep(Duration::from_millis(200));
+    manager.heard();
+    match Command::new("pgrep").args(["-n", "-x", &name]).output() {
+        Ok(output) => {
+            assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), new.id().to_string())
+        }
+        Err(_) => eprintln!("SKIPPED: there is no pgrep here"),
+    }
+    let serves = format!("process {} has taken this one's place", new.id());
+    old.signal(Signal::USR2);
+    old.hears(&format!("not replaced: {serves}"), 1);
+    old.signal(Signal::HUP);
+    old.hears(&format!("not reloaded: {serves}"), 1);
+    old.signal(Signal::TERM);
+    old.hears("stopping, which began when process", 1);
+    // Several signs of life.
+    thread::sleep(Duration::from_millis(500));
+    let heard = manager.heard();
+    let is_of_new = |(of, said): &(i32, String)| *of == new.id() && said == "WATCHDOG=1\n";
+    assert!(!heard.is_empty() && heard.iter().all(is_of_new), "{heard:?}");
+    assert_eq!(old.log().matches("is to take over").count(), 1, "{}", old.log());
+    // It still drains, and the other serves.
+    drop(kept);
+    let mut old = old;
+    assert_eq!(old.process.wait().expect("it was started").code(), Some(0), "{}", old.log());
+    drop(switched(&listen));
+}
