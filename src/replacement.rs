@@ -4,6 +4,8 @@
 use std::env;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +20,9 @@ use upring::server::{
 };
 
 use crate::service;
+
+/// Where a program is looked for if nothing says where (execvp(3), confstr(_CS_PATH)).
+const USUAL_PATH: &str = "/bin:/usr/bin";
 
 /// The first descriptor that a service manager passes (SD_LISTEN_FDS_START).
 const FIRST_PASSED: u64 = 3;
@@ -205,14 +210,29 @@ fn of_service_manager(mut passed: ListenFd) -> std::io::Result<Inherited> {
     Inherited::of_manager(sockets)
 }
 
-/// The file of a program that was called so.
+/// The file of a program that was called so, by whatever links lead to it: where they lead may be another version
+/// by the time it is started anew.
 fn find_program(called: OsString) -> std::io::Result<PathBuf> {
-    let called = PathBuf::from(called);
-    match called.components().count() {
-        // By the search path: what is in memory says where it was.
-        0 | 1 => env::current_exe(),
-        _ => std::path::absolute(called),
+    if called.as_bytes().contains(&b'/') {
+        return std::path::absolute(called);
     }
+    // execvp(3): the first one that may be executed.
+    let folders = env::var_os("PATH").unwrap_or_else(|| USUAL_PATH.into());
+    let files = env::split_paths(&folders).map(|folder| folder.join(&called));
+    match files.into_iter().find(|file| is_program(file)) {
+        Some(file) if is_this_program(&file) => std::path::absolute(file),
+        // It may be called by any name: what is in memory says where it was.
+        _ => env::current_exe(),
+    }
+}
+
+fn is_program(file: &Path) -> bool {
+    file.is_file() && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+fn is_this_program(file: &Path) -> bool {
+    let identity = |path: &Path| path.metadata().map(|found| (found.dev(), found.ino())).ok();
+    identity(file).is_some_and(|found| Some(found) == identity(Path::new("/proc/self/exe")))
 }
 
 /// Starts what is at the place of this program now, with the same arguments.
@@ -227,7 +247,7 @@ pub(crate) fn start() -> Result<(), String> {
     }
     let shown = program.display();
     let mut successor = command.spawn().map_err(|error| format!("{shown}: {error}"))?;
-    tracing::info!("process {} is to take over", successor.id());
+    tracing::info!("process {} is to take over: {shown}", successor.id());
     let wait = move || match successor.wait().map(ended) {
         Ok(how) => tracing::error!("the process that was to take over {how}"),
         Err(error) => tracing::error!("the process that was to take over is lost: {error}"),

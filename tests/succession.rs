@@ -8,8 +8,10 @@ use std::fs;
 use std::io::{IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -62,6 +64,10 @@ impl Started {
 
     fn id(&self) -> i32 {
         self.0.as_raw_nonzero().get()
+    }
+
+    fn program(&self) -> PathBuf {
+        fs::read_link(format!("/proc/{}/exe", self.id())).expect("it runs")
     }
 }
 
@@ -148,4 +154,46 @@ fn a_process_that_was_succeeded_starts_nobody_and_leaves_the_service_manager_to_
     let mut old = old;
     assert_eq!(old.process.wait().expect("it was started").code(), Some(0), "{}", old.log());
     drop(switched(&listen));
+}
+
+/// A link to the version that is installed, which is how packages without a manager are upgraded and taken back.
+#[test]
+fn the_program_that_is_started_anew_is_the_one_that_was_called_and_not_where_its_link_led() {
+    let folder = Folder::new("called");
+    let (link, versions) =
+        (folder.0.join("bin/upring"), ["1", "2"].map(|name| folder.0.join(name)));
+    fs::create_dir(folder.0.join("bin")).expect("it is ours");
+    fs::create_dir_all(folder.0.join("empty/upring")).expect("a folder is no program");
+    fs::copy(UPRING, &versions[0]).expect("there is room");
+    fs::copy(UPRING, &versions[1]).expect("there is room");
+    let search =
+        format!("/nowhere:{}:{}", shown(&folder.0.join("empty")), shown(&folder.0.join("bin")));
+    let own = fs::canonicalize(UPRING).expect("it is built");
+    for (program, called, started, is_found) in [
+        (Path::new("upring"), "upring", &link, &versions[1]),
+        (&link, shown(&link), &link, &versions[1]),
+        (&link, "./bin/upring", &link, &versions[1]),
+        // Of that name there is another program, or none.
+        (Path::new(UPRING), "upring", &own, &own),
+        (Path::new(UPRING), "-sh", &own, &own),
+    ] {
+        let _ = fs::remove_file(&link);
+        symlink(&versions[0], &link).expect("it is ours");
+        let (listen, place) = (free(), folder.0.join("place"));
+        let mut command = Command::new(program);
+        command.arg0(called).env("PATH", &search).current_dir(&folder.0);
+        command.args(["--listen", &listen, "--workers", "1", "--hand-over", shown(&place)]);
+        let Some(mut old) = Served::of(command) else { return };
+        fs::remove_file(&link).expect("it is there");
+        symlink(&versions[1], &link).expect("it is ours");
+        wait_until(|| place.exists());
+        old.signal(Signal::USR2);
+        let new = Started::by(&old);
+        assert_eq!(&new.program(), is_found, "{called}: {}", old.log());
+        let named = format!("is to take over: {}", started.display());
+        assert!(old.log().contains(&named), "{called}: {}", old.log());
+        assert_eq!(old.process.wait().expect("it was started").code(), Some(0));
+        drop(new);
+        wait_until(|| !place.exists());
+    }
 }
