@@ -235,8 +235,9 @@ fn is_this_program(file: &Path) -> bool {
     identity(file).is_some_and(|found| Some(found) == identity(Path::new("/proc/self/exe")))
 }
 
-/// Starts what is at the place of this program now, with the same arguments.
-pub(crate) fn start() -> Result<(), String> {
+/// Starts what is at the place of this program now, with the same arguments: `place` is told once it has taken
+/// over.
+pub(crate) fn start(place: &Successor) -> Result<(), String> {
     let program = PROGRAM.get().ok_or("it is not known which file this program is")?;
     let mut command = Command::new(program);
     // Sockets that were passed to this process are handed over, not inherited.
@@ -246,10 +247,11 @@ pub(crate) fn start() -> Result<(), String> {
         command.env_remove(name);
     }
     let shown = program.display();
+    let place = place.clone();
     let mut successor = command.spawn().map_err(|error| format!("{shown}: {error}"))?;
     tracing::info!("process {} is to take over: {shown}", successor.id());
-    let wait = move || match successor.wait().map(ended) {
-        Ok(how) => tracing::error!("the process that was to take over {how}"),
+    let wait = move || match successor.wait() {
+        Ok(status) => say_how_it_ended(successor.id(), status, &place),
         Err(error) => tracing::error!("the process that was to take over is lost: {error}"),
     };
     if let Err(error) = thread::Builder::new().name("successor".to_owned()).spawn(wait) {
@@ -258,6 +260,13 @@ pub(crate) fn start() -> Result<(), String> {
     Ok(())
 }
 
-fn ended(status: ExitStatus) -> String {
-    format!("has ended: {status}")
+/// Of a process that was started here: it has served meanwhile if it was the one that took over.
+fn say_how_it_ended(process: u32, status: ExitStatus, place: &Successor) {
+    match place.process() == Some(process) {
+        true if status.success() => {
+            tracing::info!("process {process}, which had taken over, has ended: {status}");
+        }
+        true => tracing::error!("process {process}, which had taken over, has ended: {status}"),
+        false => tracing::error!("process {process}, which was to take over, has ended: {status}"),
+    }
 }

@@ -57,7 +57,7 @@ impl Started {
     fn by(served: &Served) -> Started {
         served.hears("has taken over", 1);
         let log = served.log();
-        let named = log.split("process ").find_map(|rest| rest.split_once(" is to take over"));
+        let named = log.split("process ").find_map(|rest| rest.split_once(" has taken over"));
         let id = named.expect("it is named").0.parse().expect("a number");
         Started(Pid::from_raw(id).expect("not zero"))
     }
@@ -196,4 +196,39 @@ fn the_program_that_is_started_anew_is_the_one_that_was_called_and_not_where_its
         drop(new);
         wait_until(|| !place.exists());
     }
+}
+
+#[test]
+fn the_end_of_a_successor_is_an_error_if_it_has_failed_and_not_if_it_has_served_until_it_was_told()
+{
+    let folder = Folder::new("ended");
+    let (listen, place) = (free(), folder.0.join("place"));
+    let file = |text: &str| {
+        let text =
+            format!("hand_over = '{}'\n[[listen]]\naddress = '{listen}'\n{text}", shown(&place));
+        folder.write(
+            "a.toml",
+            &format!("workers = 1\n{text}[[route]]\npath = '/echo'\nupgrade = 'echo'\n"),
+        )
+    };
+    let path = file("");
+    let Some(old) = Served::start(&["--config", shown(&path)], &[]) else { return };
+    let kept = switched(&listen);
+    wait_until(|| place.exists());
+    file("unknown = 1\n");
+    old.signal(Signal::USR2);
+    old.hears(", which was to take over, has ended: exit status: 78", 1);
+    assert!(old.log().contains("ERROR"), "{}", old.log());
+    file("");
+    old.signal(Signal::USR2);
+    let new = Started::by(&old);
+    wait_until(|| place.exists());
+    let id = new.id();
+    drop(new);
+    old.hears(&format!("process {id}, which had taken over, has ended: exit status: 0"), 1);
+    let log = old.log();
+    let line = log.lines().find(|line| line.contains("had taken over")).expect("it was heard");
+    assert!(line.contains(" INFO "), "{line}");
+    assert_eq!(log.matches("ERROR").count(), 1, "{log}");
+    drop(kept);
 }

@@ -53,7 +53,10 @@ impl Operator {
     /// Starts the program anew, as it is on disk now: it takes this process's place.
     fn replace(&self) {
         let is_offered = self.options.hand_over.is_some() || self.started.hand_over().is_some();
-        let started = if is_offered { replacement::start() } else { Err(NO_PLACE.to_owned()) };
+        let started = match is_offered {
+            true => replacement::start(&self.successor),
+            false => Err(NO_PLACE.to_owned()),
+        };
         if let Err(why) = started {
             tracing::error!("not replaced, this process goes on: {why}");
         }
