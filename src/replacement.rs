@@ -14,7 +14,7 @@ use std::thread;
 
 use listenfd::ListenFd;
 use upring::admin::Admin;
-use upring::config::Listener;
+use upring::config::{ListenAddress, Listener};
 use upring::server::{
     Abandoned, Inherited, Offer, Offered, OpenOffer, Predecessor, Running, ServerError, take_over,
 };
@@ -34,6 +34,8 @@ static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 pub(crate) struct Place {
     pub(crate) inherited: Inherited,
     predecessor: Option<Predecessor>,
+    /// Where sockets of a service manager listen, with the names that it has for them.
+    passed: Vec<(ListenAddress, Option<String>)>,
     /// Of the process before, and not wanted any more.
     abandoned: Abandoned,
     /// Where a successor will ask.
@@ -80,15 +82,17 @@ impl Place {
                 return Ok(Place::of(inherited, Some(predecessor), Some(path.clone())));
             }
         }
-        let inherited = of_service_manager(passed)
+        let (inherited, names) = of_service_manager(passed)
             .map_err(|error| format!("the sockets of the service manager (LISTEN_FDS): {error}"))?;
-        Ok(Place::of(inherited, None, path))
+        let passed = inherited.addresses().cloned().zip(names).collect();
+        Ok(Place { passed, ..Place::of(inherited, None, path) })
     }
 
     fn of(inherited: Inherited, predecessor: Option<Predecessor>, path: Option<PathBuf>) -> Place {
         let (abandoned, told) = (Abandoned::default(), Arc::default());
         let successor = Successor::default();
-        Place { inherited, predecessor, abandoned, path, open: None, told, successor }
+        let (passed, open) = (Vec::new(), None);
+        Place { inherited, predecessor, passed, abandoned, path, open, told, successor }
     }
 
     /// The same, of a process that may be told to stop.
@@ -117,6 +121,31 @@ impl Place {
         self.open = open.transpose()?;
         // Nobody was let in yet.
         self.is_still_wanted()
+    }
+
+    /// Says which of the sockets that were there are of none of these addresses, before anything fails for it: who
+    /// listens there is this process.
+    pub(crate) fn tell_of_unwanted(&self, wanted: &[&ListenAddress]) {
+        let is_unwanted = |at: &ListenAddress| !wanted.contains(&at);
+        for (at, name) in self.passed.iter().filter(|(at, _)| is_unwanted(at)) {
+            let name = name.as_ref().map_or(String::new(), |name| format!(" ({name})"));
+            tracing::warn!(
+                "the socket at {at} that the service manager passes{name} belongs to no `[[listen]]`: who \
+                 connects there waits for an answer in vain; name its address in one, as it stands here, or \
+                 take it out of the socket unit"
+            );
+        }
+        // A socket for each worker.
+        let mut left: Vec<_> = match &self.predecessor {
+            Some(_) => self.inherited.addresses().filter(|at| is_unwanted(at)).collect(),
+            None => Vec::new(),
+        };
+        left.dedup();
+        for at in left {
+            tracing::info!(
+                "the process before listens on {at}, which this configuration does not name: nobody will"
+            );
+        }
     }
 
     /// What a server that listens here is given; the rest is let go of.
@@ -196,18 +225,22 @@ pub(crate) fn passed() -> Result<ListenFd, String> {
     Ok(ListenFd::from_env())
 }
 
-/// sd_listen_fds(3).
-fn of_service_manager(mut passed: ListenFd) -> std::io::Result<Inherited> {
+/// sd_listen_fds(3): the sockets, and a name for each if there are names.
+fn of_service_manager(
+    mut passed: ListenFd,
+) -> std::io::Result<(Inherited, impl Iterator<Item = Option<String>>)> {
     let mut sockets = Vec::<OwnedFd>::new();
     for index in 0..passed.len() {
-        // Each is of one kind; what it is not is said by an error.
+        // Each is of one kind, and taken once; what it is not is said by an error.
         match passed.take_tcp_listener(index) {
-            Ok(Some(listener)) => sockets.push(listener.into()),
-            Ok(None) => {}
+            Ok(listener) => sockets.extend(listener.map(OwnedFd::from)),
             Err(_) => sockets.extend(passed.take_unix_listener(index)?.map(OwnedFd::from)),
         }
     }
-    Inherited::of_manager(sockets)
+    let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let names = names.split(':').map(|name| Some(name.to_owned()).filter(|name| !name.is_empty()));
+    let names = names.collect::<Vec<_>>().into_iter().chain(std::iter::repeat(None));
+    Ok((Inherited::of_manager(sockets)?, names))
 }
 
 /// The file of a program that was called so, by whatever links lead to it: where they lead may be another version

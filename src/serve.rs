@@ -190,7 +190,10 @@ fn serve(
     operator: Operator,
 ) -> Result<(), Failure> {
     let metrics = server.metrics();
-    let mut later = operator.options.admin.as_ref().or(site.admin()).map(|address| {
+    let admin_at = operator.options.admin.as_ref().or(site.admin());
+    let served = site.config().listen.iter().map(|listener| &listener.address);
+    place.tell_of_unwanted(&served.chain(admin_at).collect::<Vec<_>>());
+    let mut later = admin_at.map(|address| {
         let (address, own) = (address.clone(), place.inherited.split(address));
         let is_answered = place.has_predecessor() && !own.is_empty();
         (is_answered, move || Admin::start_on(address, metrics, own))
