@@ -25,6 +25,7 @@ use upring::admin::{Admin, AdminError};
 use upring::config::{HostKind, ListenAddress, Listener};
 use upring::files::Files;
 use upring::resource::Resource;
+use upring::ring::Cause;
 use upring::server::{Offered, Running, Server, ServerError};
 use upring::site::{Catalog, Faults, LogSettings, Served, Site};
 
@@ -87,8 +88,24 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     let ended = serve(&site, signals, server, place, operator);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Admin(error)) => give_up(&error.to_string()),
+        Err(Failure::Admin(error)) => give_up(&admin_fault(&error)),
         Err(Failure::Server(error)) => ended_early(&error),
+    }
+}
+
+/// An error of the admin listener, and who is likely to be in the way: that of a server which is ending stays until
+/// nobody is left whom it could be asked about.
+fn admin_fault(error: &AdminError) -> String {
+    match error {
+        AdminError::Server(ServerError::Setup(setup))
+            if matches!(setup.cause(), Cause::AddressInUse | Cause::SocketInUse) =>
+        {
+            format!(
+                "{error}; a server that is ending keeps its admin listener until its connections have \
+                 ended: start again then, or have `hand_over` in both, and this one takes its place"
+            )
+        }
+        _ => error.to_string(),
     }
 }
 
