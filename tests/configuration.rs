@@ -116,6 +116,65 @@ fn what_serve_would_refuse_is_told_by_check_in_the_same_words() {
     assert_eq!(told.matches("upring: ").count(), 3, "{told}");
 }
 
+/// The working directory is that of whoever starts it: `/` under a service manager.
+#[test]
+fn paths_are_relative_to_the_file_that_says_them_and_those_of_options_to_the_working_directory() {
+    let folder = Folder::new("relative");
+    let elsewhere = folder.0.join("elsewhere");
+    fs::create_dir_all(elsewhere.join("sub")).expect("it is ours");
+    let route = "[[route]]\npath = '/plain'\nanswer = {}\n";
+    let config = |below: &str| {
+        let text = format!(
+            "workers = 1\nhand_over = '{below}place'\n[[listen]]\naddress = 'unix:{below}web'\n\
+             [admin]\nlisten = 'unix:{below}admin'\n[log]\naccess = '{below}access.log'\n{route}"
+        );
+        folder.write("a.toml", &text);
+    };
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new(UPRING);
+        command.args(arguments).current_dir(&elsewhere);
+        command
+    };
+    let there = |folder: &Path, names: &[&str]| {
+        names.iter().filter(|name| folder.join(name).exists()).count()
+    };
+    config("");
+    let checked = command(&["check", "../a.toml"]).output().expect("it is built");
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    let Some(served) = Served::of(command(&["--config", "../a.toml"])) else { return };
+    let names = ["place", "web", "admin", "access.log"];
+    wait_for(|| there(&folder.0, &names) == 4);
+    assert_eq!(there(&elsewhere, &names), 0);
+    let (code, log) = served.end();
+    assert_eq!((code, there(&folder.0, &names)), (Some(0), 1), "{log}");
+    // Of options.
+    let options = ["--listen", "unix:web", "--admin", "unix:admin", "--hand-over", "place"];
+    let arguments = [&["--config", "../a.toml"][..], &options].concat();
+    let served = Served::of(command(&arguments)).expect("it could before");
+    wait_for(|| there(&elsewhere, &names) == 3);
+    assert_eq!((served.end().0, there(&elsewhere, &names)), (Some(0), 0));
+    // A folder that is in the working directory alone: told beforehand, and in the same words.
+    config("sub/");
+    let said = |arguments: &[&str]| {
+        let output = command(arguments).output().expect("it is built");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, checked) = said(&["check", "../a.toml"]);
+    assert_eq!(code, Some(78), "{checked}");
+    for path in ["unix:../sub/web", "unix:../sub/admin", "../sub/access.log", "../sub/place"] {
+        assert!(checked.contains(path), "no {path} in {checked}");
+    }
+    assert_eq!(said(&["serve", "--config", "../a.toml"]), (Some(69), checked));
+}
+
+fn wait_for(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it does not come to that");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn the_defaults_that_are_printed_are_a_file_that_is_right() {
     let folder = Folder::new("defaults");
