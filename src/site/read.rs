@@ -379,6 +379,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_a_tunnel_is_said_once() {
+        for (options, told) in [
+            ("", "-:3:11: the upgrade handler `tunnel`: `to` says where it leads: host:port"),
+            ("options = {}", "-:3:11: the upgrade handler `tunnel`: `to` says where it leads"),
+            ("options = { to = 1 }", "-:4:18: `to` is a string, not a number"),
+            ("options = { to = 'x' }", "-:4:18: \"x\" has no port"),
+            (
+                "options = { to = '127.0.0.1:9', protocol = 'a b' }",
+                "-:4:44: a protocol is a token (RFC 9110 §7.8)",
+            ),
+        ] {
+            let found = faults(&format!("[[route]]\npath = '/'\nupgrade = 'tunnel'\n{options}"));
+            assert_eq!(found.matches("-:").count(), 1, "{options}: {found}");
+            assert!(found.starts_with(told), "{options}: {found}");
+        }
+    }
+
+    #[test]
     fn all_that_is_wrong_is_said_in_its_order() {
         let found =
             faults("[[listen]]\n[limits]\na = 1\n[[route]]\npath = '/'\nanswer = {}\nb = 2\n");
