@@ -1,6 +1,7 @@
 //! The built binary and its configuration: what goes before what, what is said of a wrong one, and a
 //! reload that no connection notices.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -207,6 +208,25 @@ fn an_option_goes_before_the_environment_before_the_file_before_the_default() {
         }
         assert!(told.contains("\ntarget_bytes_max=8192\n"), "{told}");
     }
+}
+
+#[test]
+fn the_operator_is_told_of_every_variable_that_the_program_takes() {
+    let help = String::from_utf8(run(&["--help"]).stdout).expect("it is text");
+    let names = |text: &str, mark: &str| {
+        let parts = text.split(mark).skip(1);
+        let name = |part: &str| {
+            let end = part.find(|byte: char| byte != '_' && !byte.is_ascii_uppercase());
+            part[..end.unwrap_or(part.len())].to_owned()
+        };
+        parts.map(name).filter(|name| name.starts_with("UPRING_")).collect::<BTreeSet<_>>()
+    };
+    let taken = names(&help, "[env: ");
+    assert!(taken.contains("UPRING_CONFIG") && taken.len() > 9, "{help}");
+    let document = include_str!("../OPERATING.md");
+    let (_, order) = document.split_once("**What goes before what**").expect("it is there");
+    let (order, _) = order.split_once(", the file, the default").expect("it ends so");
+    assert_eq!(names(order, "`"), taken);
 }
 
 #[test]
