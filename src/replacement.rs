@@ -3,6 +3,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -142,9 +143,16 @@ impl Place {
         };
         left.dedup();
         for at in left {
-            tracing::info!(
-                "the process before listens on {at}, which this configuration does not name: nobody will"
-            );
+            match wanted.contains(&&with_any_port(at)) {
+                // Which of them it was is not known: there may be two at one address.
+                true => tracing::warn!(
+                    "the process before listens on {at}, and this one, for port 0 in its configuration, on a \
+                     port of its own: clients have to find it anew; a port that is named goes along"
+                ),
+                false => tracing::info!(
+                    "the process before listens on {at}, which this configuration does not name: nobody will"
+                ),
+            }
         }
     }
 
@@ -196,6 +204,14 @@ impl Place {
                 Ok(None)
             }
         }
+    }
+}
+
+/// What stands in a configuration for it if the kernel has chosen its port.
+fn with_any_port(at: &ListenAddress) -> ListenAddress {
+    match at {
+        ListenAddress::Tcp(at) => SocketAddr::new(at.ip(), 0).into(),
+        unix @ ListenAddress::Unix(_) => unix.clone(),
     }
 }
 

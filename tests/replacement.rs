@@ -820,6 +820,25 @@ fn an_address_that_a_successor_does_not_serve_any_more_is_told_once() {
 }
 
 #[test]
+fn a_port_that_the_kernel_chooses_is_said_to_be_another_one_after_a_replacement() {
+    let folder = Folder::new("any-port");
+    let place = folder.0.join("place");
+    let shown = place.to_str().expect("a name of ours");
+    let arguments = ["--listen", "127.0.0.1:0", "--workers", "2", "--hand-over", shown];
+    let Some(mut first) = Served::start(&arguments, &[]) else { return };
+    wait_until(|| place.exists());
+    let second = Served::start(&arguments, &[]).expect("the one before could");
+    first.hears("has taken over", 1);
+    assert_eq!(first.process.wait().expect("it was started").code(), Some(0));
+    let (before, after) = (first.address.clone(), second.address.clone());
+    assert_ne!(before, after);
+    let (code, log) = second.end();
+    let told = format!("the process before listens on {before}, and this one, for port 0");
+    assert_eq!((code, log.matches(&told).count()), (Some(0), 1), "{log}");
+    assert_eq!(log.matches("WARN").count(), 1, "{log}");
+}
+
+#[test]
 fn sockets_that_a_service_manager_passes_are_served() {
     for workers in ["1", "3"] {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
