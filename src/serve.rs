@@ -25,6 +25,7 @@ use upring::admin::{Admin, AdminError};
 use upring::config::{HostKind, ListenAddress, Listener};
 use upring::files::Files;
 use upring::resource::Resource;
+use upring::ring::Cause;
 use upring::server::{Offered, Running, Server, ServerError};
 use upring::site::{Catalog, Faults, LogSettings, Served, Site};
 
@@ -82,12 +83,29 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         Ok(Err(error)) => return give_up(&error),
         Err(error) => return ended_early(&error),
     };
-    let operator = Operator { options: options.clone(), catalog, log, started: site.clone() };
+    let (started, successor) = (site.clone(), place.successor());
+    let operator = Operator { options: options.clone(), catalog, log, started, successor };
     let ended = serve(&site, signals, server, place, operator);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Admin(error)) => give_up(&error.to_string()),
+        Err(Failure::Admin(error)) => give_up(&admin_fault(&error)),
         Err(Failure::Server(error)) => ended_early(&error),
+    }
+}
+
+/// An error of the admin listener, and who is likely to be in the way: that of a server which is ending stays until
+/// nobody is left whom it could be asked about.
+fn admin_fault(error: &AdminError) -> String {
+    match error {
+        AdminError::Server(ServerError::Setup(setup))
+            if matches!(setup.cause(), Cause::AddressInUse | Cause::SocketInUse) =>
+        {
+            format!(
+                "{error}; a server that is ending keeps its admin listener until its connections have \
+                 ended: start again then, or have `hand_over` in both, and this one takes its place"
+            )
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -189,7 +207,10 @@ fn serve(
     operator: Operator,
 ) -> Result<(), Failure> {
     let metrics = server.metrics();
-    let mut later = operator.options.admin.as_ref().or(site.admin()).map(|address| {
+    let admin_at = operator.options.admin.as_ref().or(site.admin());
+    let served = site.config().listen.iter().map(|listener| &listener.address);
+    place.tell_of_unwanted(&served.chain(admin_at).collect::<Vec<_>>());
+    let mut later = admin_at.map(|address| {
         let (address, own) = (address.clone(), place.inherited.split(address));
         let is_answered = place.has_predecessor() && !own.is_empty();
         (is_answered, move || Admin::start_on(address, metrics, own))
@@ -238,8 +259,11 @@ fn settle(
     let (stopper, reloader) = (running.stopper(), running.reloader());
     let access_log = running.access_log();
     let watchdog = running.watchdog();
-    let watch = service::interval(site.watchdog())
-        .map(|interval| Ready::thread("watchdog", move || service::watch(watchdog, interval)));
+    let successor = place.successor();
+    let is_service = move || successor.process().is_none();
+    let watch = service::interval(site.watchdog()).map(|interval| {
+        Ready::thread("watchdog", move || service::watch(watchdog, interval, is_service))
+    });
     let watch = watch.transpose()?;
     certificates::warn(&reloader.certificates());
     let certificates = certificates::watching(&reloader)

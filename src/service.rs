@@ -105,8 +105,9 @@ fn sign_of_life() -> Option<Duration> {
 }
 
 /// Looks at the cores every `interval`, for ever, and says what it finds. A service manager that wants a sign
-/// of life gets it as long as every core turns: it ends a process that is stuck, if it was told to.
-pub(crate) fn watch(mut watchdog: Watchdog, interval: Duration) {
+/// of life gets it as long as every core turns and this process is the service: it ends a process that is stuck,
+/// if it was told to.
+pub(crate) fn watch(mut watchdog: Watchdog, interval: Duration, is_service: impl Fn() -> bool) {
     let is_wanted = sign_of_life().is_some();
     let mut last = Instant::now();
     loop {
@@ -114,7 +115,7 @@ pub(crate) fn watch(mut watchdog: Watchdog, interval: Duration) {
         let now = Instant::now();
         let found = watchdog.look(now - std::mem::replace(&mut last, now));
         found.iter().for_each(say);
-        if is_wanted && watchdog.is_well() {
+        if is_wanted && watchdog.is_well() && is_service() {
             tell_at_once(&[NotifyState::Watchdog]);
         }
     }

@@ -1,6 +1,7 @@
 //! The built binary and its configuration: what goes before what, what is said of a wrong one, and a
 //! reload that no connection notices.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -116,6 +117,65 @@ fn what_serve_would_refuse_is_told_by_check_in_the_same_words() {
     assert_eq!(told.matches("upring: ").count(), 3, "{told}");
 }
 
+/// The working directory is that of whoever starts it: `/` under a service manager.
+#[test]
+fn paths_are_relative_to_the_file_that_says_them_and_those_of_options_to_the_working_directory() {
+    let folder = Folder::new("relative");
+    let elsewhere = folder.0.join("elsewhere");
+    fs::create_dir_all(elsewhere.join("sub")).expect("it is ours");
+    let route = "[[route]]\npath = '/plain'\nanswer = {}\n";
+    let config = |below: &str| {
+        let text = format!(
+            "workers = 1\nhand_over = '{below}place'\n[[listen]]\naddress = 'unix:{below}web'\n\
+             [admin]\nlisten = 'unix:{below}admin'\n[log]\naccess = '{below}access.log'\n{route}"
+        );
+        folder.write("a.toml", &text);
+    };
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new(UPRING);
+        command.args(arguments).current_dir(&elsewhere);
+        command
+    };
+    let there = |folder: &Path, names: &[&str]| {
+        names.iter().filter(|name| folder.join(name).exists()).count()
+    };
+    config("");
+    let checked = command(&["check", "../a.toml"]).output().expect("it is built");
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    let Some(served) = Served::of(command(&["--config", "../a.toml"])) else { return };
+    let names = ["place", "web", "admin", "access.log"];
+    wait_for(|| there(&folder.0, &names) == 4);
+    assert_eq!(there(&elsewhere, &names), 0);
+    let (code, log) = served.end();
+    assert_eq!((code, there(&folder.0, &names)), (Some(0), 1), "{log}");
+    // Of options.
+    let options = ["--listen", "unix:web", "--admin", "unix:admin", "--hand-over", "place"];
+    let arguments = [&["--config", "../a.toml"][..], &options].concat();
+    let served = Served::of(command(&arguments)).expect("it could before");
+    wait_for(|| there(&elsewhere, &names) == 3);
+    assert_eq!((served.end().0, there(&elsewhere, &names)), (Some(0), 0));
+    // A folder that is in the working directory alone: told beforehand, and in the same words.
+    config("sub/");
+    let said = |arguments: &[&str]| {
+        let output = command(arguments).output().expect("it is built");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, checked) = said(&["check", "../a.toml"]);
+    assert_eq!(code, Some(78), "{checked}");
+    for path in ["unix:../sub/web", "unix:../sub/admin", "../sub/access.log", "../sub/place"] {
+        assert!(checked.contains(path), "no {path} in {checked}");
+    }
+    assert_eq!(said(&["serve", "--config", "../a.toml"]), (Some(69), checked));
+}
+
+fn wait_for(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it does not come to that");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn the_defaults_that_are_printed_are_a_file_that_is_right() {
     let folder = Folder::new("defaults");
@@ -148,6 +208,25 @@ fn an_option_goes_before_the_environment_before_the_file_before_the_default() {
         }
         assert!(told.contains("\ntarget_bytes_max=8192\n"), "{told}");
     }
+}
+
+#[test]
+fn the_operator_is_told_of_every_variable_that_the_program_takes() {
+    let help = String::from_utf8(run(&["--help"]).stdout).expect("it is text");
+    let names = |text: &str, mark: &str| {
+        let parts = text.split(mark).skip(1);
+        let name = |part: &str| {
+            let end = part.find(|byte: char| byte != '_' && !byte.is_ascii_uppercase());
+            part[..end.unwrap_or(part.len())].to_owned()
+        };
+        parts.map(name).filter(|name| name.starts_with("UPRING_")).collect::<BTreeSet<_>>()
+    };
+    let taken = names(&help, "[env: ");
+    assert!(taken.contains("UPRING_CONFIG") && taken.len() > 9, "{help}");
+    let document = include_str!("../OPERATING.md");
+    let (_, order) = document.split_once("**What goes before what**").expect("it is there");
+    let (order, _) = order.split_once(", the file, the default").expect("it ends so");
+    assert_eq!(names(order, "`"), taken);
 }
 
 #[test]

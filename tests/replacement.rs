@@ -738,6 +738,106 @@ fn sockets_that_are_announced_and_not_passed_keep_it_from_starting() {
     assert_eq!(told.lines().count(), 1, "{told}");
 }
 
+/// What a server says on standard error that was passed one socket, and how it has ended if it has by itself.
+fn told_on(socket: OwnedFd, names: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, UPRING]).args(arguments).env("LISTEN_FDNAMES", names);
+    let mut process = command
+        .stdin(socket)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("there is a shell");
+    let mut output = process.stdout.take().expect("it is piped");
+    let is_served = output.read(&mut [0]).expect("a pipe") > 0;
+    if is_served {
+        kill_process(Pid::from_child(&process), Signal::TERM).expect("it runs");
+    }
+    let output = process.wait_with_output().expect("it was started");
+    let code = output.status.code().filter(|_| !is_served);
+    (code, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_socket_that_is_passed_for_an_address_that_is_not_served_is_warned_of_by_address_and_name() {
+    let bound = |address: &str| {
+        let listener = TcpListener::bind(address).ok()?;
+        let at = listener.local_addr().ok()?;
+        Some((OwnedFd::from(listener), at))
+    };
+    let told = |at: &dyn std::fmt::Display, name: &str| {
+        format!(
+            "the socket at {at} that the service manager passes{name} belongs to no `[[listen]]`"
+        )
+    };
+    let (socket, at) = bound("127.0.0.1:0").expect("loopback is there");
+    let port = free_port();
+    let other = ["--listen", &format!("127.0.0.1:{port}"), "--workers", "1"];
+    for (names, shown) in [("web.socket", " (web.socket)"), ("", "")] {
+        let socket = socket.try_clone().expect("a descriptor");
+        let (code, log) = told_on(socket, names, &other);
+        if log.contains("io_uring_setup") {
+            return eprintln!("SKIPPED, the server cannot start here: {log}");
+        }
+        assert_eq!((code, log.matches(&told(&at, shown)).count()), (None, 1), "{log}");
+        assert!(log.contains("WARN") && log.contains("take it out of the socket unit"), "{log}");
+    }
+    // Whose it is needs no word, be it the admin listener.
+    let shown = at.to_string();
+    let admin = [&other[..], &["--admin", &shown]].concat();
+    let (code, log) = told_on(socket.try_clone().expect("a descriptor"), "", &admin);
+    assert!(code.is_none() && !log.contains("service manager"), "{log}");
+    drop(socket);
+    // And it is told before what comes of it: the socket is in the way of the address.
+    let Some((socket, at)) = bound("[::]:0") else {
+        return eprintln!("SKIPPED: there is no IPv6 here");
+    };
+    let (code, log) = told_on(socket, "", &["--listen", &format!("0.0.0.0:{}", at.port())]);
+    let (cause, fault) = (log.find(&told(&at, "")), log.find("another process listens there"));
+    assert!(code == Some(69) && cause.is_some() && cause < fault, "{log}");
+}
+
+#[test]
+fn an_address_that_a_successor_does_not_serve_any_more_is_told_once() {
+    let folder = Folder::new("dropped");
+    let (place, gone) = (folder.0.join("place"), format!("127.0.0.1:{}", free_port()));
+    let more = format!("[[listen]]\naddress = '{gone}'\n");
+    let config = |more: &str| configuration(&folder, &place, more).replace("= 1\n", "= 3\n");
+    let file = folder.write("a.toml", &config(&more));
+    let arguments = ["--config", file.to_str().expect("a name of ours")];
+    let Some(mut first) = Served::start(&arguments, &[]) else { return };
+    wait_until(|| place.exists());
+    folder.write("a.toml", &config(""));
+    let second = Served::start(&arguments, &[]).expect("the one before could");
+    first.hears("has taken over", 1);
+    assert_eq!(first.process.wait().expect("it was started").code(), Some(0));
+    let (code, log) = second.end();
+    let told =
+        format!("the process before listens on {gone}, which this configuration does not name");
+    assert_eq!((code, log.matches(&told).count()), (Some(0), 1), "{log}");
+    assert_eq!(log.matches("the process before listens on").count(), 1, "{log}");
+}
+
+#[test]
+fn a_port_that_the_kernel_chooses_is_said_to_be_another_one_after_a_replacement() {
+    let folder = Folder::new("any-port");
+    let place = folder.0.join("place");
+    let shown = place.to_str().expect("a name of ours");
+    let arguments = ["--listen", "127.0.0.1:0", "--workers", "2", "--hand-over", shown];
+    let Some(mut first) = Served::start(&arguments, &[]) else { return };
+    wait_until(|| place.exists());
+    let second = Served::start(&arguments, &[]).expect("the one before could");
+    first.hears("has taken over", 1);
+    assert_eq!(first.process.wait().expect("it was started").code(), Some(0));
+    let (before, after) = (first.address.clone(), second.address.clone());
+    assert_ne!(before, after);
+    let (code, log) = second.end();
+    let told = format!("the process before listens on {before}, and this one, for port 0");
+    assert_eq!((code, log.matches(&told).count()), (Some(0), 1), "{log}");
+    assert_eq!(log.matches("WARN").count(), 1, "{log}");
+}
+
 #[test]
 fn sockets_that_a_service_manager_passes_are_served() {
     for workers in ["1", "3"] {

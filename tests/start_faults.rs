@@ -3,8 +3,11 @@
 //! What an operator sees where io_uring is turned off for the machine cannot be tried without doing
 //! so: that is a pure function in `src/ring/error.rs`, and tested there.
 
+#[path = "support/process.rs"]
+mod process;
+
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,8 +15,8 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(10);
-const UPRING: &str = env!("CARGO_BIN_EXE_upring");
+use process::{Folder, PATIENCE, Served, UPRING, head};
+use rustix::process::Signal;
 
 /// Wrong in the environment, and wrong in what was configured (sysexits.h).
 const UNAVAILABLE: i32 = 69;
@@ -309,4 +312,39 @@ fn a_port_that_is_taken_is_told_with_who_can_name_its_owner() {
         "{told}"
     );
     assert_eq!(told.lines().count(), 1, "{told}");
+}
+
+/// Stopped and started again, while a connection of the one before has not ended.
+#[test]
+fn an_admin_listener_that_is_taken_is_told_with_the_server_that_may_be_ending() {
+    let folder = Folder::new("admin-taken");
+    let port = |listener: &TcpListener| listener.local_addr().expect("it is bound").to_string();
+    let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port is free"));
+    let (listen, tcp) = (port(&free[0]), port(&free[1]));
+    drop(free);
+    for admin in [tcp, format!("unix:{}", folder.socket().display())] {
+        let arguments = ["--listen", &listen, "--workers", "1", "--admin", &admin];
+        let Some(mut first) = Served::start(&arguments, &[]) else { return };
+        let mut open = first.connect();
+        open.write_all(
+            b"GET /echo HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n",
+        )
+        .expect("it reads");
+        assert!(head(&mut open).starts_with("HTTP/1.1 101"));
+        first.signal(Signal::TERM);
+        first.hears("stopping", 1);
+        let output = Command::new(UPRING).args(arguments).output().expect("it is built");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(UNAVAILABLE), "{told}");
+        let line = told.lines().last().unwrap_or_default();
+        let start = format!("upring: the admin listener: bind on {admin}");
+        assert!(line.starts_with(&start), "{told}");
+        for part in ["another process listens there", "a server that is ending", "`hand_over`"] {
+            assert!(line.contains(part), "{told}");
+        }
+        drop(open);
+        assert_eq!(first.process.wait().expect("it was started").code(), Some(0));
+        let second = Served::start(&arguments, &[]).expect("the one before could");
+        assert_eq!(second.end().0, Some(0));
+    }
 }

@@ -16,7 +16,8 @@ use upring::server::{Reloader, Server, ServerError, Stopper};
 use upring::site::{Catalog, Faults, Site};
 
 use super::{Log, certificates, server};
-use crate::{Options, replacement, service};
+use crate::replacement::{self, Successor};
+use crate::{Options, service};
 
 /// What signals are answered with.
 pub(super) struct Operator {
@@ -25,6 +26,8 @@ pub(super) struct Operator {
     pub(super) log: Log,
     /// What it was started with.
     pub(super) started: Site,
+    /// Who has taken its place.
+    pub(super) successor: Successor,
 }
 
 impl Operator {
@@ -38,20 +41,11 @@ impl Operator {
     ) {
         let desk = Arc::new(Desk { operator: self, reloader, state: Mutex::default() });
         for signal in signals.forever() {
-            let is_stopping = desk.state().is_stopping;
             match signal {
                 SIGUSR1 => access_log.iter().for_each(Reopener::reopen),
-                SIGUSR2 if is_stopping => tracing::warn!("not replaced: the server is stopping"),
-                SIGUSR2 => desk.operator.replace(),
+                SIGUSR2 => desk.replace(),
                 SIGHUP => Desk::reload(&desk),
-                _ if is_stopping => std::process::exit(1),
-                _ => {
-                    desk.state().is_stopping = true;
-                    service::stopping();
-                    tracing::info!("stopping; connections have a while to end");
-                    // Last: with nobody left to serve the process ends at once.
-                    stopper.stop();
-                }
+                _ => desk.stop(stopper),
             }
         }
     }
@@ -59,7 +53,10 @@ impl Operator {
     /// Starts the program anew, as it is on disk now: it takes this process's place.
     fn replace(&self) {
         let is_offered = self.options.hand_over.is_some() || self.started.hand_over().is_some();
-        let started = if is_offered { replacement::start() } else { Err(NO_PLACE.to_owned()) };
+        let started = match is_offered {
+            true => replacement::start(&self.successor),
+            false => Err(NO_PLACE.to_owned()),
+        };
         if let Err(why) = started {
             tracing::error!("not replaced, this process goes on: {why}");
         }
@@ -92,11 +89,50 @@ impl Desk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Why it is not changed any more, if it is not.
+    fn refusal(&self, state: &State) -> Option<String> {
+        match self.operator.successor.process() {
+            Some(process) => Some(format!(
+                "process {process} has taken this one's place, and is the one to send the signal to"
+            )),
+            None => state.is_stopping.then(|| "the server is stopping".to_owned()),
+        }
+    }
+
+    /// Has another process take the place of this one.
+    fn replace(&self) {
+        let refusal = self.refusal(&self.state());
+        match refusal {
+            Some(why) => tracing::warn!("not replaced: {why}"),
+            None => self.operator.replace(),
+        }
+    }
+
+    /// Has it drain, or ends it if it was told so before.
+    fn stop(&self, stopper: &Stopper) {
+        let is_stopping = std::mem::replace(&mut self.state().is_stopping, true);
+        if is_stopping {
+            std::process::exit(1);
+        }
+        match self.operator.successor.process() {
+            // The service is another process, and that one does not stop.
+            Some(process) => tracing::info!(
+                "stopping, which began when process {process} took over; connections have a while to end"
+            ),
+            None => {
+                service::stopping();
+                tracing::info!("stopping; connections have a while to end");
+            }
+        }
+        // Last: with nobody left to serve the process ends at once.
+        stopper.stop();
+    }
+
     /// Has the configuration read again. Returns at once.
     fn reload(desk: &Arc<Desk>) {
         let mut state = desk.state();
-        if state.is_stopping {
-            return tracing::warn!("not reloaded: the server is stopping");
+        if let Some(why) = desk.refusal(&state) {
+            return tracing::warn!("not reloaded: {why}");
         }
         if state.is_reloading {
             state.is_wanted_again = true;
@@ -120,8 +156,13 @@ impl Desk {
             let read = self.operator.options.site(&self.operator.catalog);
             let made = read.map(|site| (server(&site, &self.operator.options), site));
             let mut state = self.state();
-            if state.is_stopping {
-                return tracing::warn!("not reloaded: the server is stopping");
+            if let Some(why) = self.refusal(&state) {
+                tracing::warn!("not reloaded: {why}");
+                // Told to stop, it has said so. Succeeded, it ends what it has said it does.
+                if !state.is_stopping {
+                    service::ready("serving");
+                }
+                return;
             }
             if let Err(why) = self.serve(made) {
                 tracing::error!("not reloaded, everything stays as it was: {why}");

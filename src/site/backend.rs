@@ -6,6 +6,9 @@ use crate::protocols::tunnel::{Tunnel, TunnelSettings};
 use crate::proxy::{Proxy, ProxySettings};
 use crate::upgrade::Protocol;
 
+/// What is said of a backend that is not named.
+const NOWHERE: &str = "`to` says where it leads: host:port or unix:PATH";
+
 const FORWARDED: [(&str, Forwarded); 3] = [
     ("x-forwarded", Forwarded::XForwarded),
     ("rfc7239", Forwarded::Rfc7239),
@@ -13,7 +16,8 @@ const FORWARDED: [(&str, Forwarded); 3] = [
 ];
 
 /// A tunnel with these options: `to` says where, `protocol` which token it is registered by (`websocket` if
-/// nothing is said), the others are the fields of [`TunnelSettings`] and [`Terms`].
+/// nothing is said), the others are the fields of [`TunnelSettings`] and [`Terms`]. An empty `Err` is of what was
+/// noted where it stands.
 pub(super) fn tunnel(options: &mut Section<'_>) -> Result<Protocol, String> {
     let mut settings = TunnelSettings::default();
     let backend = backend(options);
@@ -33,9 +37,9 @@ pub(super) fn tunnel(options: &mut Section<'_>) -> Result<Protocol, String> {
         && !crate::http::list::is_token(name.as_bytes())
     {
         options.fault_at(said, "a protocol is a token (RFC 9110 §7.8)");
-        return Err("it has no name".to_owned());
+        return Err(String::new());
     }
-    let tunnel = Tunnel::to(backend.ok_or("`to` says where it leads: host:port or unix:PATH")?);
+    let tunnel = Tunnel::to(backend?);
     Ok(tunnel.with(settings).map_err(|error| error.to_string())?.protocol(name))
 }
 
@@ -60,10 +64,12 @@ pub(super) fn proxy(options: &mut Section<'_>) -> Option<Proxy> {
     count("connections_max", 1, &mut settings.connections_max);
     count("idle_connections_max", 0, &mut settings.idle_connections_max);
     settings.terms = terms(options);
-    match Proxy::to(backend?).with(settings) {
+    let with = |proxy: Proxy| proxy.with(settings).map_err(|error| error.to_string());
+    match backend.map(Proxy::to).and_then(with) {
         Ok(proxy) => Some(proxy),
-        Err(error) => {
-            options.fault(error.to_string());
+        Err(why) if why.is_empty() => None,
+        Err(why) => {
+            options.fault(why);
             None
         }
     }
@@ -74,18 +80,16 @@ pub(super) fn named(text: &str) -> Result<Backend, String> {
     text.parse().map_err(|error: crate::BackendAddressError| error.to_string())
 }
 
-fn backend(options: &mut Section<'_>) -> Option<Backend> {
+/// Where it leads, or what is to be said: nothing where it was noted.
+fn backend(options: &mut Section<'_>) -> Result<Backend, String> {
+    let is_said = options.has("to");
     let Some(said) = options.text("to") else {
-        options.fault("`to` says where it leads: host:port or unix:PATH");
-        return None;
+        return Err(if is_said { String::new() } else { NOWHERE.to_owned() });
     };
-    match named(&said.value) {
-        Ok(backend) => Some(backend),
-        Err(why) => {
-            options.fault_at(&said, why);
-            None
-        }
-    }
+    named(&said.value).map_err(|why| {
+        options.fault_at(&said, why);
+        String::new()
+    })
 }
 
 fn times<const N: usize>(options: &mut Section<'_>, keys: [(&'static str, &mut u64); N]) {

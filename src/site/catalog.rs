@@ -56,7 +56,8 @@ impl Catalog {
     }
 
     /// Registers an upgrade handler. `make` takes the options it knows; a wrong one is noted where it
-    /// stands, one that is left over is unknown. An `Err` is said of the handler as a whole.
+    /// stands, one that is left over is unknown. An `Err` is said of the handler as a whole; an empty one has
+    /// nothing to say beside what was noted.
     #[must_use]
     pub fn upgrade(
         mut self,
@@ -91,6 +92,7 @@ impl Catalog {
         let known = find(&self.upgrades, name, "upgrade handler", options)?;
         match (known.make)(options) {
             Ok(protocol) => Some((protocol, known.about)),
+            Err(why) if why.is_empty() => None,
             Err(why) => {
                 options.fault_at(name, format!("the upgrade handler `{}`: {why}", known.name));
                 None

@@ -38,7 +38,7 @@ pub(super) fn listeners(file: &mut Section<'_>, folder: &Path) -> Vec<Listener> 
             continue;
         };
         let listener = match said.value.parse() {
-            Ok(address) => listener(address, &mut section, folder),
+            Ok(address) => listener(relative_to(folder, address), &mut section, folder),
             Err(error) => {
                 section.fault_at(&said, format!("{error}"));
                 // Whatever else is wrong is told, too.
@@ -57,6 +57,14 @@ pub(super) fn listeners(file: &mut Section<'_>, folder: &Path) -> Vec<Listener> 
         listeners.push(listener);
     }
     listeners
+}
+
+/// An address as a file in this folder means it.
+pub(super) fn relative_to(folder: &Path, address: ListenAddress) -> ListenAddress {
+    match address {
+        ListenAddress::Unix(path) => ListenAddress::Unix(folder.join(path)),
+        tcp @ ListenAddress::Tcp(_) => tcp,
+    }
 }
 
 fn listener(address: ListenAddress, section: &mut Section<'_>, folder: &Path) -> Listener {

@@ -9,7 +9,7 @@ use toml::de::DeTable;
 
 use super::catalog::Catalog;
 use super::fault::{Faults, Notes, suggestion};
-use super::listen::listeners;
+use super::listen::{listeners, relative_to};
 use super::route::Routing;
 use super::section::Section;
 use super::{FILE_BYTES_MAX, LogSettings, Site};
@@ -90,8 +90,8 @@ fn read(
     config.access = access;
     let watchdog = time(&mut file, "watchdog_ms", WATCHDOG);
     let watchdog = (!watchdog.is_zero()).then_some(watchdog);
-    let admin = admin(&mut file);
-    let hand_over = name(&mut file, "hand_over").map(PathBuf::from);
+    let admin = admin(&mut file).map(|address| relative_to(folder, address));
+    let hand_over: Option<PathBuf> = name(&mut file, "hand_over").map(|path| folder.join(path));
     overrides(&mut config);
     if let Some(name) = config.limits.unusable() {
         notes
@@ -375,6 +375,24 @@ mod tests {
         ] {
             let found = faults(text);
             assert!(found.contains(told), "{text}\n gave {found}\n not {told}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_tunnel_is_said_once() {
+        for (options, told) in [
+            ("", "-:3:11: the upgrade handler `tunnel`: `to` says where it leads: host:port"),
+            ("options = {}", "-:3:11: the upgrade handler `tunnel`: `to` says where it leads"),
+            ("options = { to = 1 }", "-:4:18: `to` is a string, not a number"),
+            ("options = { to = 'x' }", "-:4:18: \"x\" has no port"),
+            (
+                "options = { to = '127.0.0.1:9', protocol = 'a b' }",
+                "-:4:44: a protocol is a token (RFC 9110 §7.8)",
+            ),
+        ] {
+            let found = faults(&format!("[[route]]\npath = '/'\nupgrade = 'tunnel'\n{options}"));
+            assert_eq!(found.matches("-:").count(), 1, "{options}: {found}");
+            assert!(found.starts_with(told), "{options}: {found}");
         }
     }
 

@@ -53,6 +53,11 @@ impl<'a> Section<'a> {
         self.notes.add(placed.at.clone(), message);
     }
 
+    /// Whether a key is there, of whatever type.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| *entry.key.get_ref() == key)
+    }
+
     /// A string.
     pub fn text(&mut self, key: &'static str) -> Option<Placed<String>> {
         let value = self.take(key)?;

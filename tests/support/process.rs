@@ -51,6 +51,11 @@ impl Served {
     pub(crate) fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Option<Served> {
         let mut command = Command::new(UPRING);
         command.args(arguments).envs(environment.iter().copied());
+        Served::of(command)
+    }
+
+    /// The same of a command that starts it.
+    pub(crate) fn of(mut command: Command) -> Option<Served> {
         let mut process =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it is built");
         let errors = process.stderr.take().expect("piped");
