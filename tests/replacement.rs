@@ -3,6 +3,8 @@
 
 #[path = "support/process.rs"]
 mod process;
+#[path = "replacement/succession.rs"]
+mod succession;
 
 use std::fs::Permissions;
 use std::io::{Read, Write};

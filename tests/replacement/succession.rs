@@ -1,9 +1,6 @@
 //! Two processes beside each other: the one that was succeeded, which drains, and the one that serves. What signals
 //! mean to the old one, what it tells the service manager, and which program the new one is.
 
-#[path = "support/process.rs"]
-mod process;
-
 use std::fs;
 use std::io::{IoSliceMut, Write};
 use std::mem::MaybeUninit;
@@ -16,7 +13,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use process::{Folder, PATIENCE, Served, UPRING, head};
+use super::process::{Folder, PATIENCE, Served, UPRING, head};
 use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Pid, Signal, kill_process};
