@@ -126,7 +126,7 @@ pub struct DrainTimes {
     /// From the word to stop to the hard deadline: what is left then is cut. Default 5 s.
     pub timeout: Duration,
     /// What the word to end is spread over, so that clients do not all come back at once. Default
-    /// 1 s; one connection a millisecond is told in any case.
+    /// 1 s; one connection a millisecond is told in any case, and all of them by half of `timeout`.
     pub window: Duration,
 }
 

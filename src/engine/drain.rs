@@ -52,6 +52,21 @@ impl Drain {
         spread.max(least).saturating_add(1).min(self.count)
     }
 
+    /// Begins one, of these.
+    fn begin(times: DrainTimes, waiting: VecDeque<Token>, now: Millis) -> Drain {
+        let DrainTimes { timeout, window } = times;
+        let millis = |time: Duration| Millis::try_from(time.as_millis()).unwrap_or(NEVER / 2);
+        Drain {
+            times,
+            count: waiting.len() as u64,
+            waiting,
+            begun_at: now,
+            // Whoever is told last has time to end, too.
+            window_ms: millis(window.min(timeout / 2)),
+            cut_at: now.saturating_add(millis(timeout)),
+        }
+    }
+
     /// When there is something to be done next.
     pub(super) fn next_at(&self) -> Millis {
         match self.waiting.is_empty() {
@@ -73,9 +88,9 @@ impl Drain {
 impl<K: Kernel> Engine<K> {
     pub(super) fn begin_drain(&mut self) {
         let now = self.core.now;
-        let millis = |time: Duration| Millis::try_from(time.as_millis()).unwrap_or(NEVER / 2);
-        let DrainTimes { timeout, window } = self.drain.times;
-        let cut_at = now.saturating_add(millis(timeout));
+        let drain = Drain::begin(self.drain.times, VecDeque::from(self.all()), now);
+        let cut_at = drain.cut_at;
+        self.drain = drain;
         self.stop_at = Some(cut_at);
         (self.core.is_draining, self.core.cut_at) = (true, cut_at);
         self.core.mailbox.wait_for_work();
@@ -85,15 +100,6 @@ impl<K: Kernel> Engine<K> {
                 self.kernel.stop_accept(ListenerId(index));
             }
         }
-        let waiting = VecDeque::from(self.all());
-        self.drain = Drain {
-            times: self.drain.times,
-            count: waiting.len() as u64,
-            waiting,
-            begun_at: now,
-            window_ms: millis(window.min(timeout)),
-            cut_at,
-        };
     }
 
     /// Tells those whose turn it is, and cuts all that are left when the time is over.
@@ -182,10 +188,21 @@ mod tests {
     use super::*;
 
     fn drain(count: u64, window_ms: Millis) -> Drain {
+        let window = Duration::from_millis(window_ms);
+        within(Duration::MAX, window, count)
+    }
+
+    fn within(timeout: Duration, window: Duration, count: u64) -> Drain {
         let token = |slot| Token { slot, generation: 0 };
         let waiting = (0..u32::try_from(count).expect("few")).map(token).collect();
-        let times = DrainTimes { timeout: Duration::ZERO, window: Duration::ZERO };
-        Drain { times, waiting, count, begun_at: 100, window_ms, cut_at: NEVER }
+        Drain::begin(DrainTimes { timeout, window }, waiting, 100)
+    }
+
+    #[test]
+    fn whoever_is_told_last_has_half_of_the_time() {
+        let second = Duration::from_secs(1);
+        let drain = within(second, second, 3000);
+        assert_eq!((drain.due(100), drain.due(600), drain.cut_at), (1, 3000, 1100));
     }
 
     #[test]
