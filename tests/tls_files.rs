@@ -8,6 +8,8 @@ mod broken;
 #[path = "support/loopback.rs"]
 #[allow(dead_code, reason = "each test takes the part of it that it needs")]
 mod loopback;
+#[path = "tls_files/staples.rs"]
+mod staples;
 #[path = "tls_files/trusted.rs"]
 mod trusted;
 
@@ -23,7 +25,7 @@ use rustix::process::Signal;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind};
 
-use beside_tls::{certificates, has_openssl, process, serving};
+use beside_tls::{certificates, process, serving};
 use certificates::{Authority, DAY, Inside, Issued, ask, connect, root_file, shown};
 use process::{Folder, PATIENCE, Served, UPRING};
 use upring::config::{Pem, TlsSettings};
@@ -264,41 +266,6 @@ fn openssl(folder: &Folder, arguments: &str) -> String {
     let said = String::from_utf8_lossy(&said).into_owned();
     assert!(output.status.success(), "openssl {arguments}: {said}");
     said
-}
-
-/// Has the authority answer by OCSP for the certificate of this name: `NAME.der`.
-fn answer(folder: &Folder, authority: &Authority, name: &str) {
-    root_file(&folder.0, authority);
-    folder.write("root.key", &authority.key());
-    let serial = openssl(folder, &format!("x509 -in {name}.pem -noout -serial"));
-    let serial = serial.trim_end().strip_prefix("serial=").expect("a number");
-    // ca(1ssl): valid, until when, not revoked, number, file, subject.
-    folder.write("index.txt", &format!("V\t400101000000Z\t\t{serial}\tunknown\t/CN=localhost\n"));
-    let responder = "-index index.txt -rsigner root.pem -rkey root.key -CA root.pem -ndays 3";
-    let asked = format!("-issuer root.pem -cert {name}.pem -respout {name}.der");
-    openssl(folder, &format!("ocsp {responder} {asked}"));
-}
-
-#[test]
-fn an_ocsp_response_is_stapled() {
-    if !has_openssl() {
-        return;
-    }
-    let folder = Folder::new("tls-ocsp");
-    let authority = Authority::new();
-    authority.issue(&["localhost"]).write(&folder.0, "own");
-    answer(&folder, &authority, "own");
-    let with = "certificates = [{ chain = 'own.pem', key = 'own.key', ocsp = 'own.der' }]";
-    for (tls, says) in [(with, "Cert Status: good"), (OWN, "OCSP response: no response sent")] {
-        let Some(served) = start(&folder, tls) else { return };
-        for version in ["-tls1_2", "-tls1_3"] {
-            let address = &served.address;
-            let always = "-status -CAfile root.pem -verify_return_error -servername localhost";
-            let said = openssl(&folder, &format!("s_client {version} {always} -connect {address}"));
-            assert!(said.contains(says), "{tls}, {version}: {said}");
-        }
-        served.end();
-    }
 }
 
 #[test]

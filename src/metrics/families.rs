@@ -2,6 +2,7 @@
 //! called. `tuning/README.md` has them in a table.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::text::{FamilyKind, Text};
 use super::{Format, LIMIT_HITS, Phase};
@@ -9,7 +10,7 @@ use crate::config::TlsVersion;
 use crate::counters::{
     AlertBy, Counters, Described, HandshakeKind, Histogram, Kind, Nanos, UpgradeResult,
 };
-use crate::tls::Expiry;
+use crate::tls::{Acceptor, Expiry, Staple};
 
 /// What is also shown of each core, with its number as a label: few, for there may be many cores.
 const BY_CORE: [&str; 12] = [
@@ -36,19 +37,30 @@ const WITHOUT_TOKEN: [(&str, &str); 5] = [
     ("http10", "upgrades_http10"),
 ];
 
+/// When what is shown in handshakes ends.
+#[derive(Default)]
+pub(super) struct Ends {
+    certificates: Vec<Expiry>,
+    staples: Vec<Staple>,
+}
+
+impl Ends {
+    pub(super) fn of(acceptors: &[Arc<Acceptor>]) -> Ends {
+        Ends {
+            certificates: acceptors.iter().flat_map(|acceptor| acceptor.expiries()).collect(),
+            staples: acceptors.iter().flat_map(|acceptor| acceptor.staples()).collect(),
+        }
+    }
+}
+
 /// All of them as text.
-pub(super) fn all(
-    cores: Vec<&Counters>,
-    phase: Phase,
-    expiries: &[Expiry],
-    format: Format,
-) -> String {
+pub(super) fn all(cores: Vec<&Counters>, phase: Phase, ends: &Ends, format: Format) -> String {
     let (mut text, sums) = (Text::new(format), super::sums(&cores));
     state(&mut text, cores.len(), phase);
     requests(&mut text, &cores);
     upgrades(&mut text, &cores, &sums);
     tls(&mut text, &cores);
-    certificates(&mut text, expiries);
+    certificates(&mut text, ends);
     limit_hits(&mut text, &sums);
     times(&mut text, &cores);
     for counter in sums.iter().filter(|counter| !is_shown_by_label(counter.name)) {
@@ -183,19 +195,33 @@ fn tls(text: &mut Text, cores: &[&Counters]) {
     }
 }
 
-/// Nothing, where there is no certificate. Of several for the same name the first to end is shown.
-fn certificates(text: &mut Text, expiries: &[Expiry]) {
+fn certificates(text: &mut Text, ends: &Ends) {
+    let certificates = ends.certificates.iter().map(|one| (&*one.name, one.not_after));
+    let help = "When a certificate ends, in seconds since 1970, by the first name it is for.";
+    first_ends(text, "upring_tls_certificate_not_after_seconds", help, certificates);
+    let staples = ends.staples.iter();
+    let staples = staples.filter_map(|staple| Some((&*staple.name, staple.next_update?)));
+    let help = "When the OCSP response beside a certificate ends, its nextUpdate, in seconds since \
+                1970, by the first name of the certificate.";
+    first_ends(text, "upring_tls_staple_next_update_seconds", help, staples);
+}
+
+/// Nothing, where there is none. Of several for the same name the first to end is shown.
+fn first_ends<'n>(
+    text: &mut Text,
+    family: &str,
+    help: &str,
+    each: impl Iterator<Item = (&'n str, i64)>,
+) {
     let mut ends: BTreeMap<&str, i64> = BTreeMap::new();
-    for Expiry { name, not_after } in expiries {
-        let end = ends.entry(name).or_insert(*not_after);
-        *end = (*end).min(*not_after);
+    for (name, end) in each {
+        let first = ends.entry(name).or_insert(end);
+        *first = (*first).min(end);
     }
     if ends.is_empty() {
         return;
     }
-    let help = "When a certificate ends, in seconds since 1970, by the first name it is for.";
-    let name = "upring_tls_certificate_not_after_seconds";
-    let mut family = text.family(name, help, FamilyKind::Gauge);
+    let mut family = text.family(family, help, FamilyKind::Gauge);
     for (name, end) in ends {
         family.sample(&[("name", name)], end);
     }
@@ -276,7 +302,7 @@ mod tests {
         // As when one core closes what another has opened.
         cores[0].connections_open.lower();
         cores[1].connections_open.add(2);
-        let text = all(cores.iter().collect(), Phase::Ready, &[], Format::OpenMetrics);
+        let text = all(cores.iter().collect(), Phase::Ready, &Ends::default(), Format::OpenMetrics);
         for line in [
             "upring_workers 2",
             "upring_ready 1",
@@ -296,7 +322,7 @@ mod tests {
         }
         assert!(!text.contains("token=\"other\""), "nothing had to go there");
         cores[0].upgrades.raise(TokenSlot::default(), UpgradeResult::Declined);
-        let text = all(cores.iter().collect(), Phase::Ready, &[], Format::OpenMetrics);
+        let text = all(cores.iter().collect(), Phase::Ready, &Ends::default(), Format::OpenMetrics);
         assert!(text.contains("{token=\"other\",result=\"declined\"} 1"));
     }
 
@@ -304,13 +330,30 @@ mod tests {
     fn of_certificates_for_the_same_name_the_first_to_end_is_shown() {
         let expiry = |name: &str, not_after| Expiry { name: name.into(), not_after };
         let expiries = [expiry("b", 5), expiry("a", 7), expiry("b", 3), expiry("", -1)];
-        let of = |expiries| all(Vec::new(), Phase::Ready, expiries, Format::Prometheus);
-        let (shown, none) = (of(&expiries), of(&[]));
+        let of = |ends: &Ends| all(Vec::new(), Phase::Ready, ends, Format::Prometheus);
+        let ends = Ends { certificates: expiries.into(), staples: Vec::new() };
+        let (shown, none) = (of(&ends), of(&Ends::default()));
         let name = "upring_tls_certificate_not_after_seconds";
         let expected =
             format!("{name}{{name=\"\"}} -1\n{name}{{name=\"a\"}} 7\n{name}{{name=\"b\"}} 3\n");
         assert!(shown.contains(&expected), "{shown}");
         assert!(!none.contains(name), "{none}");
+    }
+
+    #[test]
+    fn of_ocsp_responses_for_the_same_name_the_first_to_end_is_shown_and_none_without_an_end() {
+        let staple =
+            |name: &str, next_update| Staple { name: name.into(), next_update, warning: None };
+        let staples = vec![staple("b", Some(5)), staple("a", None), staple("b", Some(3))];
+        let of = |staples| {
+            let ends = Ends { certificates: Vec::new(), staples };
+            all(Vec::new(), Phase::Ready, &ends, Format::Prometheus)
+        };
+        let shown = of(staples);
+        let name = "upring_tls_staple_next_update_seconds";
+        assert!(shown.contains(&format!(" gauge\n{name}{{name=\"b\"}} 3\n")), "{shown}");
+        assert_eq!(shown.matches(&format!("\n{name}{{")).count(), 1, "{shown}");
+        assert!(!of(vec![staple("a", None)]).contains(name));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::counters::{Counters, Described, Kind};
 use crate::engine::Remote;
-use crate::tls::{Acceptor, Expiry};
+use crate::tls::Acceptor;
 
 /// A server's counters and its state. Made with the server, it can be asked before it starts and
 /// after it has ended; clones ask the same one.
@@ -68,8 +68,8 @@ impl Metrics {
         metrics
     }
 
-    /// Shows when the certificates of these end, as it is at each scrape. Once: those of a second call are
-    /// another server's.
+    /// Shows when the certificates of these end, and their OCSP responses, as it is at each scrape. Once: those
+    /// of a second call are another server's.
     pub fn show_certificates(&self, acceptors: Vec<Arc<Acceptor>>) {
         let _ = self.0.acceptors.set(acceptors);
     }
@@ -93,7 +93,8 @@ impl Metrics {
 
     /// The same as a string.
     pub fn text(&self, format: Format) -> String {
-        families::all(self.counters(), self.phase(), &self.expiries(), format)
+        let acceptors = self.0.acceptors.get().map_or(&[][..], |acceptors| acceptors);
+        families::all(self.counters(), self.phase(), &families::Ends::of(acceptors), format)
     }
 
     /// Every counter by name, summed over the cores now, in a fixed order.
@@ -119,12 +120,6 @@ impl Metrics {
     /// Whether another process has taken its place, and serves.
     pub fn is_succeeded(&self) -> bool {
         self.0.is_succeeded.load(Ordering::Acquire)
-    }
-
-    /// When each certificate ends.
-    fn expiries(&self) -> Vec<Expiry> {
-        let acceptors = self.0.acceptors.get().map_or(&[][..], |acceptors| acceptors);
-        acceptors.iter().flat_map(|acceptor| acceptor.expiries()).collect()
     }
 
     /// Of each core; none before the server has started.

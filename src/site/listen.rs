@@ -117,7 +117,7 @@ fn tls(mut section: Section<'_>, folder: &Path) -> Option<TlsSettings> {
         section.fault_at(said, NO_TICKETS);
     }
     settings.watch = section.flag("watch").unwrap_or_default();
-    match Acceptor::new(settings.clone()) {
+    match Acceptor::check(&settings) {
         Err(CertificateError::None) if is_right => {
             section.fault("TLS takes `certificates`: [{ chain = \"cert.pem\", key = \"key.pem\" }]")
         }
@@ -150,7 +150,7 @@ fn identity(mut section: Section<'_>, folder: &Path) -> Option<Identity> {
         ocsp: ocsp.as_ref().map(|(path, _)| path.clone()),
     };
     let identities = vec![identity.clone()];
-    let checked = Acceptor::new(TlsSettings { identities, ..TlsSettings::default() });
+    let checked = Acceptor::check(&TlsSettings { identities, ..TlsSettings::default() });
     if let Err(error) = &checked {
         let place = error.place().unwrap_or_default();
         // The key first: it may be in the file of the certificate, which was read before it.

@@ -1,6 +1,7 @@
 //! What a listener needs to speak TLS: made at the start, made anew at a reload, asked once a handshake.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
 use rustls::server::WebPkiClientVerifier;
@@ -24,6 +25,17 @@ pub struct Expiry {
     pub name: String,
     /// Seconds since 1970.
     pub not_after: i64,
+}
+
+/// The OCSP response that stands beside a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staple {
+    /// The name of its certificate, as [`Expiry`] has it.
+    pub name: String,
+    /// When it ends, in seconds since 1970; nothing of one that does not (RFC 6960 §4.2.2.1).
+    pub next_update: Option<i64>,
+    /// Why it is not stapled, if it was not to be used when it was read: it had ended, or had not begun.
+    pub warning: Option<String>,
 }
 
 /// The TLS side of a listener, shared by all cores. What it holds is replaced whole; a handshake that has
@@ -71,18 +83,28 @@ pub struct Renewed(Current);
 struct Current {
     configs: Arc<Configs>,
     expiries: Vec<Expiry>,
+    staples: Vec<Staple>,
     /// Its files as they were before they were read.
     stamps: Vec<Stamp>,
 }
 
 impl Acceptor {
-    /// Reads what the settings name.
+    /// Reads what the settings name. The log warns of OCSP responses that are not stapled.
     ///
     /// # Errors
     /// A file cannot be read, or what is in it cannot be used.
     pub fn new(settings: TlsSettings) -> Result<Acceptor, CertificateError> {
-        let current = RwLock::new(build(&settings)?);
-        Ok(Acceptor { settings, current })
+        let current = build(&settings)?;
+        warn(&current.staples);
+        Ok(Acceptor { settings, current: RwLock::new(current) })
+    }
+
+    /// Whether there could be one of these settings.
+    ///
+    /// # Errors
+    /// As of [`Acceptor::new`].
+    pub(crate) fn check(settings: &TlsSettings) -> Result<(), CertificateError> {
+        build(settings).map(|_| ())
     }
 
     /// Reads everything anew.
@@ -94,7 +116,9 @@ impl Acceptor {
     }
 
     /// Uses what was read for the handshakes that begin from now on. Tickets given before are good still.
+    /// The log warns as of [`Acceptor::new`].
     pub fn renew(&self, Renewed(mut next): Renewed) {
+        warn(&next.staples);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let mut config = ServerConfig::clone(&next.configs.usual);
         config.ticketer = Arc::clone(&current.configs.usual.ticketer);
@@ -112,6 +136,11 @@ impl Acceptor {
         self.current.read().unwrap_or_else(PoisonError::into_inner).expiries.clone()
     }
 
+    /// The OCSP responses that stand beside its certificates.
+    pub fn staples(&self) -> Vec<Staple> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).staples.clone()
+    }
+
     /// Its files as they were when they were read.
     pub(super) fn stamps(&self) -> Vec<Stamp> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).stamps.clone()
@@ -120,6 +149,12 @@ impl Acceptor {
     /// For a handshake that begins now.
     pub(super) fn configs(&self) -> Arc<Configs> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).configs)
+    }
+}
+
+fn warn(staples: &[Staple]) {
+    for warning in staples.iter().filter_map(|staple| staple.warning.as_ref()) {
+        tracing::warn!("{warning}");
     }
 }
 
@@ -139,11 +174,11 @@ fn provider_in_order() -> CryptoProvider {
 fn build(settings: &TlsSettings) -> Result<Current, CertificateError> {
     let provider = Arc::new(provider_in_order());
     let setup = |error: &dyn std::error::Error| CertificateError::Setup(error.to_string());
-    let stamps = stamps(settings);
+    let (stamps, now) = (stamps(settings), unix_now());
     let certificates = settings
         .identities
         .iter()
-        .map(|identity| Certificate::read(identity, &provider))
+        .map(|identity| Certificate::read(identity, &provider, now))
         .collect::<Result<Vec<_>, _>>()?;
     let resolver = ByName::of(&certificates).ok_or(CertificateError::None)?;
     let versions = match settings.oldest {
@@ -185,10 +220,23 @@ fn build(settings: &TlsSettings) -> Result<Current, CertificateError> {
         // A client opens few connections at once by one ticket.
         config.send_tls13_tickets = 2;
     }
-    let expiries = certificates.iter().map(|one| Expiry {
-        name: one.names.first().unwrap_or(&one.subject).clone(),
-        not_after: one.not_after,
-    });
+    let expiries = certificates
+        .iter()
+        .map(|one| Expiry { name: one.name().to_owned(), not_after: one.not_after });
+    let staples = certificates.iter().filter_map(|one| staple(one, now));
+    let (expiries, staples) = (expiries.collect(), staples.collect());
     let configs = Configs::of(config, settings.client_roots.is_some()).into();
-    Ok(Current { configs, expiries: expiries.collect(), stamps })
+    Ok(Current { configs, expiries, staples, stamps })
+}
+
+fn staple(certificate: &Certificate, now: i64) -> Option<Staple> {
+    let (validity, name) = (certificate.staple?, certificate.name());
+    let fault = validity.fault(now);
+    let warning = fault.map(|fault| format!("the OCSP response for {name} {fault}"));
+    Some(Staple { name: name.to_owned(), next_update: validity.next_update, warning })
+}
+
+fn unix_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

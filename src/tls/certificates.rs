@@ -13,7 +13,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::ocsp;
+use super::ocsp::{self, Subject, Validity};
 use crate::config::{Identity, Pem};
 
 /// Why a certificate, or what belongs to it, cannot be used.
@@ -93,6 +93,8 @@ pub(super) struct Certificate {
     pub(super) subject: String,
     /// When it ends, in seconds since 1970.
     pub(super) not_after: i64,
+    /// For how long the OCSP response beside it is good.
+    pub(super) staple: Option<Validity>,
 }
 
 impl CertificateError {
@@ -177,17 +179,28 @@ impl Chain {
 }
 
 impl Certificate {
+    /// As it is to be shown now, in seconds since 1970: with its OCSP response, if that is good now.
     pub(super) fn read(
         identity: &Identity,
         provider: &CryptoProvider,
+        now: i64,
     ) -> Result<Certificate, CertificateError> {
         let chain = Chain::read(&identity.certificate)?;
-        let Facts { names, subject, serial, not_after } = facts(&chain)?;
+        let Facts { names, subject, answered, not_after } = facts(&chain)?;
         let (key, place) = (private_key(&identity.key)?, identity.key.place());
         let mut certified = CertifiedKey::from_der(chain.certificates, key, provider)
             .map_err(|error| CertificateError::KeyMismatch { place, detail: error.to_string() })?;
-        certified.ocsp = identity.ocsp.as_ref().map(|path| staple(path, &serial)).transpose()?;
-        Ok(Certificate { certified: Arc::new(certified), names, subject, not_after })
+        let response = identity.ocsp.as_ref().map(|path| staple(path, &answered)).transpose()?;
+        let staple = response.as_ref().map(|(_, validity)| *validity);
+        certified.ocsp = response
+            .filter(|(_, validity)| validity.fault(now).is_none())
+            .map(|(response, _)| response);
+        Ok(Certificate { certified: Arc::new(certified), names, subject, not_after, staple })
+    }
+
+    /// What it is called: by the first name it is for, and by whom it names if there is none.
+    pub(super) fn name(&self) -> &str {
+        self.names.first().unwrap_or(&self.subject)
     }
 }
 
@@ -211,12 +224,13 @@ fn is_encrypted(text: &[u8]) -> bool {
     })
 }
 
-fn staple(path: &PathBuf, serial: &[u8]) -> Result<Vec<u8>, CertificateError> {
+/// An OCSP response, and for how long it is good.
+fn staple(path: &PathBuf, subject: &Subject) -> Result<(Vec<u8>, Validity), CertificateError> {
     let response = read(path)?;
     let place = path.display().to_string();
-    match ocsp::fault(&response, serial) {
-        None => Ok(response),
-        Some(detail) => Err(CertificateError::Staple { place, detail }),
+    match ocsp::read(&response, subject) {
+        Ok(validity) => Ok((response, validity)),
+        Err(detail) => Err(CertificateError::Staple { place, detail }),
     }
 }
 
@@ -224,11 +238,12 @@ fn staple(path: &PathBuf, serial: &[u8]) -> Result<Vec<u8>, CertificateError> {
 struct Facts {
     names: Vec<String>,
     subject: String,
-    serial: Vec<u8>,
+    /// What an OCSP response has to be about.
+    answered: Subject,
     not_after: i64,
 }
 
-/// The names, the number and the end of the first certificate (RFC 5280 §4.1.2, §4.2.1.6).
+/// The names, the number, the issuer and the end of the first certificate (RFC 5280 §4.1.2, §4.2.1.6).
 fn facts(chain: &Chain) -> Result<Facts, CertificateError> {
     let parsed = chain.parsed(0)?;
     let names = parsed.subject_alternative_name();
@@ -238,9 +253,27 @@ fn facts(chain: &Chain) -> Result<Facts, CertificateError> {
         GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
         _ => None,
     });
-    let (subject, serial) = (parsed.subject().to_string(), parsed.raw_serial().to_vec());
+    let subject = parsed.subject().to_string();
     let not_after = parsed.validity().not_after.timestamp();
-    Ok(Facts { names: names.collect(), subject, serial, not_after })
+    let answered = Subject {
+        serial: parsed.raw_serial().to_vec(),
+        issuer: parsed.issuer().as_raw().to_vec(),
+        keys: keys(chain, parsed.issuer().as_raw())?,
+    };
+    Ok(Facts { names: names.collect(), subject, answered, not_after })
+}
+
+/// The keys of the issuer of this name, as far as the chain has them behind the first certificate, which may
+/// be named as its issuer is.
+fn keys(chain: &Chain, issuer: &[u8]) -> Result<Vec<Vec<u8>>, CertificateError> {
+    let mut keys = Vec::new();
+    for index in 1..chain.certificates.len() {
+        let parsed = chain.parsed(index)?;
+        if parsed.subject().as_raw() == issuer {
+            keys.push(parsed.public_key().subject_public_key.data.to_vec());
+        }
+    }
+    Ok(keys)
 }
 
 /// Finds the certificate for the name that a client asks for.

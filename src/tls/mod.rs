@@ -27,7 +27,7 @@ mod open;
 mod record;
 mod watch;
 
-pub use acceptor::{Acceptor, Expiry, Renewed};
+pub use acceptor::{Acceptor, Expiry, Renewed, Staple};
 pub(crate) use alarm::Alarm;
 pub use certificates::CertificateError;
 pub(crate) use fault::Fault;

@@ -12,11 +12,14 @@ use rustls::version::TLS13;
 use super::beside_tls::has_openssl;
 use super::certificates::{Authority, DAY, shown};
 use super::process::{Folder, Served, UPRING};
-use super::{ROUTE, answer, check, openssl, shown_to};
+use super::staples::{Said, answer, answer_so};
+use super::{ROUTE, check, openssl, shown_to};
 
 /// Lines 5 to 7 and 9 name a file each.
 const TLS: &str = "[[listen.tls.certificates]]\nchain = 'own.pem'\nkey = 'own.key'\nocsp = 'own.der'\n\
                    [listen.tls]\nclient_roots = 'roots.pem'\nclient_certificate = 'optional'\nwatch = true\n";
+
+const REVOKED: &str = "it says that the certificate is revoked";
 
 fn configuration() -> String {
     format!("workers = 1\n[[listen]]\naddress = '127.0.0.1:0'\n{TLS}{ROUTE}")
@@ -46,10 +49,22 @@ impl Broken {
     }
 }
 
+/// Has OCSP answer for the certificate `own` otherwise: that it is revoked, that its number is unknown, and as
+/// two other authorities of which one has the same name, and another key.
+fn other_answers(folder: &Folder, authority: &Authority) {
+    answer_so(folder, authority, "own", "revoked", Said::Revoked);
+    answer_so(folder, authority, "own", "unknown", Said::Unknown);
+    answer_so(folder, &Authority::named("another authority"), "own", "other", Said::Good);
+    answer_so(folder, &Authority::new(), "own", "rekeyed", Said::Good);
+}
+
 /// Right files in the folder, and what breaks each of them.
 fn scene(folder: &Folder, authority: &Authority) -> Vec<Broken> {
     let own = authority.issue(&["localhost"]);
     own.write(&folder.0, "own");
+    other_answers(folder, authority);
+    // With its issuer, whose key is known so.
+    folder.write("own.pem", &(own.chain.clone() + &authority.root()));
     folder.write("roots.pem", &authority.root());
     answer(folder, authority, "own");
     // Once more: the same names, another number.
@@ -81,6 +96,10 @@ fn scene(folder: &Folder, authority: &Authority) -> Vec<Broken> {
         Broken::new("own.der", [&right[..], b"\n"].concat(), "1 bytes are behind an OCSPResponse"),
         Broken::new("own.der", &right[..right.len() - 1], "an OCSPResponse cannot be read"),
         Broken::new("own.der", file("next.der"), "it is about another certificate"),
+        Broken::new("own.der", file("revoked.der"), REVOKED),
+        Broken::new("own.der", file("unknown.der"), "it says that the certificate is unknown"),
+        Broken::new("own.der", file("other.der"), "of another issuer, of the same number"),
+        Broken::new("own.der", file("rekeyed.der"), "same number, whose issuer has another key"),
         Broken::new("roots.pem", authority.root() + &none, second),
     ]
 }
@@ -125,8 +144,8 @@ fn a_broken_file_is_refused_by_a_reload_and_by_a_watch() {
     let folder = Folder::new("tls-broken-later");
     let authority = Authority::new();
     let mut all = scene(&folder, &authority);
-    // Of each file one.
-    all.dedup_by_key(|broken| broken.file);
+    // Of each file one, and the answer that matters most.
+    all.dedup_by(|next, one| next.file == one.file && next.told != REVOKED);
     let file = folder.write("upring.toml", &configuration());
     let Some(served) = Served::start(&["--config", shown(&file)], &[]) else { return };
     let config = authority.client(&[&TLS13]);
