@@ -15,7 +15,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use process::{PATIENCE, Served, UPRING, head};
+use process::{PATIENCE, Served, UPRING, head, switched};
 use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use upring::{Config, Server};
@@ -90,12 +90,7 @@ fn a_restart_is_not_refused_for_what_is_left_of_the_server_before() {
             .expect("it reads");
         assert!(head(&mut stream).starts_with("HTTP/1.1 200"));
     }
-    let mut open = first.connect();
-    open.write_all(
-        b"GET /echo HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n",
-    )
-    .expect("it reads");
-    assert!(head(&mut open).starts_with("HTTP/1.1 101"));
+    let open = switched(&first.address);
     first.signal(Signal::TERM);
     first.hears("stopping", 1);
     let second = Served::start(&arguments, &[]).expect("the one before could");

@@ -19,7 +19,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use process::{Folder, PATIENCE, Served, UPRING, head};
+use process::{Folder, PATIENCE, Served, UPRING, switched};
 use rustix::process::{Pid, Signal, kill_process};
 use upring::config::ListenAddress;
 use upring::server::{HandOverTimes, Offer, take_over};
@@ -81,12 +81,7 @@ fn ten_thousand_connections_see_nothing_of_three_replacements() {
         let Some(first) = Served::start(&arguments, &[]) else { return };
         let address = first.address.clone();
         // A switched connection outlives its process's listeners.
-        let mut echo = first.connect();
-        echo.write_all(
-            b"GET /echo HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n",
-        )
-        .expect("it reads");
-        assert!(head(&mut echo).starts_with("HTTP/1.1 101"));
+        let mut echo = switched(&first.address);
         let (asked, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
         let mut generations = vec![first];
         thread::scope(|scope| {

@@ -7,7 +7,7 @@
 mod process;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use process::{Folder, PATIENCE, Served, UPRING, head};
+use process::{Folder, PATIENCE, Served, UPRING, switched};
 use rustix::process::Signal;
 
 /// Wrong in the environment, and wrong in what was configured (sysexits.h).
@@ -325,12 +325,7 @@ fn an_admin_listener_that_is_taken_is_told_with_the_server_that_may_be_ending() 
     for admin in [tcp, format!("unix:{}", folder.socket().display())] {
         let arguments = ["--listen", &listen, "--workers", "1", "--admin", &admin];
         let Some(mut first) = Served::start(&arguments, &[]) else { return };
-        let mut open = first.connect();
-        open.write_all(
-            b"GET /echo HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n",
-        )
-        .expect("it reads");
-        assert!(head(&mut open).starts_with("HTTP/1.1 101"));
+        let open = switched(&first.address);
         first.signal(Signal::TERM);
         first.hears("stopping", 1);
         let output = Command::new(UPRING).args(arguments).output().expect("it is built");

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{IoSliceMut, Write};
 use std::mem::MaybeUninit;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
@@ -13,7 +13,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::process::{Folder, PATIENCE, Served, UPRING, head};
+use super::process::{Folder, PATIENCE, Served, UPRING, switched};
 use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Pid, Signal, kill_process};
@@ -34,16 +34,6 @@ fn wait_until(is_so: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "it does not come to that");
         thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// A connection that keeps its process until it is dropped.
-fn switched(address: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    let offer = b"GET /echo HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
-    stream.write_all(offer).expect("it reads");
-    assert!(head(&mut stream).starts_with("HTTP/1.1 101"));
-    stream
 }
 
 /// Whom a server has started in its place; ended with the test.

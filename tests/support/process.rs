@@ -102,9 +102,7 @@ impl Served {
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream
+        connect(&self.address)
     }
 
     pub(crate) fn get(&self, path: &str) -> String {
@@ -131,6 +129,21 @@ impl Drop for Served {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+pub(crate) fn connect(address: &str) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream
+}
+
+/// A connection that was switched to an echo: it keeps its process until it is dropped.
+pub(crate) fn switched(address: &str) -> TcpStream {
+    let mut stream = connect(address);
+    let offer = b"GET /echo HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+    stream.write_all(offer).expect("it reads");
+    assert!(head(&mut stream).starts_with("HTTP/1.1 101"));
+    stream
 }
 
 /// Asks on a connection that stays, and gives back the status and the content.

@@ -11,7 +11,7 @@ use socket2::SockRef;
 use upring::config::DrainTimes;
 use upring::{Backend, Running, TunnelSettings};
 
-use super::backends::{Behind, KINDS, Kind};
+use super::backends::{Behind, KINDS, Kind, Peer};
 use super::loopback::{
     PATIENCE, config, connect, pattern, read_head, read_to_end, request, serve, upgrade, wait_until,
 };
@@ -45,6 +45,17 @@ fn stopping(backend: &Backend) -> Option<(Running, SocketAddr)> {
     let running = serve(config, tunnel(backend, TunnelSettings::default()))?;
     let address = running.addresses()[0];
     Some((running, address))
+}
+
+/// How the other direction ends.
+fn read_up_to_the_end(peer: &mut Peer) -> Result<usize, ErrorKind> {
+    let mut bytes = vec![0; 64 * 1024];
+    loop {
+        match peer.read(&mut bytes) {
+            Ok(1..) => {}
+            end => return end.map_err(|error| error.kind()),
+        }
+    }
 }
 
 #[test]
@@ -109,14 +120,7 @@ fn a_tunnel_that_ends_by_itself_while_its_server_stops_keeps_nobody_waiting() {
 fn a_client_that_always_has_something_to_say_is_ended_while_its_server_stops() {
     let (tell, told) = channel();
     let behind = switching(Kind::Tcp, move |mut peer| {
-        let mut bytes = vec![0; 64 * 1024];
-        let end = loop {
-            match peer.read(&mut bytes) {
-                Ok(1..) => {}
-                end => break end.map_err(|error| error.kind()),
-            }
-        };
-        tell.send(end).expect("the test waits");
+        tell.send(read_up_to_the_end(&mut peer)).expect("the test waits");
     });
     let Some((running, address)) = stopping(&behind.backend) else { return };
     let mut client = upgrade(address, "t", b"");
@@ -207,14 +211,7 @@ fn what_cannot_go_on_before_the_end_of_the_drain_is_cut_counted_and_looks_so() {
     let behind = switching(Kind::Tcp, move |mut peer| {
         peer.end();
         is_cut.lock().expect("no panic").recv_timeout(PATIENCE).expect("the test says so");
-        let mut bytes = vec![0; MEBIBYTE];
-        let end = loop {
-            match peer.read(&mut bytes) {
-                Ok(1..) => {}
-                end => break end.map_err(|error| error.kind()),
-            }
-        };
-        tell.send(end).expect("the test waits");
+        tell.send(read_up_to_the_end(&mut peer)).expect("the test waits");
     });
     let Some((running, address)) = stopping(&behind.backend) else { return };
     let mut client = upgrade(address, "t", b"");
