@@ -19,7 +19,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use process::{Folder, PATIENCE, Served, UPRING, switched};
+use process::{Folder, PATIENCE, Served, UPRING, outcome, switched};
 use rustix::process::{Pid, Signal, kill_process};
 use upring::config::ListenAddress;
 use upring::server::{HandOverTimes, Offer, take_over};
@@ -740,18 +740,7 @@ fn told_on(socket: OwnedFd, names: &str, arguments: &[&str]) -> (Option<i32>, St
     let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
     let mut command = Command::new("sh");
     command.args(["-c", script, UPRING]).args(arguments).env("LISTEN_FDNAMES", names);
-    let mut process = command
-        .stdin(socket)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("there is a shell");
-    let mut output = process.stdout.take().expect("it is piped");
-    let is_served = output.read(&mut [0]).expect("a pipe") > 0;
-    if is_served {
-        kill_process(Pid::from_child(&process), Signal::TERM).expect("it runs");
-    }
-    let output = process.wait_with_output().expect("it was started");
+    let (is_served, output) = outcome(command.stdin(socket), Signal::TERM);
     let code = output.status.code().filter(|_| !is_served);
     (code, String::from_utf8_lossy(&output.stderr).into_owned())
 }

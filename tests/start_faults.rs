@@ -7,7 +7,6 @@
 mod process;
 
 use std::fs;
-use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use process::{Folder, PATIENCE, Served, UPRING, switched};
+use process::{Folder, PATIENCE, Served, UPRING, outcome, switched};
 use rustix::process::Signal;
 
 /// Wrong in the environment, and wrong in what was configured (sysexits.h).
@@ -243,23 +242,15 @@ fn threads_that_run_out_are_told_as_any_other_fault() {
     let user = "64997";
     let mut told_of = Vec::new();
     for threads in 1..32 {
-        let mut process = Command::new("sh")
+        let mut shell = Command::new("sh");
+        let command = shell
             .args(["-c", &format!("ulimit -p {threads} && exec \"$@\""), "sh"])
             .args(["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--"])
             .arg(&program.0)
             .args(["--listen", "127.0.0.1:0", "--workers", "2", "--admin", "127.0.0.1:0"])
             .args(["--access-log", "/dev/null", "--hand-over"])
-            .arg(place.join("place"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("there is a shell");
-        let mut output = process.stdout.take().expect("it is piped");
-        let is_served = output.read(&mut [0]).expect("a pipe") > 0;
-        if is_served {
-            process.kill().expect("it runs");
-        }
-        let output = process.wait_with_output().expect("it was started");
+            .arg(place.join("place"));
+        let (is_served, output) = outcome(command, Signal::KILL);
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         if is_served || told.contains("io_uring_setup") {
             break;
@@ -279,19 +270,14 @@ fn threads_that_run_out_are_told_as_any_other_fault() {
 
 #[test]
 fn few_descriptors_are_told_once_and_not_by_each_worker() {
-    let mut process = Command::new("sh")
-        .args(["-c", "ulimit -n 300 && exec \"$@\"", "sh", UPRING])
-        .args(["--listen", "127.0.0.1:0", "--workers", "4"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("there is a shell");
-    let is_served = process.stdout.take().expect("piped").read(&mut [0]).expect("a pipe") > 0;
-    let id = rustix::process::Pid::from_child(&process);
-    if is_served {
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("it runs");
-    }
-    let output = process.wait_with_output().expect("it was started");
+    let mut shell = Command::new("sh");
+    let command = shell.args(["-c", "ulimit -n 300 && exec \"$@\"", "sh", UPRING]).args([
+        "--listen",
+        "127.0.0.1:0",
+        "--workers",
+        "4",
+    ]);
+    let (is_served, output) = outcome(command, Signal::TERM);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     if !is_served && told.contains("io_uring") {
         return eprintln!("SKIPPED, the server cannot start here: {told}");

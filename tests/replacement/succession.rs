@@ -2,7 +2,7 @@
 //! mean to the old one, what it tells the service manager, and which program the new one is.
 
 use std::fs;
-use std::io::{IoSliceMut, Write};
+use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;

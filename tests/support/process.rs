@@ -9,7 +9,7 @@ mod folder;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -129,6 +129,19 @@ impl Drop for Served {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Runs it until it serves, or has ended by itself: whether it did serve, and then was ended by a signal, and what
+/// it has said.
+pub(crate) fn outcome(command: &mut Command, signal: Signal) -> (bool, Output) {
+    let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut process = spawned.expect("the program is there");
+    let mut output = process.stdout.take().expect("it is piped");
+    let is_served = output.read(&mut [0]).expect("a pipe") > 0;
+    if is_served {
+        kill_process(Pid::from_child(&process), signal).expect("it runs");
+    }
+    (is_served, process.wait_with_output().expect("it was started"))
 }
 
 pub(crate) fn connect(address: &str) -> TcpStream {
