@@ -1,13 +1,12 @@
 //! What a listener needs to speak TLS: made at the start, made anew at a reload, asked once a handshake.
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{CipherSuite, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 
-use super::certificates::{ByName, Certificate, CertificateError, Chain};
+use super::certificates::{ByName, Certificate, CertificateError, Chain, unix_now};
 use super::hello;
 use super::watch::{Stamp, stamps};
 use crate::config::{ClientCertificate, TlsSettings, TlsVersion};
@@ -178,7 +177,7 @@ fn build(settings: &TlsSettings) -> Result<Current, CertificateError> {
     let certificates = settings
         .identities
         .iter()
-        .map(|identity| Certificate::read(identity, &provider, now))
+        .map(|identity| Certificate::read(identity, &provider))
         .collect::<Result<Vec<_>, _>>()?;
     let resolver = ByName::of(&certificates).ok_or(CertificateError::None)?;
     let versions = match settings.oldest {
@@ -234,9 +233,4 @@ fn staple(certificate: &Certificate, now: i64) -> Option<Staple> {
     let fault = validity.fault(now);
     let warning = fault.map(|fault| format!("the OCSP response for {name} {fault}"));
     Some(Staple { name: name.to_owned(), next_update: validity.next_update, warning })
-}
-
-fn unix_now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

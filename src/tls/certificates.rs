@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -86,7 +87,7 @@ pub enum CertificateError {
 /// A certificate that is ready to be shown.
 #[derive(Debug)]
 pub(super) struct Certificate {
-    pub(super) certified: Arc<CertifiedKey>,
+    shown: Arc<Shown>,
     /// Names it is for, in lower case; `*.` begins those of one level.
     pub(super) names: Vec<String>,
     /// Whom it names (RFC 5280 §4.1.2.6).
@@ -179,29 +180,52 @@ impl Chain {
 }
 
 impl Certificate {
-    /// As it is to be shown now, in seconds since 1970: with its OCSP response, if that is good now.
     pub(super) fn read(
         identity: &Identity,
         provider: &CryptoProvider,
-        now: i64,
     ) -> Result<Certificate, CertificateError> {
         let chain = Chain::read(&identity.certificate)?;
         let Facts { names, subject, answered, not_after } = facts(&chain)?;
         let (key, place) = (private_key(&identity.key)?, identity.key.place());
-        let mut certified = CertifiedKey::from_der(chain.certificates, key, provider)
+        let bare = CertifiedKey::from_der(chain.certificates, key, provider)
             .map_err(|error| CertificateError::KeyMismatch { place, detail: error.to_string() })?;
         let response = identity.ocsp.as_ref().map(|path| staple(path, &answered)).transpose()?;
         let staple = response.as_ref().map(|(_, validity)| *validity);
-        certified.ocsp = response
-            .filter(|(_, validity)| validity.fault(now).is_none())
-            .map(|(response, _)| response);
-        Ok(Certificate { certified: Arc::new(certified), names, subject, not_after, staple })
+        let stapled = response.map(|(response, validity)| {
+            (Arc::new(CertifiedKey { ocsp: Some(response), ..bare.clone() }), validity)
+        });
+        let shown = Arc::new(Shown { bare: Arc::new(bare), stapled });
+        Ok(Certificate { shown, names, subject, not_after, staple })
     }
 
     /// What it is called: by the first name it is for, and by whom it names if there is none.
     pub(super) fn name(&self) -> &str {
         self.names.first().unwrap_or(&self.subject)
     }
+}
+
+/// As clients get it.
+#[derive(Debug)]
+struct Shown {
+    bare: Arc<CertifiedKey>,
+    /// With its OCSP response, as long as that is good.
+    stapled: Option<(Arc<CertifiedKey>, Validity)>,
+}
+
+impl Shown {
+    /// At this time, in seconds since 1970.
+    fn at(&self, now: impl FnOnce() -> i64) -> Arc<CertifiedKey> {
+        match &self.stapled {
+            Some((stapled, validity)) if validity.fault(now()).is_none() => Arc::clone(stapled),
+            _ => Arc::clone(&self.bare),
+        }
+    }
+}
+
+/// In seconds since 1970.
+pub(super) fn unix_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, CertificateError> {
@@ -279,25 +303,25 @@ fn keys(chain: &Chain, issuer: &[u8]) -> Result<Vec<Vec<u8>>, CertificateError> 
 /// Finds the certificate for the name that a client asks for.
 #[derive(Debug)]
 pub(super) struct ByName {
-    names: HashMap<String, Arc<CertifiedKey>>,
-    first: Arc<CertifiedKey>,
+    names: HashMap<String, Arc<Shown>>,
+    first: Arc<Shown>,
 }
 
 impl ByName {
     pub(super) fn of(certificates: &[Certificate]) -> Option<ByName> {
-        let first = Arc::clone(&certificates.first()?.certified);
+        let first = Arc::clone(&certificates.first()?.shown);
         let mut names = HashMap::new();
         for certificate in certificates {
             for name in &certificate.names {
                 // Of two for the same name the earlier one is shown.
-                names.entry(name.clone()).or_insert_with(|| Arc::clone(&certificate.certified));
+                names.entry(name.clone()).or_insert_with(|| Arc::clone(&certificate.shown));
             }
         }
         Some(ByName { names, first })
     }
 
     /// RFC 6125 §6.4.3: a wildcard stands for one whole label, the leftmost.
-    fn find(&self, name: &str) -> &Arc<CertifiedKey> {
+    fn find(&self, name: &str) -> &Arc<Shown> {
         let name = name.to_ascii_lowercase();
         let wild = || {
             let (_, rest) = name.split_once('.')?;
@@ -310,6 +334,6 @@ impl ByName {
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let found = hello.server_name().map_or(&self.first, |name| self.find(name));
-        Some(Arc::clone(found))
+        Some(found.at(unix_now))
     }
 }

@@ -3,12 +3,15 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use super::beside_tls::has_openssl;
 use super::certificates::{Authority, root_file, shown};
-use super::process::{Folder, Served};
+use super::process::{Folder, PATIENCE, Served};
 use super::{OWN, check, configuration, openssl, start};
 
 const WITH: &str = "certificates = [{ chain = 'own.pem', key = 'own.key', ocsp = 'own.der' }]";
@@ -157,6 +160,39 @@ fn one_that_has_ended_or_begins_later_is_not_stapled_which_is_told_once() {
         assert_eq!(served.log().matches(&warning).count(), 2, "{}", served.log());
         served.end();
     }
+}
+
+#[test]
+fn one_that_ends_while_the_server_runs_is_stapled_up_to_then_and_one_that_begins_from_then_on() {
+    if !has_openssl() {
+        return;
+    }
+    let folder = Folder::new("tls-ocsp-ends");
+    let authority = Authority::new();
+    authority.issue(&["localhost"]).write(&folder.0, "own");
+    answer(&folder, &authority, "own");
+    // Clocks may differ by five minutes when one begins.
+    for (begins_in, ends_in, is_first) in [(-1000, 5, true), (305, 1_000_000, false)] {
+        let (begin, end) = (in_seconds(begins_in), in_seconds(ends_in));
+        date(&folder, &begin, &end);
+        let Some(served) = start(&folder, WITH) else { return };
+        let is_stapled = || told(&folder, &served, "-tls1_3").contains("Cert Status: good");
+        assert_eq!(is_stapled(), is_first);
+        let deadline = Instant::now() + PATIENCE;
+        while is_stapled() == is_first {
+            assert!(Instant::now() < deadline, "{begin} to {end}: nothing changes");
+            thread::sleep(Duration::from_millis(100));
+        }
+        served.end();
+    }
+}
+
+/// So long from now, as a response has it (RFC 5280 §4.1.2.5.2).
+fn in_seconds(count: i64) -> String {
+    let mut date = Command::new("date");
+    date.args(["-u", "+%Y%m%d%H%M%SZ", "-d", &format!("{count} seconds")]);
+    let output = date.output().expect("date is part of coreutils");
+    String::from_utf8(output.stdout).expect("digits").trim_end().to_owned()
 }
 
 #[test]
