@@ -757,6 +757,26 @@ fn a_stopping_server_waits_for_what_is_done_behind_the_end_of_a_connection() {
 }
 
 #[test]
+fn handlers_that_are_cut_are_counted_whether_their_connections_have_ended_or_not() {
+    let config = Config { drain: DrainTimes::within(Duration::from_millis(300)), ..config() };
+    let Some((running, address)) = hosted_with(config, |mut upgraded| async move {
+        while let Ok(Some(_)) = upgraded.recv().await {}
+        drop(upgraded);
+        std::future::pending().await
+    }) else {
+        return;
+    };
+    let stopper = running.stopper();
+    drop([(); 3].map(|()| upgrade(address, "t", b"some bytes")));
+    wait_until("they are gone", || running.counter("connections_open") == 0);
+    let stay = [(); 2].map(|()| upgrade(address, "t", b"some bytes"));
+    stopper.stop();
+    wait_until("all are cut", || running.counter("drain_cuts") == 5);
+    running.stop().expect("it stops");
+    drop(stay);
+}
+
+#[test]
 fn a_server_stops_within_its_timeout_whatever_its_tasks_wait_for() {
     let path = format!("/tmp/upring-stop-{}", std::process::id());
     for order in [b"r", b"s", b"d", b"t", b"f", b"c"] {

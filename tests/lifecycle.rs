@@ -126,6 +126,33 @@ fn while_it_ends_nobody_is_let_in_and_whoever_was_is_answered() {
     }
 }
 
+#[test]
+fn whoever_has_sent_half_a_head_has_a_second_for_the_rest_of_it() {
+    for host in ["hosted", "native"] {
+        let arguments = ["--listen", "127.0.0.1:0", "--workers", "1", "--host", host];
+        let Some(mut served) = Served::start(&arguments, &[]) else { return };
+        let [mut quick, mut silent] = [(); 2].map(|()| served.connect());
+        for stream in [&mut quick, &mut silent] {
+            stream.write_all(b"GET /plaintext HT").expect("it reads");
+        }
+        // One that begins behind the signal has no more.
+        let mut later = served.connect();
+        thread::sleep(Duration::from_millis(50));
+        served.signal(Signal::TERM);
+        served.hears("stopping", 1);
+        later.write_all(b"GET /plaintext HT").expect("it reads");
+        quick.write_all(b"TP/1.1\r\nHost: a\r\n\r\n").expect("it reads");
+        for (stream, status) in [(&mut quick, "200"), (&mut silent, "408"), (&mut later, "408")] {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("no reset");
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{host}: {answer}");
+        }
+        drop((quick, silent, later));
+        assert_eq!(served.process.wait().expect("it was started").code(), Some(0), "{host}");
+        assert!(!served.log().contains("were left"), "{host}: {}", served.log());
+    }
+}
+
 /// With nobody to serve it ends at once: what is logged last must be written before that.
 #[test]
 fn the_last_words_of_a_process_are_heard() {

@@ -165,14 +165,16 @@ impl<K: Kernel> Engine<K> {
 
     fn cut_all(&mut self) {
         let all = self.all();
-        let at_work = self.core.mailbox.at_work();
+        let alone = self.core.mailbox.alone();
         if !all.is_empty() {
             tracing::warn!("{} connections were left at the end of the drain, and cut", all.len());
-        } else if at_work > 0 {
+        }
+        if alone > 0 {
             tracing::warn!(
-                "{at_work} handlers still worked at the end of the drain though their connections had ended, and were cut"
+                "{alone} handlers still worked at the end of the drain though their connections had ended, and \
+                 were cut"
             );
-            self.core.counters.drain_cuts.add(at_work as u64);
+            self.core.counters.drain_cuts.add(alone as u64);
         }
         for token in all {
             self.core.counters.drain_cuts.raise();

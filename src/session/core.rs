@@ -92,8 +92,8 @@ const COST_PER_TURN: u32 = 512 * REQUEST_COST;
 /// not mean to fill a server pipeline.
 const CROWDED_REQUESTS_PER_TURN: u8 = 16;
 
-/// How long the first request of a connection may be on its way when the server stops: a client that has
-/// connected sends it within a round trip or two.
+/// How long the first request of a connection, or the rest of a head, may be on its way when the server stops: a
+/// client that has connected sends it within a round trip or two.
 const FIRST_REQUEST_MS: u64 = 1000;
 
 /// Whether another spare one of so many bytes is kept beside `count` others.
@@ -186,7 +186,15 @@ impl Core {
     /// Milliseconds a connection may wait for a request. When the server stops it is one that has been
     /// accepted and not used, and only as long as a request may be on its way.
     pub(super) fn request_timeout_ms(&self) -> u64 {
-        let usual = self.limits.idle_timeout_ms;
+        self.as_long_as_it_serves(self.limits.idle_timeout_ms)
+    }
+
+    /// And for the rest of its head.
+    pub(super) fn head_timeout_ms(&self) -> u64 {
+        self.as_long_as_it_serves(self.limits.head_timeout_ms)
+    }
+
+    fn as_long_as_it_serves(&self, usual: u64) -> u64 {
         if self.is_draining { usual.min(FIRST_REQUEST_MS) } else { usual }
     }
 

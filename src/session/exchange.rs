@@ -186,6 +186,11 @@ impl Exchange {
         self.is_idle() && self.requests == 0 && self.empty_lines == 0
     }
 
+    /// Whether a part of a head has come.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun && self.waiting.is_none()
+    }
+
     /// Nothing came in time.
     pub(super) fn timed_out(&mut self, control: &mut Control, port: &mut Port<'_>) {
         let mark = port.log_mark();
@@ -267,7 +272,7 @@ impl Exchange {
             control.deadline = core.now.saturating_add(core.request_timeout_ms());
         } else if !self.has_begun {
             self.has_begun = true;
-            control.deadline = core.now.saturating_add(core.limits.head_timeout_ms);
+            control.deadline = core.now.saturating_add(core.head_timeout_ms());
         }
     }
 

@@ -214,6 +214,11 @@ impl Session {
             // Its first request may be on its way, and is answered.
             State::Http(exchange) if exchange.is_unused() => {}
             State::Http(exchange) if exchange.is_idle() => self.control.is_closing = true,
+            // The rest of its head is on its way.
+            State::Http(exchange) if exchange.has_begun() => {
+                let latest = port.core.now.saturating_add(port.core.head_timeout_ms());
+                self.control.deadline = self.control.deadline.min(latest);
+            }
             State::Preface(_) => self.control.is_closing = true,
             State::Http(_) => self.with_stream(port, |handler, io| handler.on_drain(within, io)),
             // Its handshake may be on its way, and what it has asked for is answered.

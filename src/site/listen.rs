@@ -1,7 +1,7 @@
 //! Listeners: where a configuration file has its server listen, and how.
 
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::section::{Placed, Section};
 use crate::config::{
@@ -62,9 +62,22 @@ pub(super) fn listeners(file: &mut Section<'_>, folder: &Path) -> Vec<Listener> 
 /// An address as a file in this folder means it.
 pub(super) fn relative_to(folder: &Path, address: ListenAddress) -> ListenAddress {
     match address {
-        ListenAddress::Unix(path) => ListenAddress::Unix(folder.join(path)),
+        ListenAddress::Unix(path) => ListenAddress::Unix(place(folder, path)),
         tcp @ ListenAddress::Tcp(_) => tcp,
     }
+}
+
+/// Where a path leads in a file of this folder. A relative one is spelled from the root on: whoever takes over finds
+/// the same, wherever it was started and however its file was named.
+pub(super) fn place(folder: &Path, path: PathBuf) -> PathBuf {
+    if path.is_absolute() {
+        return path;
+    }
+    let path = folder.join(path);
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return path };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    // One that is not there is told when it is to be used.
+    parent.canonicalize().map(|parent| parent.join(name)).unwrap_or_else(|_| path.clone())
 }
 
 fn listener(address: ListenAddress, section: &mut Section<'_>, folder: &Path) -> Listener {

@@ -9,7 +9,7 @@ use toml::de::DeTable;
 
 use super::catalog::Catalog;
 use super::fault::{Faults, Notes, suggestion};
-use super::listen::{listeners, relative_to};
+use super::listen::{listeners, place, relative_to};
 use super::route::Routing;
 use super::section::Section;
 use super::{FILE_BYTES_MAX, LogSettings, Site};
@@ -91,7 +91,8 @@ fn read(
     let watchdog = time(&mut file, "watchdog_ms", WATCHDOG);
     let watchdog = (!watchdog.is_zero()).then_some(watchdog);
     let admin = admin(&mut file).map(|address| relative_to(folder, address));
-    let hand_over: Option<PathBuf> = name(&mut file, "hand_over").map(|path| folder.join(path));
+    let hand_over: Option<PathBuf> =
+        name(&mut file, "hand_over").map(|path| place(folder, path.into()));
     overrides(&mut config);
     if let Some(name) = config.limits.unusable() {
         notes

@@ -37,4 +37,5 @@ pub use negotiate::{Order, Outcome, negotiate};
 pub use offer::{Offer, Unusable};
 pub use promise::{Awaiting, Promise};
 pub use protocol::{Decide, Decision, EarlyData, Opening, Protocol, ProtocolVersion, Switch};
+pub(crate) use wake::Connected;
 pub use wake::{ConnectionWaker, CoreWaker, Mailbox, Spawn, Visited};

@@ -29,6 +29,8 @@ pub struct Mailbox {
     residents: RefCell<Vec<Resident>>,
     visited: RefCell<Vec<Rc<dyn Visited>>>,
     at_work: Cell<usize>,
+    /// Those of them whose connection the engine knows no more.
+    alone: Cell<usize>,
     is_waiting_for_work: Cell<bool>,
     is_work_over: Cell<bool>,
 }
@@ -99,6 +101,11 @@ impl Mailbox {
     /// Async handlers that have not ended, whether their connections have or not.
     pub(crate) fn at_work(&self) -> usize {
         self.at_work.get()
+    }
+
+    /// Those of them whose connections have ended before them, or were taken out of the engine.
+    pub(crate) fn alone(&self) -> usize {
+        self.alone.get()
     }
 
     /// Has the end of the last of them wake the host.
@@ -247,26 +254,53 @@ impl ConnectionWaker {
 }
 
 /// An async handler is at work while this is there: a core that stops waits for it, up to the end of the drain.
-/// Its connection may have ended before it.
 #[derive(Debug)]
-pub(crate) struct AtWork(Rc<Mailbox>);
+pub(crate) struct AtWork(Rc<Work>);
+
+/// Its connection is there.
+#[derive(Debug)]
+pub(crate) struct Connected(Rc<Work>);
+
+#[derive(Debug)]
+struct Work {
+    mailbox: Rc<Mailbox>,
+    is_over: Cell<bool>,
+    is_alone: Cell<bool>,
+}
 
 impl ConnectionWaker {
-    pub(crate) fn at_work(&self) -> AtWork {
-        let count = &self.mailbox.at_work;
-        count.set(count.get() + 1);
-        AtWork(Rc::clone(&self.mailbox))
+    /// Of a handler that begins, and of its connection.
+    pub(crate) fn at_work(&self) -> (AtWork, Connected) {
+        let mailbox = Rc::clone(&self.mailbox);
+        mailbox.at_work.set(mailbox.at_work.get() + 1);
+        let work = Work { mailbox, is_over: Cell::new(false), is_alone: Cell::new(false) };
+        let work = Rc::new(work);
+        (AtWork(Rc::clone(&work)), Connected(work))
     }
 }
 
 impl Drop for AtWork {
     fn drop(&mut self) {
-        let AtWork(mailbox) = self;
+        let Work { mailbox, is_over, is_alone } = &*self.0;
+        is_over.set(true);
+        if is_alone.get() {
+            mailbox.alone.set(mailbox.alone.get() - 1);
+        }
         let count = mailbox.at_work.get() - 1;
         mailbox.at_work.set(count);
         if count == 0 && mailbox.is_waiting_for_work.get() {
             mailbox.is_work_over.set(true);
             mailbox.wake_host();
+        }
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        let Work { mailbox, is_over, is_alone } = &*self.0;
+        if !is_over.get() {
+            is_alone.set(true);
+            mailbox.alone.set(mailbox.alone.get() + 1);
         }
     }
 }

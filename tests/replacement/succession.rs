@@ -143,6 +143,32 @@ fn a_process_that_was_succeeded_starts_nobody_and_leaves_the_service_manager_to_
     drop(switched(&listen));
 }
 
+/// Its Unix sockets are the same by whatever path the file was named.
+#[test]
+fn a_file_that_is_named_otherwise_takes_over_what_it_names() {
+    let folder = Folder::new("otherwise");
+    fs::create_dir(folder.0.join("conf")).expect("it is ours");
+    let text = "workers = 1\nhand_over = 'place'\n[[listen]]\naddress = 'unix:web'\n\
+                [admin]\nlisten = 'unix:../admin'\n";
+    let file = folder.write("conf/a.toml", text);
+    let start = |from: &Path, file: &str| {
+        let mut command = Command::new(UPRING);
+        command.args(["--config", file]).current_dir(from);
+        Served::of(command)
+    };
+    let Some(mut old) = start(&folder.0, "conf/a.toml") else { return };
+    let others = [(Path::new("/"), shown(&file)), (&*folder.0.join("conf"), "../conf/./a.toml")];
+    for (from, file) in others {
+        wait_until(|| folder.0.join("conf/place").exists());
+        let new = start(from, file).expect("the one before could");
+        old.hears("has taken over", 1);
+        assert_eq!(old.process.wait().expect("it was started").code(), Some(0), "{}", old.log());
+        assert!(!new.log().contains("does not name"), "{}", new.log());
+        old = new;
+    }
+    assert_eq!(old.end().0, Some(0));
+}
+
 /// A link to the version that is installed, which is how packages without a manager are upgraded and taken back.
 #[test]
 fn the_program_that_is_started_anew_is_the_one_that_was_called_and_not_where_its_link_led() {

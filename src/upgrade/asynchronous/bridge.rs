@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::Closed;
 use super::flow::Flow;
 use crate::buffer::{Lease, LeaseQueue};
-use crate::upgrade::{CloseReason, Detached, Handler, Io};
+use crate::upgrade::{CloseReason, Connected, Detached, Handler, Io};
 
 /// Leases waiting for the future at which the connection is no longer read, and at which it is read
 /// again.
@@ -155,6 +155,8 @@ pub(super) struct Bridge {
     channel: Rc<RefCell<Channel>>,
     /// The handler's future, until the connection is switched.
     task: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    /// From then on.
+    connected: Option<Connected>,
 }
 
 impl Bridge {
@@ -162,7 +164,7 @@ impl Bridge {
         channel: Rc<RefCell<Channel>>,
         task: Pin<Box<dyn Future<Output = ()>>>,
     ) -> Bridge {
-        Bridge { channel, task: Some(task) }
+        Bridge { channel, task: Some(task), connected: None }
     }
 }
 
@@ -170,7 +172,8 @@ impl Handler for Bridge {
     /// The future begins here and not before: a decision that comes too late leaves none behind.
     fn on_open(&mut self, io: &mut Io<'_>) {
         let waker = io.waker();
-        let at_work = waker.at_work();
+        let (at_work, connected) = waker.at_work();
+        self.connected = Some(connected);
         self.channel.borrow_mut().flow.connect(waker);
         let Some(task) = self.task.take() else { return };
         let spawned = io.spawn(async move {

@@ -72,8 +72,11 @@ pub(super) struct Circumstances {
     pub(super) is_hasty: bool,
     /// Receives had to wait for buffers that others held.
     pub(super) has_starved: bool,
-    pub(super) has_drained: bool,
+    pub(super) drained_at: Option<Millis>,
 }
+
+/// What is left to a head that has begun when the server is told to stop.
+const DRAINED_HEAD_MS: Millis = 1000;
 
 impl Actor {
     pub(super) fn new(mut script: Script, random: &mut Random) -> Actor {
@@ -206,9 +209,12 @@ impl Actor {
         let may_be_late = circumstances.is_hasty
             || circumstances.has_starved
             || matches!(self.script.leave, Leave::Stall | Leave::Stay);
-        let is_late =
-            may_be_late && self.ended_at - self.connected_at >= circumstances.timeout_min_ms;
-        let place = match self.place(circumstances.has_drained) {
+        let had = self.ended_at - self.connected_at;
+        let had_since_drain = circumstances.drained_at.map(|at| self.ended_at.saturating_sub(at));
+        let is_late = may_be_late
+            && (had >= circumstances.timeout_min_ms
+                || had_since_drain.is_some_and(|had| had >= DRAINED_HEAD_MS));
+        let place = match self.place(circumstances.drained_at.is_some()) {
             // How often that may happen is for the counters to say.
             Err(_) if self.is_refused() => return Ok(Outcome::Unlucky),
             Ok(Place::TimedOut) if !is_late && self.is_refused() => return Ok(Outcome::Unlucky),
@@ -232,7 +238,7 @@ impl Actor {
             Some(Ending::Reset) if self.script.is_cut => Ok(Outcome::Cut),
             Some(Ending::Reset) if self.script.is_rude => Ok(Outcome::Rude),
             Some(_) if is_late && place != Place::Inside(Ending::Finished) => Ok(Outcome::Late),
-            Some(_) if circumstances.has_drained => Ok(Outcome::Drained),
+            Some(_) if circumstances.drained_at.is_some() => Ok(Outcome::Drained),
             Some(Ending::Reset) => Ok(Outcome::Unlucky),
             Some(Ending::Finished) if self.read.is_empty() => Ok(Outcome::Unlucky),
             ending => Err(format!("{place:?} of the script, and the end is {ending:?}")),

@@ -98,7 +98,7 @@ impl Stager {
                 timeout_min_ms: timeout_min_ms.into_iter().min().expect("there are five"),
                 is_hasty: timeout_min_ms.iter().any(|timeout| *timeout < 1000),
                 has_starved: false,
-                has_drained: false,
+                drained_at: None,
             },
             turn: 0,
             calm: 0,
@@ -156,7 +156,7 @@ impl Stager {
         if self.drains_at == Some(self.turn) {
             self.remote.stop();
             self.world.control();
-            self.circumstances.has_drained = true;
+            self.circumstances.drained_at = Some(self.world.now());
         }
         let turn = self.engine.turn(wait).expect("a simulation always enters");
         self.engine.kernel().check_leases();

@@ -19,8 +19,8 @@ use crate::protocols::websocket::frame::CloseCode;
 use crate::protocols::websocket::message::Message;
 use crate::protocols::websocket::socket::Socket;
 use crate::protocols::websocket::topics::{SubscribeError, WhenSlow};
-use crate::upgrade::CloseReason;
 use crate::upgrade::asynchronous::{Flow, Weighed};
+use crate::upgrade::{CloseReason, Connected};
 
 /// Messages waiting for the future at which no more are delivered, and at which they are again.
 const INBOX_HIGH: usize = 16;
@@ -300,6 +300,8 @@ pub(super) struct Bridge {
     channel: Rc<RefCell<Channel>>,
     /// The future, until the connection is switched.
     task: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    /// From then on.
+    connected: Option<Connected>,
 }
 
 impl Bridge {
@@ -307,14 +309,15 @@ impl Bridge {
         channel: Rc<RefCell<Channel>>,
         task: Pin<Box<dyn Future<Output = ()>>>,
     ) -> Bridge {
-        Bridge { channel, task: Some(task) }
+        Bridge { channel, task: Some(task), connected: None }
     }
 }
 
 impl Endpoint for Bridge {
     fn on_open(&mut self, socket: &mut Socket<'_>) {
         let waker = socket.waker();
-        let at_work = waker.at_work();
+        let (at_work, connected) = waker.at_work();
+        self.connected = Some(connected);
         self.channel.borrow_mut().flow.connect(waker);
         let Some(task) = self.task.take() else { return };
         let spawned = socket.io.spawn(async move {
