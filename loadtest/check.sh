@@ -38,12 +38,12 @@ done
 
 examples/measure syscalls --target "$hosted" --target "$native" \
   --limit hosted=4.0,0.6,0.12 --limit native=2.0,0.3,0.08
-both=(--target "$hosted" --target "$native") attackers=5000
-if [ "$built" = "$target/debug" ]; then both=(--target "$hosted") attackers=2000; fi
+both=(--target "$hosted" --target "$native") attackers=5000 phase=1
+if [ "$built" = "$target/debug" ]; then both=(--target "$hosted") attackers=2000 phase=0.5; fi
 # The tests have counted memory already, by as many connections.
 [ "$built" = "$target/debug" ] || examples/measure memory "${both[@]}" --limit 256 \
   --profile echo='idle --connections 15000' --profile websocket='idle --connections 15000 --token websocket'
-examples/measure faults --seconds 1 --connections "$attackers" --failed-max 0 "${both[@]}"
+examples/measure faults --seconds "$phase" --connections "$attackers" --failed-max 0 "${both[@]}"
 if [ "$built" = "$target/debug" ]; then exit; fi
 examples/measure load --rounds 3 --seconds 0.2 --target "$hosted" --target "$native" --target "$baseline" \
   --profile plaintext='http' --profile pipeline='http --depth 16' --profile switch='switch' \
