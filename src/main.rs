@@ -18,7 +18,6 @@ use linting::{LINT_STATUS, LintArguments};
 use upring::config::{AccessTarget, Config, HostKind, LimitError, Limits, ListenAddress, Listener};
 use upring::ring::doctor;
 use upring::site::{Catalog, Faults, Site};
-use upring::tls::Acceptor;
 
 // Small, short-lived allocations of one thread are what a switch makes; mimalloc serves them
 // without a lock.
@@ -249,20 +248,11 @@ fn check(file: Option<PathBuf>, options: &Options) -> ExitCode {
             certificates.iter().for_each(|line| say(io::stdout(), &format!("  {line}\n")));
             warnings
                 .iter()
-                .chain(&unstapled(&site))
                 .for_each(|line| say(io::stderr(), &format!("upring: warning: {line}\n")));
             ExitCode::SUCCESS
         }
         Err(faults) => misconfigured(&faults),
     }
-}
-
-/// Why OCSP responses are not stapled, of those that are not.
-fn unstapled(site: &Site) -> Vec<String> {
-    let settings = site.config().listen.iter().filter_map(|listener| listener.tls.clone());
-    // One that cannot be used has been told as a fault.
-    let acceptors = settings.filter_map(|settings| Acceptor::new(settings).ok());
-    acceptors.flat_map(|one| one.staples()).filter_map(|staple| staple.warning).collect()
 }
 
 fn with_config(options: &Options, tell: impl FnOnce(&Config) -> bool) -> ExitCode {

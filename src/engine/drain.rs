@@ -87,10 +87,8 @@ impl Drain {
 
 impl<K: Kernel> Engine<K> {
     pub(super) fn begin_drain(&mut self) {
-        let now = self.core.now;
-        let drain = Drain::begin(self.drain.times, VecDeque::from(self.all()), now);
-        let cut_at = drain.cut_at;
-        self.drain = drain;
+        self.drain = Drain::begin(self.drain.times, self.all().into(), self.core.now);
+        let cut_at = self.drain.cut_at;
         self.stop_at = Some(cut_at);
         (self.core.is_draining, self.core.cut_at) = (true, cut_at);
         self.core.mailbox.wait_for_work();

@@ -28,6 +28,8 @@ pub(crate) fn report(site: &Site) -> (Vec<String>, Vec<String>) {
             lines.push(format!("{}: certificate of {name}, ends {end}", listener.address));
             warnings.extend(warning(&expiry, unix_now()));
         }
+        let staples = acceptor.iter().flat_map(Acceptor::staples);
+        warnings.extend(staples.filter_map(|staple| staple.warning));
     }
     (lines, warnings)
 }

@@ -229,7 +229,7 @@ fn build(settings: &TlsSettings) -> Result<Current, CertificateError> {
 }
 
 fn staple(certificate: &Certificate, now: i64) -> Option<Staple> {
-    let (validity, name) = (certificate.staple?, certificate.name());
+    let (validity, name) = (certificate.staple()?, certificate.name());
     let fault = validity.fault(now);
     let warning = fault.map(|fault| format!("the OCSP response for {name} {fault}"));
     Some(Staple { name: name.to_owned(), next_update: validity.next_update, warning })

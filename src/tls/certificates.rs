@@ -94,8 +94,6 @@ pub(super) struct Certificate {
     pub(super) subject: String,
     /// When it ends, in seconds since 1970.
     pub(super) not_after: i64,
-    /// For how long the OCSP response beside it is good.
-    pub(super) staple: Option<Validity>,
 }
 
 impl CertificateError {
@@ -190,12 +188,16 @@ impl Certificate {
         let bare = CertifiedKey::from_der(chain.certificates, key, provider)
             .map_err(|error| CertificateError::KeyMismatch { place, detail: error.to_string() })?;
         let response = identity.ocsp.as_ref().map(|path| staple(path, &answered)).transpose()?;
-        let staple = response.as_ref().map(|(_, validity)| *validity);
         let stapled = response.map(|(response, validity)| {
             (Arc::new(CertifiedKey { ocsp: Some(response), ..bare.clone() }), validity)
         });
         let shown = Arc::new(Shown { bare: Arc::new(bare), stapled });
-        Ok(Certificate { shown, names, subject, not_after, staple })
+        Ok(Certificate { shown, names, subject, not_after })
+    }
+
+    /// For how long the OCSP response beside it is good.
+    pub(super) fn staple(&self) -> Option<Validity> {
+        self.shown.stapled.as_ref().map(|(_, validity)| *validity)
     }
 
     /// What it is called: by the first name it is for, and by whom it names if there is none.
