@@ -2,14 +2,14 @@
 //! it, and `serve` before it takes anybody's place. Rights are not looked at: they depend on who starts
 //! it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use upring::access::AccessLogError;
 use upring::admin::Admin;
 use upring::config::{AccessTarget, ListenAddress};
 use upring::ring::SharedListener;
 use upring::server::Offer;
-use upring::site::Site;
+use upring::site::{Site, resolved};
 
 use super::server;
 use crate::Options;
@@ -63,21 +63,8 @@ fn twice<'p>(paths: &[&'p Path]) -> Option<&'p Path> {
 }
 
 fn is_among(path: &Path, others: &[&Path]) -> bool {
-    let resolved = resolved(path);
-    others.iter().any(|other| *other == path || self::resolved(other) == resolved)
-}
-
-/// A path by which its folder is the same however it was spelled, if it is there.
-fn resolved(path: &Path) -> PathBuf {
-    let folder = match path.parent() {
-        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
-        Some(folder) => folder,
-        None => return path.into(),
-    };
-    match (folder.canonicalize(), path.file_name()) {
-        (Ok(folder), Some(name)) => folder.join(name),
-        _ => path.into(),
-    }
+    let sought = resolved(path);
+    others.iter().any(|other| *other == path || resolved(other) == sought)
 }
 
 fn shared(admin: &ListenAddress) -> String {

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use super::resolved;
 use super::section::{Placed, Section};
 use crate::config::{
     ClientCertificate, Identity, ListenAddress, Listener, ProxyProtocol, TlsSettings, TlsVersion,
@@ -70,14 +71,11 @@ pub(super) fn relative_to(folder: &Path, address: ListenAddress) -> ListenAddres
 /// Where a path leads in a file of this folder. A relative one is spelled from the root on: whoever takes over finds
 /// the same, wherever it was started and however its file was named.
 pub(super) fn place(folder: &Path, path: PathBuf) -> PathBuf {
-    if path.is_absolute() {
-        return path;
+    match path.is_absolute() {
+        true => path,
+        // One whose folder is not there is told when it is to be used.
+        false => resolved(&folder.join(path)),
     }
-    let path = folder.join(path);
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return path };
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    // One that is not there is told when it is to be used.
-    parent.canonicalize().map(|parent| parent.join(name)).unwrap_or_else(|_| path.clone())
 }
 
 fn listener(address: ListenAddress, section: &mut Section<'_>, folder: &Path) -> Listener {

@@ -33,6 +33,19 @@ use crate::server::Server;
 /// Bytes of a configuration file. What is larger was not written by hand, and may be a device.
 pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// A path by which its folder is the same however it was spelled, if it is there.
+pub fn resolved(path: &Path) -> PathBuf {
+    let folder = match path.parent() {
+        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+        Some(folder) => folder,
+        None => return path.into(),
+    };
+    match (folder.canonicalize(), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.into(),
+    }
+}
+
 /// What a configuration file says.
 #[derive(Debug, Clone)]
 pub struct Site {

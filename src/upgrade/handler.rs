@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ConnectionWaker, Mailbox, Spawn};
+use super::{Connected, ConnectionWaker, Mailbox, Spawn};
 use crate::buffer::{Lease, LeaseQueue, Ledger, Load, Outbox, Payload};
 use crate::config::{Limits, Millis, NEVER};
 use crate::counters::Counters;
@@ -373,5 +373,19 @@ impl Io<'_> {
         let Some(spawn) = self.spawn else { return false };
         spawn(Box::pin(future));
         true
+    }
+
+    /// Runs the future of an async handler, for which a server that stops waits; what says that its connection is
+    /// there. `None` in the native mode.
+    pub(crate) fn spawn_handler(
+        &self,
+        handler: impl Future<Output = ()> + 'static,
+    ) -> Option<Connected> {
+        let (at_work, connected) = self.mailbox.begin_work();
+        let spawned = self.spawn(async move {
+            handler.await;
+            drop(at_work);
+        });
+        spawned.then_some(connected)
     }
 }

@@ -255,7 +255,7 @@ impl ConnectionWaker {
 
 /// An async handler is at work while this is there: a core that stops waits for it, up to the end of the drain.
 #[derive(Debug)]
-pub(crate) struct AtWork(Rc<Work>);
+pub(super) struct AtWork(Rc<Work>);
 
 /// Its connection is there.
 #[derive(Debug)]
@@ -268,10 +268,10 @@ struct Work {
     is_alone: Cell<bool>,
 }
 
-impl ConnectionWaker {
+impl Mailbox {
     /// Of a handler that begins, and of its connection.
-    pub(crate) fn at_work(&self) -> (AtWork, Connected) {
-        let mailbox = Rc::clone(&self.mailbox);
+    pub(super) fn begin_work(self: &Rc<Mailbox>) -> (AtWork, Connected) {
+        let mailbox = Rc::clone(self);
         mailbox.at_work.set(mailbox.at_work.get() + 1);
         let work = Work { mailbox, is_over: Cell::new(false), is_alone: Cell::new(false) };
         let work = Rc::new(work);

@@ -4,7 +4,6 @@
 use std::fs;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
@@ -13,6 +12,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::free_port;
 use super::process::{Folder, PATIENCE, Served, UPRING, switched};
 use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -20,8 +20,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// A free port, most likely: a successor is configured with the same.
 fn free() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
-    listener.local_addr().expect("it is bound").to_string()
+    format!("127.0.0.1:{}", free_port())
 }
 
 fn shown(path: &Path) -> &str {

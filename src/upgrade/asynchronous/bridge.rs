@@ -171,16 +171,10 @@ impl Bridge {
 impl Handler for Bridge {
     /// The future begins here and not before: a decision that comes too late leaves none behind.
     fn on_open(&mut self, io: &mut Io<'_>) {
-        let waker = io.waker();
-        let (at_work, connected) = waker.at_work();
-        self.connected = Some(connected);
-        self.channel.borrow_mut().flow.connect(waker);
+        self.channel.borrow_mut().flow.connect(io.waker());
         let Some(task) = self.task.take() else { return };
-        let spawned = io.spawn(async move {
-            task.await;
-            drop(at_work);
-        });
-        if !spawned {
+        self.connected = io.spawn_handler(task);
+        if self.connected.is_none() {
             tracing::error!(
                 "an async handler needs the hosted mode: mark its protocol needs_runtime()"
             );

@@ -315,16 +315,10 @@ impl Bridge {
 
 impl Endpoint for Bridge {
     fn on_open(&mut self, socket: &mut Socket<'_>) {
-        let waker = socket.waker();
-        let (at_work, connected) = waker.at_work();
-        self.connected = Some(connected);
-        self.channel.borrow_mut().flow.connect(waker);
+        self.channel.borrow_mut().flow.connect(socket.waker());
         let Some(task) = self.task.take() else { return };
-        let spawned = socket.io.spawn(async move {
-            task.await;
-            drop(at_work);
-        });
-        if !spawned {
+        self.connected = socket.io.spawn_handler(task);
+        if self.connected.is_none() {
             tracing::error!(
                 "an async WebSocket handler needs the hosted mode: mark its protocol needs_runtime()"
             );
